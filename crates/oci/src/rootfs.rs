@@ -18,5 +18,8 @@ pub enum Rootfs {
         upper: PathBuf,
         /// Overlayfs' scratch directory, on the file system of `upper`.
         work: PathBuf,
+        /// Never sync the writable layer: for containers that are removed when they exit.
+        /// A plain overlay syncs the whole file system under `upper` when it is unmounted.
+        volatile: bool,
     },
 }

@@ -1,0 +1,153 @@
+//! Being attached to a container through its monitor's socket.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::process::Signal;
+
+use runtime::SignalFd;
+
+use crate::error::{Doing, Result};
+use crate::monitor::attach::{self, Message, PAYLOAD_BYTES_MAX};
+use crate::start::Outcome;
+use crate::terminal::{self, RawMode};
+
+/// A connection to a monitor, and what our side of it does.
+#[derive(Debug)]
+pub struct Attachment {
+    socket: OwnedFd,
+    stdin: bool,
+    detach_keys: Vec<u8>,
+    matched: usize,
+}
+
+impl Attachment {
+    /// `stdin` says whether our standard input is passed on; typing `detach_keys` ends the
+    /// attachment and leaves the container running.
+    pub(crate) fn new(socket: OwnedFd, stdin: bool, detach_keys: &[u8]) -> Self {
+        Self { socket, stdin, detach_keys: detach_keys.to_vec(), matched: 0 }
+    }
+
+    pub(crate) fn announce_size(&self) {
+        if let Some((rows, columns)) = terminal::size() {
+            let packet = Message::Resize(rows, columns).encode();
+            // A monitor that has gone has no use for it.
+            let _ = attach::send_packet(&self.socket, &packet, true);
+        }
+    }
+
+    /// Passes bytes both ways until the container ends or the user detaches.
+    ///
+    /// # Errors
+    /// Of the terminal and of the socket.
+    pub fn run(mut self) -> Result<Outcome> {
+        let raw = if self.stdin { RawMode::enter() } else { Ok(None) };
+        let _raw = raw.doing(|| "use the terminal".into())?;
+        let mut signals = SignalFd::window().doing(|| "watch the terminal's size".into())?;
+        self.pass(&mut signals).doing(|| "talk to the container's monitor".into())
+    }
+
+    fn pass(&mut self, signals: &mut SignalFd) -> io::Result<Outcome> {
+        let mut packet = vec![0; PAYLOAD_BYTES_MAX + 1];
+        loop {
+            let stdin = rustix::stdio::stdin();
+            let mut set = vec![
+                PollFd::new(&self.socket, PollFlags::IN),
+                PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
+            ];
+            if self.stdin {
+                set.push(PollFd::from_borrowed_fd(stdin, PollFlags::IN));
+            }
+            rustix::io::retry_on_intr(|| poll(&mut set, None))?;
+            let ready: Vec<bool> = set.iter().map(|fd| !fd.revents().is_empty()).collect();
+            if ready[1] && signals.read()? == Signal::WINCH {
+                self.announce_size();
+            }
+            if ready.get(2) == Some(&true) && self.input(&mut packet)? {
+                return Ok(Outcome::Detached);
+            }
+            if ready[0] {
+                match Message::decode(attach::receive(&self.socket, &mut packet)?) {
+                    Some(Message::Stdout(bytes)) => write_all(rustix::stdio::stdout(), bytes)?,
+                    Some(Message::Stderr(bytes)) => write_all(rustix::stdio::stderr(), bytes)?,
+                    Some(Message::Exit(code)) => return Ok(Outcome::Exited(code)),
+                    _ => return Err(io::ErrorKind::UnexpectedEof.into()),
+                }
+            }
+        }
+    }
+
+    /// Sends what was typed; returns whether the detach keys were among it.
+    fn input(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
+        let read = match rustix::io::read(rustix::stdio::stdin(), &mut buffer[..PAYLOAD_BYTES_MAX]) {
+            Err(Errno::AGAIN | Errno::INTR) => return Ok(false),
+            Ok(0) | Err(_) => {
+                self.stdin = false;
+                attach::send_packet(&self.socket, &Message::InputEnd.encode(), true)?;
+                return Ok(false);
+            }
+            Ok(read) => read,
+        };
+        let (bytes, detached) = self.filter(&buffer[..read]);
+        if !bytes.is_empty() {
+            attach::send_packet(&self.socket, &Message::Input(&bytes).encode(), true)?;
+        }
+        Ok(detached)
+    }
+
+    /// Holds back keys that may be the beginning of the detach keys.
+    fn filter(&mut self, typed: &[u8]) -> (Vec<u8>, bool) {
+        let mut passed = Vec::with_capacity(typed.len());
+        for &key in typed {
+            if self.detach_keys.get(self.matched) == Some(&key) {
+                self.matched += 1;
+                if self.matched == self.detach_keys.len() {
+                    return (passed, true);
+                }
+                continue;
+            }
+            passed.extend_from_slice(&self.detach_keys[..self.matched]);
+            self.matched = usize::from(self.detach_keys.first() == Some(&key));
+            if self.matched == 0 {
+                passed.push(key);
+            }
+        }
+        (passed, false)
+    }
+}
+
+fn write_all(fd: impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let written = rustix::io::retry_on_intr(|| rustix::io::write(&fd, bytes))?;
+        bytes = &bytes[written..];
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(typed: &[&[u8]], passed: &[u8], detached: bool) {
+        let (socket, _other) = attach::pair().unwrap();
+        let mut attachment = Attachment::new(socket, true, &[16, 17]);
+        let mut all = Vec::new();
+        let mut left = false;
+        for piece in typed {
+            let (bytes, end) = attachment.filter(piece);
+            all.extend(bytes);
+            left |= end;
+        }
+        assert_eq!((all.as_slice(), left), (passed, detached), "{typed:?}");
+    }
+
+    #[test]
+    fn detach_keys_are_found_in_one_piece_and_in_two() {
+        check(&[b"ab\x10\x11"], b"ab", true);
+        check(&[b"a\x10", b"\x11"], b"a", true);
+        check(&[b"a\x10b"], b"a\x10b", false);
+        check(&[b"\x10\x10\x11"], b"\x10", true);
+    }
+}

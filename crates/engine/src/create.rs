@@ -1,0 +1,195 @@
+//! Creating a container: the image's defaults and what was asked become its record.
+
+use oci::{ContainerConfig, ImageConfig};
+
+use crate::container::{Container, Record, SHORT_ID_LENGTH, State, create_dir, write_json};
+use crate::error::{Error, Kind, Result};
+use crate::settings::{Mount, MountSource, NetworkMode, Settings};
+use crate::{Engine, clock, spec};
+
+impl Engine {
+    /// Creates a container; nothing of it runs yet. The image must be here.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] without the image, [`Kind::Exists`] if the name is taken,
+    /// [`Kind::Invalid`] if the settings contradict each other. Nothing is left behind then.
+    pub fn create(&self, settings: Settings) -> Result<Container> {
+        let _lease = self.store.lease()?;
+        let image = self.store.resolve(&settings.image)?;
+        let defaults = image.config(&self.store)?;
+        let (id, dir) = self.containers.allocate()?;
+        let made = self.fill(&id, settings, &image, &defaults);
+        made.inspect_err(|_| {
+            // The half-made container has nothing worth keeping.
+            let _ = std::fs::remove_dir_all(&dir);
+        })
+    }
+
+    fn fill(
+        &self,
+        id: &str,
+        mut settings: Settings,
+        image: &store::Image,
+        defaults: &ImageConfig,
+    ) -> Result<Container> {
+        let config = merge(&settings, &defaults.config);
+        settings.mounts = self.mounts(id, &settings, &config)?;
+        if let NetworkMode::Container(key) = &settings.network {
+            settings.network = NetworkMode::Container(self.find(key)?.record.id);
+        }
+        let name = self.containers.reserve(&settings.name, id)?;
+        let record = Record {
+            id: id.to_owned(),
+            name: name.clone(),
+            created: clock::now(),
+            image_id: *image.id(),
+            layers: image.layers().to_vec(),
+            settings,
+            config,
+        };
+        let dir = self.root.join("containers").join(id);
+        let container =
+            Container { record, state: State::default(), run_dir: self.containers.run_dir(id), dir };
+        self.write(&container).inspect_err(|_| self.containers.release(&name, id))?;
+        Ok(container)
+    }
+
+    fn write(&self, container: &Container) -> Result<()> {
+        // A plan that cannot be made is an error now, not when the container starts.
+        spec::plan(container, &self.volumes(), None)?;
+        container.save()?;
+        crate::container::write_file(&container.dir, "lock", b"")?;
+        self.store.prepare(&container.record.layers, &container.dir, container.record.settings.auto_remove)?;
+        write_json(&container.dir, "config.json", &container.record)
+    }
+
+    /// The mounts asked for, with their sources made, and an anonymous volume for each path that
+    /// the image declares and nothing is mounted at.
+    fn mounts(&self, id: &str, settings: &Settings, config: &ContainerConfig) -> Result<Vec<Mount>> {
+        let mut mounts = settings.mounts.clone();
+        for target in config.volumes.keys() {
+            if mounts.iter().any(|mount| mount.target.trim_end_matches('/') == target.trim_end_matches('/')) {
+                continue;
+            }
+            let source =
+                MountSource::Volume { name: String::new(), anonymous: true, copy: true };
+            mounts.push(Mount { source, target: target.clone(), read_only: false });
+        }
+        for mount in &mut mounts {
+            if !mount.target.starts_with('/') {
+                return Err(Error::invalid(format!(
+                    "invalid mount path: '{}' mount path must be absolute",
+                    mount.target
+                )));
+            }
+            match &mut mount.source {
+                MountSource::Bind { path, create, .. } => make_source(path, *create)?,
+                MountSource::Volume { name, anonymous, .. } => {
+                    if name.is_empty() {
+                        *anonymous = true;
+                        *name = crate::container::hex(&crate::container::random::<32>()?);
+                    }
+                    self.ensure_volume(name, anonymous.then_some(id))?;
+                }
+                MountSource::Tmpfs { .. } => {}
+            }
+        }
+        Ok(mounts)
+    }
+}
+
+fn make_source(path: &std::path::Path, create: bool) -> Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    if create {
+        return std::fs::create_dir_all(path).map_err(|error| {
+            Error::caused(Kind::Invalid, format!("create bind source {}", path.display()), error)
+        });
+    }
+    Err(Error::invalid(format!(
+        "invalid mount config for type \"bind\": bind source path does not exist: {}",
+        path.display()
+    ))
+    .hint("create it first; -v creates missing directories"))
+}
+
+/// The image's configuration with what was asked laid over it, by Docker's rules: an entrypoint
+/// that is given also resets the image's command.
+fn merge(settings: &Settings, image: &ContainerConfig) -> ContainerConfig {
+    let over = |asked: &String, default: &String| {
+        if asked.is_empty() { default.clone() } else { asked.clone() }
+    };
+    let (entrypoint, default_cmd) = match &settings.entrypoint {
+        Some(given) => (given.clone(), Vec::new()),
+        None => (image.entrypoint.clone(), image.cmd.clone()),
+    };
+    let mut env = image.env.clone();
+    for variable in &settings.env {
+        spec::set(&mut env, variable);
+    }
+    let mut labels = image.labels.clone();
+    labels.extend(settings.labels.clone());
+    ContainerConfig {
+        user: over(&settings.user, &image.user),
+        env,
+        entrypoint,
+        cmd: if settings.cmd.is_empty() { default_cmd } else { settings.cmd.clone() },
+        working_dir: over(&settings.workdir, &image.working_dir),
+        labels,
+        stop_signal: over(&settings.stop_signal, &image.stop_signal),
+        healthcheck: settings.healthcheck.clone().or_else(|| image.healthcheck.clone()),
+        ..image.clone()
+    }
+}
+
+impl Record {
+    /// The host name inside: as asked, else the first digits of the id.
+    #[must_use]
+    pub fn config_hostname(&self) -> String {
+        match self.settings.hostname.as_str() {
+            "" => self.id[..SHORT_ID_LENGTH].to_owned(),
+            name => name.to_owned(),
+        }
+    }
+}
+
+impl Engine {
+    /// Makes the directory of a volume, if it is not there.
+    fn ensure_volume(&self, name: &str, anonymous_for: Option<&str>) -> Result<()> {
+        crate::volume::validate(name)?;
+        let dir = self.volumes().join(name);
+        if dir.join("_data").exists() {
+            return Ok(());
+        }
+        create_dir(&dir)?;
+        crate::volume::make(&dir, anonymous_for)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(entrypoint: Option<&[&str]>, cmd: &[&str], expected: &[&str]) {
+        let own = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
+        let image = ContainerConfig {
+            entrypoint: own(&["entry"]),
+            cmd: own(&["default"]),
+            ..ContainerConfig::default()
+        };
+        let settings =
+            Settings { entrypoint: entrypoint.map(own), cmd: own(cmd), ..Settings::default() };
+        let merged = merge(&settings, &image);
+        assert_eq!([merged.entrypoint, merged.cmd].concat(), own(expected));
+    }
+
+    #[test]
+    fn entrypoint_and_command_combine_as_in_docker() {
+        check(None, &[], &["entry", "default"]);
+        check(None, &["x"], &["entry", "x"]);
+        check(Some(&["own"]), &[], &["own"]);
+        check(Some(&["own"]), &["x"], &["own", "x"]);
+        check(Some(&[]), &["x"], &["x"]);
+    }
+}

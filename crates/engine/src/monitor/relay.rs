@@ -1,0 +1,367 @@
+//! The monitor's loop: moves bytes between a process, its log and whoever is attached, until the
+//! process ends.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use runtime::{ExitStatus, Process, SignalFd};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::termios::{Winsize, tcgetwinsize, tcsetwinsize};
+
+use super::attach::{self, Message, PAYLOAD_BYTES_MAX};
+use super::log::{self, Stream};
+
+/// The ends of a process' standard streams that are held on this side.
+#[derive(Debug, Default)]
+pub(crate) struct Streams {
+    /// Writes to standard input, or to the terminal.
+    pub(crate) input: Option<OwnedFd>,
+    /// Reads of standard output and standard error, or of the terminal alone.
+    pub(crate) outputs: Vec<Output>,
+    /// The terminal, to resize it.
+    pub(crate) terminal: Option<OwnedFd>,
+}
+
+/// One stream that the process writes.
+#[derive(Debug)]
+pub(crate) struct Output {
+    /// `None` once it has ended.
+    pub(crate) fd: Option<OwnedFd>,
+    pub(crate) stream: Stream,
+}
+
+/// This process' own standard streams, attached to the process that is watched.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Own {
+    /// Whether standard input is passed on.
+    pub(crate) stdin: bool,
+    /// Whether standard output is passed on.
+    pub(crate) stdout: bool,
+    /// Whether standard error is passed on.
+    pub(crate) stderr: bool,
+}
+
+/// Everything the loop watches.
+#[derive(Debug)]
+pub(crate) struct Relay<'a> {
+    pub(crate) process: &'a Process,
+    pub(crate) streams: Streams,
+    pub(crate) log: Option<log::Writer>,
+    pub(crate) own: Option<Own>,
+    pub(crate) listener: Option<OwnedFd>,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) signals: Option<SignalFd>,
+    /// Bytes that standard input did not accept yet.
+    pub(crate) backlog: Vec<u8>,
+    /// Whether standard input is closed once the backlog is written.
+    pub(crate) input_ended: bool,
+}
+
+/// Somebody attached through the socket.
+#[derive(Debug)]
+pub(crate) struct Client {
+    socket: OwnedFd,
+    pending: VecDeque<Vec<u8>>,
+    gone: bool,
+}
+
+impl Client {
+    pub(crate) fn new(socket: OwnedFd) -> Self {
+        Self { socket, pending: VecDeque::new(), gone: false }
+    }
+
+    fn push(&mut self, packet: Vec<u8>) {
+        self.pending.push_back(packet);
+        self.flush();
+    }
+
+    fn flush(&mut self) {
+        while let Some(packet) = self.pending.front() {
+            match attach::send_packet(&self.socket, packet, false) {
+                Ok(()) => drop(self.pending.pop_front()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => {
+                    self.gone = true;
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// What one entry of the poll set stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Output(usize),
+    Input,
+    OwnStdin,
+    Signals,
+    Listener,
+    Client(usize),
+    Process,
+}
+
+impl<'a> Relay<'a> {
+    pub(crate) fn new(process: &'a Process, streams: Streams) -> Self {
+        Self {
+            process,
+            streams,
+            log: None,
+            own: None,
+            listener: None,
+            clients: Vec::new(),
+            signals: None,
+            backlog: Vec::new(),
+            input_ended: false,
+        }
+    }
+
+    /// Runs until the process has ended and its output is drained.
+    ///
+    /// # Errors
+    /// Of `poll`, of the process' status, and of writing the log.
+    pub(crate) fn run(&mut self) -> io::Result<ExitStatus> {
+        let mut buffer = vec![0; PAYLOAD_BYTES_MAX];
+        loop {
+            for (source, ready) in self.wait()? {
+                match source {
+                    Source::Output(index) => self.output(index, &mut buffer)?,
+                    Source::Input => self.feed(),
+                    Source::OwnStdin => self.own_stdin(&mut buffer),
+                    Source::Signals => self.signal(),
+                    Source::Listener => self.greet(),
+                    Source::Client(index) => self.client(index, ready),
+                    Source::Process => {
+                        self.drain(&mut buffer)?;
+                        return self.process.wait();
+                    }
+                }
+            }
+            self.clients.retain(|client| !client.gone);
+        }
+    }
+
+    /// Tells whoever is attached that the process has ended.
+    ///
+    /// What a client is too slow to take now is lost to it; the log has it.
+    pub(crate) fn farewell(&mut self, code: i32) {
+        for client in &mut self.clients {
+            client.push(Message::Exit(code).encode());
+        }
+    }
+
+    /// Waits for whatever happens first; the process' end comes last, so that what it wrote
+    /// before is passed on first. A slow client holds back the process' output; a full standard
+    /// input holds back those who write to it.
+    fn wait(&self) -> io::Result<Vec<(Source, PollFlags)>> {
+        let mut set: Vec<(Source, PollFd<'_>)> = Vec::with_capacity(8);
+        let slow = self.clients.iter().any(|client| !client.pending.is_empty());
+        for (index, output) in self.streams.outputs.iter().enumerate().filter(|_| !slow) {
+            if let Some(fd) = &output.fd {
+                set.push((Source::Output(index), PollFd::new(fd, PollFlags::IN)));
+            }
+        }
+        let writable = self.backlog.is_empty();
+        if let Some(input) = self.streams.input.as_ref().filter(|_| !writable) {
+            set.push((Source::Input, PollFd::new(input, PollFlags::OUT)));
+        }
+        if writable && self.own.is_some_and(|own| own.stdin) {
+            let stdin = rustix::stdio::stdin();
+            set.push((Source::OwnStdin, PollFd::from_borrowed_fd(stdin, PollFlags::IN)));
+        }
+        if let Some(signals) = &self.signals {
+            set.push((Source::Signals, PollFd::new(signals, PollFlags::IN)));
+        }
+        if let Some(listener) = &self.listener {
+            set.push((Source::Listener, PollFd::new(listener, PollFlags::IN)));
+        }
+        for (index, client) in self.clients.iter().enumerate() {
+            let mut flags = PollFlags::empty();
+            flags.set(PollFlags::IN, writable);
+            flags.set(PollFlags::OUT, !client.pending.is_empty());
+            set.push((Source::Client(index), PollFd::new(&client.socket, flags)));
+        }
+        let end = PollFd::from_borrowed_fd(self.process.pidfd(), PollFlags::IN);
+        set.push((Source::Process, end));
+        let (sources, mut fds): (Vec<_>, Vec<_>) = set.into_iter().unzip();
+        rustix::io::retry_on_intr(|| poll(&mut fds, None))?;
+        let ready = sources.into_iter().zip(&fds).map(|(source, fd)| (source, fd.revents()));
+        Ok(ready.filter(|(_, flags)| !flags.is_empty()).collect())
+    }
+
+    /// Passes on one piece of output.
+    fn output(&mut self, index: usize, buffer: &mut [u8]) -> io::Result<()> {
+        let Some(fd) = &self.streams.outputs[index].fd else { return Ok(()) };
+        match rustix::io::read(fd, &mut *buffer) {
+            // A terminal whose last user has gone answers EIO.
+            Ok(0) | Err(Errno::IO) => self.streams.outputs[index].fd = None,
+            Ok(read) => return self.deliver(index, &buffer[..read]),
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, index: usize, bytes: &[u8]) -> io::Result<()> {
+        let stream = self.streams.outputs[index].stream;
+        if let Some(log) = &mut self.log {
+            log.write(stream, bytes)?;
+        }
+        if self.own.is_some_and(|own| own.takes(stream)) && own_write(stream, bytes).is_err() {
+            // Whoever read our output has gone: the process learns it as it would in a pipeline.
+            self.streams.outputs[index].fd = None;
+        }
+        let message = match stream {
+            Stream::Stdout => Message::Stdout(bytes),
+            Stream::Stderr => Message::Stderr(bytes),
+        };
+        for client in &mut self.clients {
+            client.push(message.encode());
+        }
+        Ok(())
+    }
+
+    /// Reads what the process left in its pipes.
+    fn drain(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        for index in 0..self.streams.outputs.len() {
+            while let Some(fd) = &self.streams.outputs[index].fd {
+                let mut set = [PollFd::new(fd, PollFlags::IN)];
+                let now = rustix::event::Timespec::default();
+                if poll(&mut set, Some(&now))? == 0 {
+                    break;
+                }
+                self.output(index, buffer)?;
+            }
+        }
+        match &mut self.log {
+            Some(log) => log.finish(),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes bytes for standard input.
+    fn input(&mut self, bytes: &[u8]) {
+        self.backlog.extend_from_slice(bytes);
+        self.feed();
+    }
+
+    /// Writes as much of the backlog as standard input accepts.
+    fn feed(&mut self) {
+        let Some(input) = &self.streams.input else {
+            self.backlog.clear();
+            return;
+        };
+        match rustix::io::write(input, &self.backlog) {
+            Ok(written) => drop(self.backlog.drain(..written)),
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            // The process has closed its standard input.
+            Err(_) => {
+                self.backlog.clear();
+                self.streams.input = None;
+            }
+        }
+        if self.input_ended && self.backlog.is_empty() && self.streams.terminal.is_none() {
+            self.streams.input = None;
+        }
+    }
+
+    fn end_input(&mut self) {
+        self.input_ended = true;
+        if self.backlog.is_empty() && self.streams.terminal.is_none() {
+            self.streams.input = None;
+        }
+    }
+
+    fn own_stdin(&mut self, buffer: &mut [u8]) {
+        match rustix::io::read(rustix::stdio::stdin(), &mut *buffer) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Ok(0) | Err(_) => {
+                self.own = self.own.map(|own| Own { stdin: false, ..own });
+                self.end_input();
+            }
+            Ok(read) => self.input(&buffer[..read]),
+        }
+    }
+
+    /// Passes a signal on to the process; a change of our terminal's size to its terminal.
+    fn signal(&mut self) {
+        let Some(Ok(signal)) = self.signals.as_mut().map(SignalFd::read) else { return };
+        if signal != rustix::process::Signal::WINCH {
+            // A process that has just ended needs no signal.
+            let _ = self.process.signal(signal);
+            return;
+        }
+        if let (Some(terminal), Ok(size)) =
+            (&self.streams.terminal, tcgetwinsize(rustix::stdio::stdin()))
+        {
+            let _ = tcsetwinsize(terminal, size);
+        }
+    }
+
+    fn greet(&mut self) {
+        let Some(listener) = &self.listener else { return };
+        if let Ok(socket) = attach::accept(listener) {
+            self.clients.push(Client::new(socket));
+        }
+    }
+
+    fn client(&mut self, index: usize, ready: PollFlags) {
+        if ready.contains(PollFlags::OUT) {
+            self.clients[index].flush();
+        }
+        if !ready.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+            return;
+        }
+        // One byte more than a payload: the kind.
+        let mut packet = vec![0; PAYLOAD_BYTES_MAX + 1];
+        let message = attach::receive(&self.clients[index].socket, &mut packet);
+        let message = message.ok().and_then(Message::decode);
+        match message {
+            Some(Message::Input(bytes)) => self.input(bytes),
+            Some(Message::InputEnd) => self.end_input(),
+            Some(Message::Resize(rows, columns)) => self.resize(rows, columns),
+            _ => self.clients[index].gone = true,
+        }
+    }
+
+    fn resize(&self, rows: u16, columns: u16) {
+        if let Some(terminal) = &self.streams.terminal {
+            let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+            // A terminal that has just been closed needs no size.
+            let _ = tcsetwinsize(terminal, size);
+        }
+    }
+}
+
+impl Own {
+    fn takes(self, stream: Stream) -> bool {
+        match stream {
+            Stream::Stdout => self.stdout,
+            Stream::Stderr => self.stderr,
+        }
+    }
+}
+
+fn own_write(stream: Stream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let written = match stream {
+            Stream::Stdout => rustix::io::write(rustix::stdio::stdout(), bytes),
+            Stream::Stderr => rustix::io::write(rustix::stdio::stderr(), bytes),
+        };
+        match written {
+            Ok(count) => bytes = &bytes[count..],
+            Err(Errno::INTR) => {}
+            // Somebody else made our output non-blocking; wait until it takes more.
+            Err(Errno::AGAIN) => {
+                let stdout = rustix::stdio::stdout();
+                let stderr = rustix::stdio::stderr();
+                let fd = if stream == Stream::Stdout { stdout } else { stderr };
+                poll(&mut [PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::OUT)], None)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,201 @@
+//! The default bridge, and what a container finds in /etc about names.
+//!
+//! ```text
+//! <root>/network/bridge.json   the bridge: chosen when the first container needs it
+//! <root>/network/leases/<ip>   symbolic link to the id of the container that has the address
+//! ```
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use net::{Endpoint, Network};
+
+use crate::Engine;
+use crate::container::{Container, create_dir, read_json, write_file, write_json};
+use crate::error::{Doing, Error, Kind, Result};
+use crate::settings::NetworkMode;
+
+/// The root that has the plain names `cais0` and `cais`; others get names of their own, so that
+/// two roots never see each other's bridges and rules.
+const DEFAULT_ROOT: &str = "/var/lib/cais";
+/// Name servers for a host that only has one on its own loopback interface, as in Docker.
+const NAME_SERVERS: &str = "nameserver 8.8.8.8\nnameserver 8.8.4.4\n";
+
+impl Engine {
+    fn network_dir(&self) -> PathBuf {
+        self.root.join("network")
+    }
+
+    /// What the interfaces and rules of this root are called after `cais`.
+    fn suffix(&self) -> String {
+        if self.root == Path::new(DEFAULT_ROOT) {
+            return String::new();
+        }
+        let digest = oci::Digest::of(self.root.as_os_str().as_encoded_bytes());
+        format!("-{}", &digest.hex()[..8])
+    }
+
+    fn table(&self) -> String {
+        format!("cais{}", self.suffix())
+    }
+
+    /// The default bridge: as it was chosen, or chosen now.
+    fn bridge(&self) -> Result<Network> {
+        let dir = self.network_dir();
+        match read_json(&dir.join("bridge.json")) {
+            Err(error) if error.kind() == Kind::NotFound => {}
+            outcome => return outcome,
+        }
+        let in_use = net::in_use().map_err(from_net)?;
+        let subnet = net::ipam::choose_subnet(&in_use).map_err(from_net)?;
+        let gateway = Ipv4Addr::from_bits(subnet.address().to_bits() + 1);
+        let suffix = self.suffix();
+        let bridge = if suffix.is_empty() { "cais0".into() } else { format!("cais{suffix}") };
+        let network = Network { name: "bridge".into(), bridge, subnet, gateway, mtu: None };
+        create_dir(&dir)?;
+        write_json(&dir, "bridge.json", &network)?;
+        Ok(network)
+    }
+
+    /// The container's place on the bridge, if it is to have one.
+    pub(crate) fn endpoint(&self, container: &Container) -> Result<Option<Endpoint>> {
+        if container.record.settings.network != NetworkMode::Bridge {
+            return Ok(None);
+        }
+        let network = self.bridge()?;
+        let leases = self.network_dir().join("leases");
+        let id = &container.record.id;
+        let address = match net::ipam::allocate(&leases, &network, id) {
+            Err(net::Error::Exhausted(_)) => {
+                let alive = |id: &str| self.root.join("containers").join(id).exists();
+                net::ipam::reclaim(&leases, &alive).map_err(from_net)?;
+                net::ipam::allocate(&leases, &network, id)
+            }
+            outcome => outcome,
+        };
+        Ok(Some(Endpoint::new(&network, address.map_err(from_net)?, id)))
+    }
+
+    pub(crate) fn release_address(&self, endpoint: &Endpoint, id: &str) {
+        // A lease that cannot be ended now is reclaimed when addresses run out.
+        let _ = net::ipam::release(&self.network_dir().join("leases"), endpoint.address, id);
+    }
+
+    /// Gives a new network namespace what its mode promises.
+    pub(crate) fn attach_network(
+        &self,
+        mode: &NetworkMode,
+        namespaces: &runtime::Namespaces,
+        endpoint: Option<&Endpoint>,
+    ) -> Result<()> {
+        if matches!(mode, NetworkMode::Host | NetworkMode::Container(_)) {
+            return Ok(());
+        }
+        let namespace = namespaces.net().doing(|| "open the network namespace".into())?;
+        let Some(endpoint) = endpoint else {
+            return net::loopback_up(namespace.as_fd()).map_err(from_net);
+        };
+        let network = self.bridge()?;
+        net::ensure_bridge(&network, &self.table()).map_err(from_net)?;
+        net::attach(&network, namespace.as_fd(), endpoint).map_err(from_net)
+    }
+
+    /// The network namespace of the container that this one shares it with.
+    pub(crate) fn joined_network(&self, container: &Container) -> Result<Option<PathBuf>> {
+        let NetworkMode::Container(id) = &container.record.settings.network else { return Ok(None) };
+        let other = self.find(id)?;
+        if !other.is_running() {
+            return Err(Error::new(
+                Kind::Conflict,
+                format!("cannot join network of a non running container: {}", other.record.name),
+            )
+            .hint(format!("`cais start {}` starts it", other.record.name)));
+        }
+        Ok(Some(PathBuf::from(format!("/proc/{}/ns/net", other.state.pid))))
+    }
+
+    /// Removes the default bridge and its rules, if no container is left that could use it.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn remove_bridge_if_unused(&self) -> Result<()> {
+        let path = self.network_dir().join("bridge.json");
+        if !path.exists() || !self.containers.ids()?.is_empty() {
+            return Ok(());
+        }
+        let network: Network = read_json(&path)?;
+        net::remove_bridge(&network, &self.table()).map_err(from_net)?;
+        fs::remove_file(&path).doing(|| format!("remove {}", path.display()))
+    }
+}
+
+/// Writes the files that are mounted over the container's /etc/hosts, hostname and resolv.conf.
+pub(crate) fn write_files(container: &Container, endpoint: Option<&Endpoint>) -> Result<()> {
+    let settings = &container.record.settings;
+    let hostname = container.record.config_hostname();
+    let host = settings.network == NetworkMode::Host;
+    let hosts = match fs::read_to_string("/etc/hosts") {
+        Ok(hosts) if host => hosts,
+        _ => hosts(&hostname, &settings.domainname, endpoint),
+    };
+    let resolv = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let resolv = if host { resolv } else { name_servers(&resolv) };
+    write_file(&container.dir, "hosts", hosts.as_bytes())?;
+    write_file(&container.dir, "hostname", format!("{hostname}\n").as_bytes())?;
+    write_file(&container.dir, "resolv.conf", resolv.as_bytes())
+}
+
+fn hosts(hostname: &str, domain: &str, endpoint: Option<&Endpoint>) -> String {
+    let mut text = String::from(
+        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n\
+         ff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n",
+    );
+    if let Some(endpoint) = endpoint {
+        let full = if domain.is_empty() { String::new() } else { format!("{hostname}.{domain} ") };
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{}\t{full}{hostname}", endpoint.address);
+    }
+    text
+}
+
+/// The host's resolver configuration without name servers that only the host can reach.
+fn name_servers(host: &str) -> String {
+    let reachable = |line: &&str| {
+        let server = line.trim().strip_prefix("nameserver").map(str::trim);
+        server.is_none_or(|server| !(server.starts_with("127.") || server == "::1"))
+    };
+    let mut text: String = host.lines().filter(reachable).flat_map(|line| [line, "\n"]).collect();
+    if !text.lines().any(|line| line.trim_start().starts_with("nameserver")) {
+        text.push_str(NAME_SERVERS);
+    }
+    text
+}
+
+fn from_net(error: net::Error) -> Error {
+    let hint = error.hint();
+    let failure = Error::caused(Kind::Internal, "set up the container's network", error);
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure.hint("--network host and --network none need no bridge"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_servers_on_the_hosts_loopback_are_left_out() {
+        let text = name_servers("search a.b\nnameserver 127.0.0.53\nnameserver 10.0.0.1\n");
+        assert_eq!(text, "search a.b\nnameserver 10.0.0.1\n");
+        assert_eq!(name_servers("nameserver ::1\n"), NAME_SERVERS);
+    }
+
+    #[test]
+    fn a_container_knows_its_own_name() {
+        assert!(!hosts("web", "", None).contains("web"));
+    }
+}

@@ -1,0 +1,221 @@
+//! What a user asks of a container, typed; the image's defaults are merged in when it is created.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use oci::Healthcheck;
+use serde::{Deserialize, Serialize};
+
+/// Everything that is asked of a container, kept with it for its whole life.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// The name; chosen where empty.
+    pub name: String,
+    /// The reference or id of the image, as written.
+    pub image: String,
+    /// The program and its fixed arguments; the image's where `None`, none where empty.
+    pub entrypoint: Option<Vec<String>>,
+    /// The arguments, or the program where there is no entrypoint; the image's where empty.
+    pub cmd: Vec<String>,
+    /// `NAME=value`, beyond the image's.
+    pub env: Vec<String>,
+    /// The directory to start in; the image's where empty.
+    pub workdir: String,
+    /// `user[:group]`; the image's where empty.
+    pub user: String,
+    /// Supplementary groups, by name or number.
+    pub group_add: Vec<String>,
+    /// The host name; the first 12 digits of the id where empty.
+    pub hostname: String,
+    /// The NIS domain name.
+    pub domainname: String,
+    /// Free-form notes, beyond the image's.
+    pub labels: BTreeMap<String, String>,
+    /// Whether it has a terminal.
+    pub tty: bool,
+    /// Whether its standard input is kept open.
+    pub open_stdin: bool,
+    /// Whether it is removed when it exits.
+    pub auto_remove: bool,
+    /// Whether Cais' own init is PID 1 and the program its child.
+    pub init: bool,
+    /// The signal that asks it to stop; the image's, else SIGTERM, where empty.
+    pub stop_signal: String,
+    /// Seconds between that signal and SIGKILL; 10 where `None`; negative waits for ever.
+    pub stop_timeout_s: Option<i64>,
+    /// How its health is checked; the image's where `None`.
+    pub healthcheck: Option<Healthcheck>,
+    /// Which network it is on.
+    pub network: NetworkMode,
+    /// What is mounted into it.
+    pub mounts: Vec<Mount>,
+    /// How much of the machine it may use.
+    pub limits: Limits,
+    /// How it is held.
+    pub security: Security,
+    /// Device nodes of the host.
+    pub devices: Vec<Device>,
+    /// Bytes of /dev/shm; 64 MiB where 0.
+    pub shm_bytes: u64,
+    /// The platform the image was asked for.
+    pub platform: Option<String>,
+}
+
+/// Which network a container is on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkMode {
+    /// A network namespace of its own, joined to the default bridge.
+    #[default]
+    Bridge,
+    /// The host's network namespace.
+    Host,
+    /// A network namespace of its own with a loopback interface only.
+    None,
+    /// The network namespace of another container, by id.
+    Container(String),
+}
+
+/// Something mounted into a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// What is mounted.
+    pub source: MountSource,
+    /// Where, absolute.
+    pub target: String,
+    /// Whether it is read-only.
+    pub read_only: bool,
+}
+
+/// What is mounted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "type")]
+pub enum MountSource {
+    /// A file or directory of the host.
+    Bind {
+        /// Absolute.
+        path: PathBuf,
+        /// Whether a missing directory is created: `-v` does, `--mount` does not.
+        create: bool,
+        /// `rprivate`, `rslave`, …
+        propagation: String,
+        /// Whether mounts below it come along.
+        recursive: bool,
+    },
+    /// A volume; an anonymous one where the name is 64 hexadecimal digits made for it.
+    Volume {
+        /// Its name.
+        name: String,
+        /// Whether it was made for this container alone, and goes with it.
+        anonymous: bool,
+        /// Whether a fresh one is filled with the image's content.
+        copy: bool,
+    },
+    /// Memory.
+    Tmpfs {
+        /// Options of the file system, as `mount` takes them.
+        options: Vec<String>,
+    },
+}
+
+/// How much of the machine a container may use. `None` and 0 mean no limit.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// Bytes of memory.
+    pub memory: Option<i64>,
+    /// Bytes of memory that it should stay below.
+    pub memory_reservation: Option<i64>,
+    /// Bytes of memory and swap together; -1 for unlimited swap.
+    pub memory_swap: Option<i64>,
+    /// How readily its memory is swapped, 0 to 100; cgroup v1 only.
+    pub memory_swappiness: Option<u64>,
+    /// Billionths of a processor.
+    pub nano_cpus: Option<i64>,
+    /// Relative weight; the default is 1024.
+    pub cpu_shares: Option<u64>,
+    /// The period of the quota, in microseconds.
+    pub cpu_period_us: Option<u64>,
+    /// The quota in each period, in microseconds.
+    pub cpu_quota_us: Option<i64>,
+    /// Processors it may run on: `0-3,5`.
+    pub cpuset_cpus: String,
+    /// Memory nodes it may use.
+    pub cpuset_mems: String,
+    /// Processes and threads; -1 for unlimited.
+    pub pids: Option<i64>,
+    /// Limits per process.
+    pub ulimits: Vec<Ulimit>,
+    /// Preference of the OOM killer, -1000 to 1000.
+    pub oom_score_adj: Option<i32>,
+}
+
+/// A limit per process, as `setrlimit(2)` has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ulimit {
+    /// `nofile`, `nproc`, …
+    pub name: String,
+    /// What applies.
+    pub soft: u64,
+    /// What it can be raised to.
+    pub hard: u64,
+}
+
+/// How a container is held.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Security {
+    /// All capabilities, all devices, no confinement.
+    pub privileged: bool,
+    /// Capabilities beyond Docker's default; `ALL` for all.
+    pub cap_add: Vec<String>,
+    /// Capabilities taken away; `ALL` for all.
+    pub cap_drop: Vec<String>,
+    /// Whether programs may not gain privileges (set-user-id and the like).
+    pub no_new_privileges: bool,
+    /// Which system calls are allowed.
+    pub seccomp: Seccomp,
+    /// Whether the root file system is read-only.
+    pub read_only: bool,
+    /// Whether masked and read-only paths of /proc and /sys are left as they are.
+    pub unmasked: bool,
+    /// Kernel parameters of its namespaces.
+    pub sysctls: BTreeMap<String, String>,
+    /// The options as they were written, for `inspect`.
+    pub options: Vec<String>,
+    /// Whether it shares the host's PID namespace.
+    pub host_pid: bool,
+    /// Whether it shares the host's IPC namespace.
+    pub host_ipc: bool,
+    /// Whether it shares the host's UTS namespace.
+    pub host_uts: bool,
+    /// Whether it shares the host's cgroup namespace.
+    pub host_cgroup: bool,
+    /// First host id and count of ids of a user namespace of its own.
+    pub user_namespace: Option<(u32, u32)>,
+}
+
+/// Which system calls are allowed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Seccomp {
+    /// Docker's default profile.
+    #[default]
+    Default,
+    /// All.
+    Unconfined,
+    /// A profile in Docker's JSON format.
+    Profile(String),
+}
+
+/// A device node of the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// On the host.
+    pub host: PathBuf,
+    /// In the container.
+    pub container: PathBuf,
+    /// `r`, `w` and `m`: read, write, make nodes.
+    pub permissions: String,
+}

@@ -1,0 +1,115 @@
+//! What is mounted into a container: what every container has, then what was asked for.
+
+use std::path::{Path, PathBuf};
+
+use oci::runtime::Mount;
+
+use crate::container::Container;
+use crate::error::Result;
+use crate::settings::{MountSource, Settings};
+
+/// Bytes of /dev/shm unless asked otherwise; Docker's default.
+const SHM_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Paths that no container may read, as in Docker.
+pub(crate) const MASKED: &[&str] = &[
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+];
+
+/// Paths that no container may write, as in Docker.
+pub(crate) const READ_ONLY: &[&str] =
+    &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// Mounts in the order in which they are made, and the destinations to be filled with the
+/// image's content first.
+pub(crate) fn mounts(container: &Container, volumes: &Path) -> Result<(Vec<Mount>, Vec<PathBuf>)> {
+    let settings = &container.record.settings;
+    let mut mounts = system(settings);
+    for file in ["resolv.conf", "hostname", "hosts"] {
+        let source = container.dir.join(file);
+        let options = ["rbind".into(), "rprivate".into()];
+        mounts.push(mount(&format!("/etc/{file}"), "bind", &source.to_string_lossy(), &options));
+    }
+    let mut copy_up = Vec::new();
+    for asked in &settings.mounts {
+        let target = normal(&asked.target);
+        let mut options = vec![if asked.read_only { "ro" } else { "rw" }.to_owned()];
+        let made = match &asked.source {
+            MountSource::Bind { path, propagation, recursive, .. } => {
+                options.push(if *recursive { "rbind" } else { "bind" }.into());
+                options.push(propagation.clone());
+                mount(&target, "bind", &path.to_string_lossy(), &options)
+            }
+            MountSource::Volume { name, copy, .. } => {
+                if *copy {
+                    copy_up.push(PathBuf::from(&target));
+                }
+                options.extend(["rbind".into(), "rprivate".into()]);
+                let source = volumes.join(name).join("_data");
+                mount(&target, "bind", &source.to_string_lossy(), &options)
+            }
+            MountSource::Tmpfs { options: asked } => {
+                options.extend(["nosuid", "nodev", "noexec"].map(String::from));
+                options.extend(asked.iter().cloned());
+                mount(&target, "tmpfs", "tmpfs", &options)
+            }
+        };
+        // A mount of the user's takes the place of ours at the same path, as in Docker.
+        mounts.retain(|ours| *ours.destination() != PathBuf::from(&target));
+        mounts.push(made);
+    }
+    Ok((mounts, copy_up))
+}
+
+fn system(settings: &Settings) -> Vec<Mount> {
+    let privileged = settings.security.privileged;
+    let shm = if settings.shm_bytes == 0 { SHM_BYTES } else { settings.shm_bytes };
+    let ro = if privileged { "rw" } else { "ro" };
+    let fixed = |target, kind, options: &[&str]| {
+        let options: Vec<String> = options.iter().map(|o| (*o).to_owned()).collect();
+        mount(target, kind, kind, &options)
+    };
+    let pts = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"];
+    let mut mounts = vec![
+        fixed("/proc", "proc", &["nosuid", "noexec", "nodev"]),
+        fixed("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        fixed("/dev/pts", "devpts", &pts),
+        fixed("/sys", "sysfs", &["nosuid", "noexec", "nodev", ro]),
+        fixed("/sys/fs/cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", ro]),
+    ];
+    if settings.security.host_ipc {
+        let bind = ["rbind".into(), "rprivate".into()];
+        mounts.push(mount("/dev/mqueue", "bind", "/dev/mqueue", &bind));
+        mounts.push(mount("/dev/shm", "bind", "/dev/shm", &bind));
+    } else {
+        mounts.push(fixed("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]));
+        let size = format!("size={shm}");
+        let options = ["nosuid", "noexec", "nodev", "mode=1777", &size];
+        mounts.push(fixed("/dev/shm", "tmpfs", &options));
+    }
+    mounts
+}
+
+fn mount(target: &str, kind: &str, source: &str, options: &[String]) -> Mount {
+    let mut mount = Mount::default();
+    mount.set_destination(PathBuf::from(target)).set_typ(Some(kind.to_owned()));
+    mount.set_source(Some(PathBuf::from(source))).set_options(Some(options.to_vec()));
+    mount
+}
+
+/// Without `.`, doubled slashes and a slash at the end; `..` stays and is resolved in the root.
+fn normal(path: &str) -> String {
+    let parts: Vec<&str> = path.split('/').filter(|p| !matches!(*p, "" | ".")).collect();
+    format!("/{}", parts.join("/"))
+}

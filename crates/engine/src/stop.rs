@@ -1,0 +1,180 @@
+//! Ending and removing containers.
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::Engine;
+use crate::container::{Container, Status};
+use crate::error::{Doing, Error, Kind, Result};
+use crate::settings::MountSource;
+
+/// Seconds between the stop signal and SIGKILL unless said otherwise; Docker's default.
+const STOP_TIMEOUT_S: i64 = 10;
+
+/// How a container is removed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RemoveOptions {
+    /// Kill it first, if it runs.
+    pub force: bool,
+    /// Remove the anonymous volumes that were made for it.
+    pub volumes: bool,
+}
+
+impl Engine {
+    /// Sends a signal to the first process of a running container.
+    ///
+    /// # Errors
+    /// [`Kind::Conflict`] if it does not run.
+    pub fn kill(&self, container: &Container, signal: Signal) -> Result<()> {
+        let process = running(container)?;
+        pidfd_send_signal(process, signal)
+            .doing(|| format!("send a signal to container {}", container.record.name))
+    }
+
+    /// Asks a container to end, and kills it after `timeout_s` seconds (its own timeout where
+    /// `None`; a negative one waits for ever). A container that does not run is stopped already.
+    ///
+    /// # Errors
+    /// If signals cannot be sent.
+    pub fn stop(&self, container: &Container, timeout_s: Option<i64>, signal: Option<Signal>) -> Result<()> {
+        let Ok(process) = running(container) else { return Ok(()) };
+        let own = container.record.settings.stop_timeout_s.unwrap_or(STOP_TIMEOUT_S);
+        let timeout = u64::try_from(timeout_s.unwrap_or(own)).ok().map(Duration::from_secs);
+        let signal = match signal {
+            Some(signal) => signal,
+            None => stop_signal(container)?,
+        };
+        let doing = || format!("stop container {}", container.record.name);
+        if timeout != Some(Duration::ZERO) {
+            pidfd_send_signal(&process, signal).or_else(gone).doing(doing)?;
+        }
+        if !ends_within(&process, timeout).doing(doing)? {
+            pidfd_send_signal(&process, Signal::KILL).or_else(gone).doing(doing)?;
+            ends_within(&process, None).doing(doing)?;
+        }
+        self.wait(container).map(drop)
+    }
+
+    /// Removes a container, its writable layer and its log.
+    ///
+    /// # Errors
+    /// [`Kind::Conflict`] if it runs and `force` is not set.
+    pub fn remove(&self, container: &Container, options: RemoveOptions) -> Result<()> {
+        let mut container = container.clone();
+        if container.is_running() {
+            if !options.force {
+                return Err(Error::new(
+                    Kind::Conflict,
+                    format!(
+                        "cannot remove container \"/{}\": container is running: stop the container before removing or force remove",
+                        container.record.name
+                    ),
+                )
+                .hint(format!("`cais rm -f {}` kills and removes it", container.record.name)));
+            }
+            if let Ok(process) = running(&container) {
+                pidfd_send_signal(&process, Signal::KILL)
+                    .or_else(gone)
+                    .doing(|| format!("kill container {}", container.record.name))?;
+            }
+            self.wait(&container)?;
+            if container.record.settings.auto_remove {
+                return Ok(());
+            }
+        }
+        let lock = container.lock()?;
+        if container.is_running() && container.has_monitor() {
+            return Err(Error::new(
+                Kind::Conflict,
+                format!("container {} was started meanwhile", container.record.name),
+            ));
+        }
+        container.state.status = Status::Removing;
+        container.save()?;
+        self.bury(&mut container);
+        let erased = self.erase(&container, options.volumes);
+        drop(lock);
+        erased
+    }
+
+    /// Removes everything of a container from the disk: its name first, its record last.
+    pub(crate) fn erase(&self, container: &Container, volumes: bool) -> Result<()> {
+        let record = &container.record;
+        self.containers.release(&record.name, &record.id);
+        if volumes {
+            let names = record.settings.mounts.iter().filter_map(|mount| match &mount.source {
+                MountSource::Volume { name, anonymous: true, .. } => Some(name.as_str()),
+                _ => None,
+            });
+            let names: Vec<&str> = names.collect();
+            crate::volume::remove_anonymous(&self.volumes(), &names, &record.id)?;
+        }
+        for part in ["upper", "work"] {
+            remove_tree(&container.dir.join(part))?;
+        }
+        remove_tree(&container.dir)
+    }
+}
+
+fn remove_tree(path: &std::path::Path) -> Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome.doing(|| format!("remove {}", path.display())),
+    }
+}
+
+/// A descriptor of the container's first process, which is known to be that process still.
+pub(crate) fn running(container: &Container) -> Result<OwnedFd> {
+    let not_running = || {
+        Error::new(Kind::Conflict, format!("container {} is not running", container.record.name))
+            .hint(format!("`cais start {}` starts it", container.record.name))
+    };
+    if !container.is_running() {
+        return Err(not_running());
+    }
+    let pid = Pid::from_raw(container.state.pid).ok_or_else(not_running)?;
+    let process = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| not_running())?;
+    // Read after the descriptor is open: the number cannot be used again behind our back.
+    match runtime::start_time(container.state.pid) {
+        Ok(start) if start == container.state.pid_start => Ok(process),
+        _ => Err(not_running()),
+    }
+}
+
+/// A process that has ended meanwhile needs no signal.
+fn gone(error: rustix::io::Errno) -> std::result::Result<(), rustix::io::Errno> {
+    if error == rustix::io::Errno::SRCH { Ok(()) } else { Err(error) }
+}
+
+fn ends_within(process: &OwnedFd, timeout: Option<Duration>) -> rustix::io::Result<bool> {
+    let deadline = timeout.map(|timeout| Instant::now() + timeout);
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let left = left.map(|left| Timespec::try_from(left).unwrap_or_default());
+        match poll(&mut [PollFd::new(process, PollFlags::IN)], left.as_ref()) {
+            Err(rustix::io::Errno::INTR) => {}
+            outcome => return outcome.map(|ready| ready > 0),
+        }
+    }
+}
+
+fn stop_signal(container: &Container) -> Result<Signal> {
+    match container.record.config.stop_signal.as_str() {
+        "" => Ok(Signal::TERM),
+        name => signal(name),
+    }
+}
+
+/// A signal by its name, with or without `SIG`, or its number.
+///
+/// # Errors
+/// [`Kind::Invalid`].
+pub fn signal(text: &str) -> Result<Signal> {
+    runtime::signal(text).ok_or_else(|| {
+        Error::invalid(format!("Invalid signal: {text}"))
+            .hint("a signal is a name as in SIGTERM or TERM, or a number")
+    })
+}

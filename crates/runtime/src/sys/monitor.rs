@@ -1,0 +1,187 @@
+//! What a monitor asks of the C library: forking, leaving the session, signals as a descriptor.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr;
+
+use rustix::process::Signal;
+
+/// Which side of a fork this is.
+#[derive(Debug)]
+pub enum Fork {
+    /// The process that forked, with its child.
+    Parent(Child),
+    /// The new process.
+    Child,
+}
+
+/// A forked process of our own.
+#[derive(Debug)]
+pub struct Child(libc::pid_t);
+
+impl Child {
+    /// Waits until it has ended.
+    ///
+    /// # Errors
+    /// Of `waitpid(2)`.
+    pub fn wait(&self) -> io::Result<()> {
+        loop {
+            // SAFETY: a null status pointer is allowed.
+            let waited = unsafe { libc::waitpid(self.0, ptr::null_mut(), 0) };
+            match io::Error::last_os_error() {
+                _ if waited == self.0 => return Ok(()),
+                error if error.kind() == io::ErrorKind::Interrupted => {}
+                error => return Err(error),
+            }
+        }
+    }
+}
+
+/// Forks this process.
+///
+/// # Errors
+/// `fork(2)`'s; and `InvalidInput` if the process has several threads, of which the child would
+/// have only this one, and the locks that the others hold.
+pub fn fork() -> io::Result<Fork> {
+    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+        let reason = "a process with several threads cannot be forked";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+    }
+    // SAFETY: there are no other threads, so the child is as whole as its parent.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Fork::Child),
+        child => Ok(Fork::Parent(Child(child))),
+    }
+}
+
+/// Makes a forked process independent of whoever started it: a session of its own, `/` as its
+/// directory, nothing on its standard streams, and none of the descriptors that our own parent
+/// left open for us (those are the ones without `FD_CLOEXEC`; ours all have it).
+///
+/// # Errors
+/// If /proc or /dev/null cannot be used.
+pub fn detach_from_session() -> io::Result<()> {
+    rustix::process::setsid()?;
+    rustix::process::chdir("/")?;
+    let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    rustix::stdio::dup2_stderr(&null)?;
+    let mut inherited = Vec::new();
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let number = entry?.file_name().to_string_lossy().parse::<i32>().unwrap_or(0);
+        // SAFETY: F_GETFD only reads a flag, of any number.
+        let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+        if number > 2 && flags >= 0 && flags & libc::FD_CLOEXEC == 0 {
+            inherited.push(number);
+        }
+    }
+    for number in inherited {
+        // SAFETY: nothing in this program owns a descriptor without FD_CLOEXEC.
+        unsafe { libc::close(number) };
+    }
+    Ok(())
+}
+
+/// Gives memory that is not used any more back to the kernel.
+pub fn trim_memory() {
+    // SAFETY: takes no pointers; glibc's allocator looks after its own locks.
+    unsafe { libc::malloc_trim(0) };
+}
+
+/// Ends a forked process without running what its parent registered for its own exit.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: does not return, and touches nothing.
+    unsafe { libc::_exit(code) }
+}
+
+/// Signals as a descriptor: they are blocked, and read one by one.
+#[derive(Debug)]
+pub struct SignalFd(OwnedFd);
+
+/// The signals that are not passed on to a container: those that nobody can catch, those about
+/// our own children, terminal and pipes, and those that a program gets for its own faults.
+const OWN: [libc::c_int; 16] = [
+    libc::SIGKILL,
+    libc::SIGSTOP,
+    libc::SIGCHLD,
+    libc::SIGPIPE,
+    libc::SIGURG,
+    libc::SIGTSTP,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGILL,
+    libc::SIGFPE,
+    libc::SIGTRAP,
+    libc::SIGABRT,
+    libc::SIGSYS,
+    libc::SIGPROF,
+];
+const LAST_STANDARD_SIGNAL: libc::c_int = 31;
+
+impl SignalFd {
+    /// All signals that are passed on to a container.
+    ///
+    /// # Errors
+    /// Of `signalfd(2)`.
+    pub fn forwarded() -> io::Result<Self> {
+        Self::new((1..=LAST_STANDARD_SIGNAL).filter(|signal| !OWN.contains(signal)))
+    }
+
+    /// Only changes of the terminal's size.
+    ///
+    /// # Errors
+    /// Of `signalfd(2)`.
+    pub fn window() -> io::Result<Self> {
+        Self::new([libc::SIGWINCH])
+    }
+
+    fn new(signals: impl IntoIterator<Item = libc::c_int>) -> io::Result<Self> {
+        let mut set = MaybeUninit::uninit();
+        // SAFETY: sigemptyset makes a valid set of it; the numbers are signals; the other calls
+        // read the set.
+        let fd = unsafe {
+            libc::sigemptyset(set.as_mut_ptr());
+            for signal in signals {
+                libc::sigaddset(set.as_mut_ptr(), signal);
+            }
+            if libc::sigprocmask(libc::SIG_BLOCK, set.as_ptr(), ptr::null_mut()) < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC)
+        };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just given us this descriptor.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// The next signal; waits for it.
+    ///
+    /// # Errors
+    /// Of `read(2)`.
+    pub fn read(&mut self) -> io::Result<Signal> {
+        let mut info = MaybeUninit::<libc::signalfd_siginfo>::uninit();
+        let size = size_of::<libc::signalfd_siginfo>();
+        // SAFETY: the kernel writes one whole structure, or nothing.
+        let read = unsafe { libc::read(self.0.as_raw_fd(), info.as_mut_ptr().cast(), size) };
+        if usize::try_from(read) != Ok(size) {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: it was written whole.
+        let number = unsafe { info.assume_init() }.ssi_signo;
+        let signal = i32::try_from(number).ok().and_then(Signal::from_named_raw);
+        signal.ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+}
+
+impl AsFd for SignalFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

@@ -1,3 +1,28 @@
-//! The binary.
+//! The binary: a table of subcommands, and nothing clever.
+//!
+//! **What it is.** The command line in Docker's grammar, configuration, and what users read:
+//! tables, templates, progress, errors with hints. One file per command in `command`.
+//!
+//! **What it must not know.** The kernel, registries, files of the store: it asks `engine`.
+//!
+//! **Front doors.** [`main`], `command::VERBS`.
+//!
+//! **How to test it.** `cargo test -p cais` for what is pure; `cargo test -p tests` runs the binary.
 
-fn main() {}
+mod command;
+mod config;
+mod output;
+mod progress;
+mod session;
+mod template;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let matches = match command::parse(std::env::args_os()) {
+        Ok(matches) => matches,
+        Err(code) => return code,
+    };
+    let code = command::run(&matches);
+    ExitCode::from(u8::try_from(code & 0xff).unwrap_or(u8::MAX))
+}

@@ -1,0 +1,301 @@
+//! The commands: one table, one file for each.
+
+mod create;
+mod create_options;
+mod diff;
+mod exec;
+mod history;
+mod images;
+mod import;
+mod inspect;
+mod kill;
+mod load;
+mod logs;
+mod ps;
+mod pull;
+mod rm;
+mod rmi;
+mod run;
+mod start;
+mod stop;
+mod tag;
+mod version;
+mod wait;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::builder::styling::Styles;
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
+use engine::{Error, Kind, Result};
+use oci::{Platform, PlatformError, Reference, ReferenceError};
+
+use crate::session::Session;
+
+/// The exit code of `run`, `exec` and their like when Cais itself failed; Docker's.
+const FAILED: i32 = 125;
+/// The exit code of wrong usage of everything else.
+const USAGE: i32 = 2;
+
+/// One command.
+pub(crate) struct Verb {
+    name: &'static str,
+    aliases: &'static [&'static str],
+    about: &'static str,
+    examples: &'static str,
+    augment: fn(Command) -> Command,
+    run: fn(&Session, &ArgMatches) -> Result<i32>,
+}
+
+/// Makes a [`Verb`] of a module that has `Args` and `run`.
+macro_rules! verb {
+    ($name:literal $(| $alias:literal)*, $module:ident, $about:literal, $examples:literal) => {
+        Verb {
+            name: $name,
+            aliases: &[$($alias),*],
+            about: $about,
+            examples: $examples,
+            augment: <$module::Args as Args>::augment_args,
+            run: |session, matches| {
+                let args = <$module::Args as FromArgMatches>::from_arg_matches(matches);
+                $module::run(session, &args.map_err(usage)?)
+            },
+        }
+    };
+}
+
+/// `cais container …`, and at the top level.
+const CONTAINER: &[Verb] = &[
+    verb!("create", create, "Create a new container", "cais create --name web nginx"),
+    verb!("diff", diff, "Inspect changes to files or directories on a container's filesystem",
+        "cais container diff web"),
+    verb!("exec", exec, "Execute a command in a running container",
+        "cais exec -it web sh\n  cais exec -u nobody web id"),
+    verb!("inspect", inspect, "Display detailed information on one or more objects",
+        "cais inspect web\n  cais inspect -f '{{.State.Status}}' web"),
+    verb!("kill", kill, "Kill one or more running containers", "cais kill -s HUP web"),
+    verb!("logs", logs, "Fetch the logs of a container", "cais logs -f --tail 20 web"),
+    verb!("ps" | "ls" | "list", ps, "List containers",
+        "cais ps -a\n  cais ps -q -f status=exited\n  cais ps --format '{{.Names}}: {{.Status}}'"),
+    verb!("rm" | "remove", rm, "Remove one or more containers", "cais rm -f web"),
+    verb!("run", run, "Create and run a new container from an image",
+        "cais run --rm -it ubuntu bash\n  cais run -d --name web -m 256m --cpus 0.5 nginx\n  cais run --rm -v \"$PWD\":/work -w /work python:3 python job.py"),
+    verb!("start", start, "Start one or more stopped containers", "cais start -a web"),
+    verb!("stop", stop, "Stop one or more running containers", "cais stop -t 30 web"),
+    verb!("wait", wait, "Block until one or more containers stop, then print their exit codes",
+        "cais wait web"),
+];
+
+/// `cais image …`, and at the top level under the names of [`TOP_IMAGE`].
+const IMAGE: &[Verb] = &[
+    verb!("history", history, "Show the history of an image", "cais history ubuntu"),
+    verb!("import", import, "Import the contents from a tarball to create a filesystem image",
+        "cais import rootfs.tar mine:1\n  tar -C rootfs -c . | cais import - mine:1"),
+    verb!("inspect", inspect, "Display detailed information on one or more images",
+        "cais image inspect -f '{{.Architecture}}' ubuntu"),
+    verb!("load", load, "Load an image from a tar archive or STDIN", "cais load -i images.tar"),
+    verb!("ls" | "list", images, "List images", "cais image ls -q"),
+    verb!("pull", pull, "Download an image from a registry",
+        "cais pull ubuntu:24.04\n  cais pull --platform linux/arm64 alpine"),
+    verb!("rm" | "remove", rmi, "Remove one or more images", "cais rmi ubuntu:24.04"),
+    verb!("tag", tag, "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE",
+        "cais tag mine:1 registry.example.com/mine:1"),
+];
+
+/// The commands about images that stand at the top level too, by their names there and in the
+/// group.
+const TOP_IMAGE: &[(&str, &str)] = &[
+    ("history", "history"),
+    ("images", "ls"),
+    ("import", "import"),
+    ("load", "load"),
+    ("pull", "pull"),
+    ("rmi", "rm"),
+    ("tag", "tag"),
+];
+
+/// The commands about Cais itself.
+const OWN: &[Verb] = &[verb!("version", version, "Show the Cais version information", "cais version")];
+
+/// Commands whose failures are [`FAILED`], so that they are told from the container's own codes.
+const RUNNERS: &[&str] = &["run", "create", "exec", "start"];
+
+fn command() -> Command {
+    let path = |name: &'static str, env: &'static str, help: &'static str| {
+        let arg = Arg::new(name).long(name).env(env).help(help).global(true);
+        arg.value_name("DIR").value_parser(value_parser!(PathBuf)).hide_env_values(true)
+    };
+    let top = Command::new("cais")
+        .about("Builds images, runs containers and orchestrates them: one static binary")
+        .version(env!("CARGO_PKG_VERSION"))
+        .styles(Styles::plain())
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .arg(path("root", "CAIS_ROOT", "Where state is kept"))
+        .arg(path("run-root", "CAIS_RUN", "Where state is kept that ends with the machine"))
+        .subcommand(group("container", "Manage containers", CONTAINER))
+        .subcommand(group("image", "Manage images", IMAGE))
+        .subcommand(completion());
+    let top = CONTAINER.iter().chain(OWN).fold(top, |top, verb| {
+        top.subcommand(build(verb.name, verb, if verb.name == "ps" { &[] } else { verb.aliases }))
+    });
+    TOP_IMAGE.iter().fold(top, |top, (name, inner)| {
+        let verb = IMAGE.iter().find(|verb| verb.name == *inner);
+        top.subcommand(build(name, verb.expect("every name stands for a command"), &[]))
+    })
+}
+
+fn group(name: &'static str, about: &'static str, verbs: &'static [Verb]) -> Command {
+    let group = Command::new(name).about(about).subcommand_required(true).arg_required_else_help(true);
+    verbs.iter().fold(group, |group, verb| group.subcommand(build(verb.name, verb, verb.aliases)))
+}
+
+/// A subcommand whose options are only made when it is the one that was called.
+fn build(name: &'static str, verb: &'static Verb, aliases: &'static [&'static str]) -> Command {
+    let command = Command::new(name)
+        .about(verb.about)
+        .visible_aliases(aliases)
+        .after_help(format!("Examples:\n  {}", verb.examples));
+    // `-h` is the host name's in `run` and `create`; `--help` is help everywhere.
+    let help = Arg::new("help").long("help").action(ArgAction::Help).help("Print help");
+    let command = command.disable_help_flag(true).arg(help);
+    command.defer(verb.augment)
+}
+
+fn completion() -> Command {
+    let shell = Arg::new("shell").required(true).value_parser(value_parser!(clap_complete::Shell));
+    Command::new("completion").about("Generate the autocompletion script for a shell").arg(shell)
+}
+
+/// Reads the command line; prints help, versions and usage errors itself.
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> std::result::Result<ArgMatches, ExitCode> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let called = |name: &&str| args.iter().take(4).any(|arg| arg == *name);
+    let runs = RUNNERS.iter().any(called);
+    command().try_get_matches_from(&args).map_err(|error| {
+        // Nobody to tell if standard error is closed.
+        let _ = error.print();
+        match error.use_stderr() {
+            true if runs => ExitCode::from(FAILED as u8),
+            true => ExitCode::from(USAGE as u8),
+            false => ExitCode::SUCCESS,
+        }
+    })
+}
+
+/// Runs the command that was called; says what failed, and returns the exit code.
+pub(crate) fn run(matches: &ArgMatches) -> i32 {
+    let Some((name, inner)) = matches.subcommand() else { return USAGE };
+    if name == "completion" {
+        return complete(inner);
+    }
+    let (name, verb, inner) = match (name, inner.subcommand()) {
+        ("container", Some((name, inner))) => (name, find(CONTAINER, name), inner),
+        ("image", Some((name, inner))) => (name, find(IMAGE, name), inner),
+        (name, _) => (name, find_top(name), inner),
+    };
+    let verb = verb.expect("clap accepts only what is in the tables");
+    let outcome = Session::new(matches).and_then(|session| (verb.run)(&session, inner));
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            report(&error);
+            match error.kind() {
+                Kind::CommandNotFound => 127,
+                Kind::CommandNotExecutable => 126,
+                _ if RUNNERS.contains(&name) => FAILED,
+                _ => 1,
+            }
+        }
+    }
+}
+
+fn find(verbs: &'static [Verb], name: &str) -> Option<&'static Verb> {
+    verbs.iter().find(|verb| verb.name == name)
+}
+
+fn find_top(name: &str) -> Option<&'static Verb> {
+    let image = TOP_IMAGE.iter().find(|(top, _)| *top == name);
+    match image {
+        Some((_, inner)) => find(IMAGE, inner),
+        None => find(CONTAINER, name).or_else(|| find(OWN, name)),
+    }
+}
+
+/// Says what failed, why, and what to do, on standard error.
+pub(crate) fn report(error: &Error) {
+    let mut text = format!("cais: {error}");
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        next = cause.source();
+    }
+    if let Some(hint) = error.hint_text() {
+        text.push_str("\nhint: ");
+        text.push_str(hint);
+    }
+    // Nobody to tell if standard error is closed.
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), (text + "\n").as_bytes());
+}
+
+/// Does the same for each of several names: says what failed and goes on; 1 if anything did.
+fn each(names: &[String], mut act: impl FnMut(&str) -> Result<()>) -> Result<i32> {
+    let mut code = 0;
+    for name in names {
+        if let Err(error) = act(name) {
+            report(&error);
+            code = 1;
+        }
+    }
+    Ok(code)
+}
+
+/// The image that a user means by `name`.
+fn reference(name: &str) -> Result<Reference> {
+    name.parse().map_err(|error: ReferenceError| {
+        Error::new(Kind::Invalid, format!("{name}: {error}"))
+            .hint("an image is named as in ubuntu, ubuntu:24.04 or registry.example.com/a/b:c")
+    })
+}
+
+fn platform(text: Option<&str>) -> Result<Option<Platform>> {
+    let parse = |text: &str| {
+        text.parse().map_err(|error: PlatformError| Error::invalid(error.to_string()))
+    };
+    text.map(parse).transpose()
+}
+
+/// What `docker run` is left with unless another sequence is chosen.
+const DETACH_KEYS: &str = "ctrl-p,ctrl-q";
+
+/// Reads a sequence of keys: letters, and `ctrl-` with a letter or one of `@[\\]^_`.
+fn detach_keys(text: &str) -> Result<Vec<u8>> {
+    let key = |name: &str| match name.as_bytes() {
+        [key] => Some(*key),
+        [b'c', b't', b'r', b'l', b'-', key @ (b'a'..=b'z' | b'@' | b'['..=b'_')] => {
+            Some(key.to_ascii_uppercase() - b'@')
+        }
+        _ => None,
+    };
+    let keys: Option<Vec<u8>> = text.split(',').map(key).collect();
+    keys.ok_or_else(|| {
+        Error::invalid(format!("invalid detach keys ({text})")).hint("as in ctrl-p,ctrl-q")
+    })
+}
+
+fn usage(error: clap::Error) -> Error {
+    Error::caused(Kind::Invalid, "read the options", error)
+}
+
+fn complete(matches: &ArgMatches) -> i32 {
+    if let Some(shell) = matches.get_one::<clap_complete::Shell>("shell") {
+        let mut command = command();
+        clap_complete::generate(*shell, &mut command, "cais", &mut std::io::stdout());
+    }
+    0
+}

@@ -1,0 +1,32 @@
+//! `cais rm`
+
+use engine::{Kind, RemoveOptions, Result};
+
+use crate::session::Session;
+
+/// What `rm` takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Force the removal of a running container (uses SIGKILL)
+    #[arg(short, long)]
+    force: bool,
+    /// Remove anonymous volumes associated with the container
+    #[arg(short, long)]
+    volumes: bool,
+    /// The containers, by name or id
+    #[arg(required = true)]
+    containers: Vec<String>,
+}
+
+pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
+    let engine = session.engine()?;
+    let options = RemoveOptions { force: args.force, volumes: args.volumes };
+    super::each(&args.containers, |name| {
+        let removed = engine.find(name).and_then(|container| engine.remove(&container, options));
+        match removed {
+            // What is not there needs no force to go away; Docker says nothing about it either.
+            Err(error) if args.force && error.kind() == Kind::NotFound => Ok(()),
+            outcome => outcome.and_then(|()| session.say(name)),
+        }
+    })
+}

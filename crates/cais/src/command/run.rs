@@ -1,0 +1,65 @@
+//! `cais run`
+
+use std::io::IsTerminal;
+
+use engine::{Container, Engine, Error, Outcome, Own, RemoveOptions, Result};
+
+use super::create;
+use super::create_options::CreateOptions;
+use crate::session::Session;
+
+/// What `run` takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    create: CreateOptions,
+    /// Run container in background and print container ID
+    #[arg(short, long)]
+    detach: bool,
+    /// Override the key sequence for detaching a container
+    #[arg(long, value_name = "KEYS", default_value = super::DETACH_KEYS, hide_default_value = true)]
+    detach_keys: String,
+    /// The image, by name or id
+    image: String,
+    /// The command and its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
+    let keys = super::detach_keys(&args.detach_keys)?;
+    if !args.detach && args.create.tty && args.create.interactive {
+        needs_terminal()?;
+    }
+    let container = create::create(session, &args.create, &args.image, &args.command)?;
+    let engine = session.engine()?;
+    if args.detach {
+        or_remove(engine, &container, engine.start(&container))?;
+        return session.say(&container.record.id).map(|()| 0);
+    }
+    let own = Own { stdin: args.create.interactive, stdout: true, stderr: true };
+    let outcome = engine.start_attached(&container, own, &keys);
+    match or_remove(engine, &container, outcome)? {
+        Outcome::Exited(code) => Ok(code),
+        Outcome::Detached => Ok(0),
+    }
+}
+
+/// A container that was to be removed when it exits is removed when it cannot even start.
+fn or_remove<T>(engine: &Engine, container: &Container, outcome: Result<T>) -> Result<T> {
+    if outcome.is_err() && container.record.settings.auto_remove {
+        let options = RemoveOptions { force: true, volumes: true };
+        // The failure to start is what the user has to know.
+        let _ = engine.remove(container, options);
+    }
+    outcome
+}
+
+/// As Docker has it: a terminal for a program that reads from something else would not work.
+pub(super) fn needs_terminal() -> Result<()> {
+    if std::io::stdin().is_terminal() {
+        return Ok(());
+    }
+    Err(Error::invalid("the input device is not a TTY")
+        .hint("leave out -t where standard input is not a terminal"))
+}

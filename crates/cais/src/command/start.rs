@@ -1,0 +1,45 @@
+//! `cais start`
+
+use engine::{Error, Outcome, Own, Result};
+
+use crate::session::Session;
+
+/// What `start` takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Attach STDOUT/STDERR and forward signals
+    #[arg(short, long)]
+    attach: bool,
+    /// Attach container's STDIN
+    #[arg(short, long)]
+    interactive: bool,
+    /// Override the key sequence for detaching a container
+    #[arg(long, value_name = "KEYS", default_value = super::DETACH_KEYS, hide_default_value = true)]
+    detach_keys: String,
+    /// The containers, by name or id
+    #[arg(required = true)]
+    containers: Vec<String>,
+}
+
+pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
+    let engine = session.engine()?;
+    if !(args.attach || args.interactive) {
+        return super::each(&args.containers, |name| {
+            let container = engine.find(name)?;
+            if !container.is_running() {
+                engine.start(&container)?;
+            }
+            session.say(name)
+        });
+    }
+    let [name] = &args.containers[..] else {
+        return Err(Error::invalid("you cannot start and attach multiple containers at once"));
+    };
+    let container = engine.find(name)?;
+    let stdin = args.interactive && container.record.settings.open_stdin;
+    let own = Own { stdin, stdout: true, stderr: true };
+    match engine.start_attached(&container, own, &super::detach_keys(&args.detach_keys)?)? {
+        Outcome::Exited(code) => Ok(code),
+        Outcome::Detached => Ok(0),
+    }
+}

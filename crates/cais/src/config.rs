@@ -1,0 +1,115 @@
+//! Configuration: `/etc/cais/config.toml`, then `~/.config/cais/config.toml`, then the environment.
+
+use std::path::{Path, PathBuf};
+
+use engine::{Error, Kind, Result};
+use serde::Deserialize;
+
+/// What a configuration file may say.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Where state is kept.
+    pub(crate) root: Option<PathBuf>,
+    /// Where state is kept that ends with the machine.
+    pub(crate) run_root: Option<PathBuf>,
+    /// How registries are reached.
+    pub(crate) registry: registry::Config,
+}
+
+impl Config {
+    /// Reads all files there are, later ones over earlier ones; `CAIS_CONFIG` names one that is
+    /// read instead of them.
+    pub(crate) fn load() -> Result<Self> {
+        let mut table = toml::Table::new();
+        match std::env::var_os("CAIS_CONFIG") {
+            Some(path) => merge(&mut table, read(Path::new(&path), true)?),
+            None => {
+                for path in files() {
+                    merge(&mut table, read(&path, false)?);
+                }
+            }
+        }
+        if table.is_empty() {
+            return Ok(Self::default());
+        }
+        table.try_into().map_err(|error: toml::de::Error| {
+            Error::caused(Kind::Invalid, "read the configuration", error.message().to_owned())
+        })
+    }
+
+    /// Where state is: as configured, else below /var/lib and /run, or in the user's own
+    /// directories without privilege.
+    pub(crate) fn roots(&self) -> (PathBuf, PathBuf) {
+        let (root, run_root) = defaults();
+        (self.root.clone().unwrap_or(root), self.run_root.clone().unwrap_or(run_root))
+    }
+}
+
+fn defaults() -> (PathBuf, PathBuf) {
+    if rustix::process::geteuid().is_root() {
+        return ("/var/lib/cais".into(), "/run/cais".into());
+    }
+    let uid = rustix::process::getuid().as_raw();
+    let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from);
+    let data = data.or_else(|| Some(home()?.join(".local/share")));
+    let run = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let private = || std::env::temp_dir().join(format!("cais-{uid}"));
+    (data.unwrap_or_else(private).join("cais"), run.unwrap_or_else(private).join("cais"))
+}
+
+fn home() -> Option<PathBuf> {
+    std::env::var_os("HOME").map(PathBuf::from)
+}
+
+fn files() -> Vec<PathBuf> {
+    let mut files = vec![PathBuf::from("/etc/cais/config.toml")];
+    let own = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
+    files.extend(own.or_else(|| Some(home()?.join(".config"))).map(|dir| dir.join("cais/config.toml")));
+    files
+}
+
+fn read(path: &Path, required: bool) -> Result<toml::Table> {
+    let failed = |cause: Box<dyn std::error::Error + Send + Sync>| {
+        Error::caused(Kind::Invalid, format!("read {}", path.display()), cause)
+    };
+    match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => {
+            Ok(toml::Table::new())
+        }
+        Err(error) => Err(failed(error.into())),
+        Ok(text) => text.parse().map_err(|error: toml::de::Error| failed(error.into())),
+    }
+}
+
+/// Lays `over` on `table`, table by table.
+fn merge(table: &mut toml::Table, over: toml::Table) {
+    for (key, value) in over {
+        match (table.get_mut(&key), value) {
+            (Some(toml::Value::Table(below)), toml::Value::Table(above)) => merge(below, above),
+            (_, value) => drop(table.insert(key, value)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_files_win_key_by_key() {
+        let mut table: toml::Table = "root = '/a'\n[registry.'docker.io']\ninsecure = true".parse().unwrap();
+        merge(&mut table, "root = '/b'\n[registry.'docker.io']\nmirrors = ['http://x']".parse().unwrap());
+        let config: Config = table.try_into().unwrap();
+        assert_eq!(config.root, Some("/b".into()));
+        let host = &config.registry.hosts["docker.io"];
+        assert!(host.insecure);
+        assert_eq!(host.mirrors, ["http://x"]);
+    }
+
+    #[test]
+    fn a_misspelt_key_is_an_error() {
+        let table: toml::Table = "rot = '/a'".parse().unwrap();
+        assert!(table.try_into::<Config>().is_err());
+    }
+}

@@ -1,0 +1,67 @@
+//! One run of the command line: its configuration, and the engine once it is needed.
+
+use std::cell::OnceCell;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+
+use clap::ArgMatches;
+use engine::{Engine, Result};
+
+use crate::config::Config;
+
+/// What every command has at hand.
+pub(crate) struct Session {
+    config: Config,
+    engine: OnceCell<Engine>,
+}
+
+impl Session {
+    pub(crate) fn new(matches: &ArgMatches) -> Result<Self> {
+        let mut config = Config::load()?;
+        let path = |name| matches.get_one::<PathBuf>(name).cloned();
+        config.root = path("root").or(config.root);
+        config.run_root = path("run-root").or(config.run_root);
+        Ok(Self { config, engine: OnceCell::new() })
+    }
+
+    /// The engine, opened at the first call.
+    pub(crate) fn engine(&self) -> Result<&Engine> {
+        if let Some(engine) = self.engine.get() {
+            return Ok(engine);
+        }
+        let (root, run_root) = self.config.roots();
+        let engine = Engine::open(&root, &run_root, self.config.registry.clone())?;
+        Ok(self.engine.get_or_init(|| engine))
+    }
+
+    /// Writes a line of output. A reader that has gone ends the program quietly, as `head` expects.
+    pub(crate) fn say(&self, line: impl AsRef<str>) -> Result<()> {
+        let mut out = std::io::stdout().lock();
+        let written = writeln!(out, "{}", line.as_ref()).and_then(|()| out.flush());
+        written.or_else(quiet)
+    }
+
+    /// Writes text as it is.
+    pub(crate) fn print(&self, text: &str) -> Result<()> {
+        self.print_bytes(text.as_bytes())
+    }
+
+    /// Writes bytes as they are: names of files need not be text.
+    pub(crate) fn print_bytes(&self, bytes: &[u8]) -> Result<()> {
+        let mut out = std::io::stdout().lock();
+        let written = out.write_all(bytes).and_then(|()| out.flush());
+        written.or_else(quiet)
+    }
+
+    /// Whether somebody sits at standard error.
+    pub(crate) fn is_terminal(&self) -> bool {
+        std::io::stderr().is_terminal()
+    }
+}
+
+fn quiet(error: std::io::Error) -> Result<()> {
+    if error.kind() == std::io::ErrorKind::BrokenPipe {
+        return Ok(());
+    }
+    Err(engine::Error::caused(engine::Kind::Internal, "write to standard output", error))
+}

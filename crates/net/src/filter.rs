@@ -1,0 +1,133 @@
+//! What may pass, and under which address: the rules of our networks.
+//!
+//! One table per state root; its rules are the same for any number of networks, which are elements
+//! of its sets. So adding a network changes no rule, and a packet meets the same few rules on a
+//! host of one network or thirty.
+
+use rustix::io::Errno;
+
+use crate::nftables::{Chain, Element, Key, Register, Set, Step, Transaction};
+use crate::{Error, Network, Result};
+
+/// The longest name of a table in bytes (`NFT_NAME_MAXLEN` less the NUL).
+const TABLE_NAME_MAX: usize = 255;
+
+/// Says which rules the table holds: the name changes whenever the rules do.
+const RULES: Set = Set { name: "rules-1", key: Key::InterfaceName };
+/// The bridges of our networks.
+const BRIDGES: Set = Set { name: "bridges", key: Key::InterfaceName };
+/// Each bridge paired with itself: the way from a network into the same.
+const SAME: Set = Set { name: "same-bridge", key: Key::InterfacePair };
+/// The addresses of our networks.
+const SUBNETS: Set = Set { name: "subnets", key: Key::AddressRanges };
+
+const OUTPUT_IN_BRIDGES: [Step; 2] = [Step::OutputName(Register::First), Step::InSet(BRIDGES.name)];
+
+/// Isolation: nobody outside a network begins a conversation with a container in it, neither
+/// another network nor a neighbour of the host that routes to the container's address.
+const FORWARD: Chain = Chain {
+    name: "forward",
+    kind: "filter",
+    hook: libc::NF_INET_FORWARD.cast_unsigned(),
+    priority: libc::NF_IP_PRI_FILTER,
+    rules: &[
+        &[
+            Step::InputName(Register::First),
+            Step::OutputName(Register::Second),
+            Step::InSet(SAME.name),
+            Step::Accept,
+        ],
+        &[OUTPUT_IN_BRIDGES[0], OUTPUT_IN_BRIDGES[1], Step::Established, Step::Accept],
+        &[OUTPUT_IN_BRIDGES[0], OUTPUT_IN_BRIDGES[1], Step::Drop],
+        &[Step::InputName(Register::First), Step::InSet(BRIDGES.name), Step::Accept],
+    ],
+};
+
+/// A container's packets leave the host under the host's address.
+const POSTROUTING: Chain = Chain {
+    name: "postrouting",
+    kind: "nat",
+    hook: libc::NF_INET_POST_ROUTING.cast_unsigned(),
+    priority: libc::NF_IP_PRI_NAT_SRC,
+    rules: &[
+        &[OUTPUT_IN_BRIDGES[0], OUTPUT_IN_BRIDGES[1], Step::Return],
+        &[Step::SourceAddress, Step::InSet(SUBNETS.name), Step::Masquerade],
+    ],
+};
+
+/// Makes sure that the table holds our rules, and this network among its networks, when most
+/// likely it does.
+///
+/// Adding elements is a matter of microseconds, replacing rules one of milliseconds (the kernel
+/// waits until no packet is in the old ones): so the rules are touched only if the elements find
+/// no table, or one with the rules of another version.
+pub(crate) fn ensure_network(table: &str, network: &Network) -> Result<()> {
+    refuse_bad_name(table)?;
+    let mut change = Transaction::on(table);
+    for (set, elements) in elements(network) {
+        change.add_elements(set, &elements);
+    }
+    match change.commit() {
+        Err(e) if e.errno() == Some(Errno::NOENT) => add_network(table, network),
+        other => other,
+    }
+}
+
+/// Makes the table hold our rules, and this network among its networks.
+pub(crate) fn add_network(table: &str, network: &Network) -> Result<()> {
+    refuse_bad_name(table)?;
+    let mut change = Transaction::on(table);
+    change.add_table();
+    for (id, (set, elements)) in (1..).zip(elements(network)) {
+        change.add_set(set, id);
+        change.add_elements(set, &elements);
+    }
+    change.replace_chain(&FORWARD);
+    change.replace_chain(&POSTROUTING);
+    change.commit()
+}
+
+/// Takes this network out of the table. A network is in all of the sets or in none, since only
+/// whole transactions put it there.
+pub(crate) fn remove_network(table: &str, network: &Network) -> Result<()> {
+    refuse_bad_name(table)?;
+    let mut change = Transaction::on(table);
+    for (set, elements) in elements(network) {
+        change.delete_elements(set, &elements);
+    }
+    change.commit()
+}
+
+/// Removes the nftables table `table` with the rules of every network in it; that there is none is
+/// well. For the end of a state root.
+///
+/// # Errors
+/// [`Error::Denied`] without CAP_NET_ADMIN; [`Error::Unsupported`] if the kernel lacks nf_tables.
+pub fn remove_table(table: &str) -> Result<()> {
+    refuse_bad_name(table)?;
+    let mut change = Transaction::on(table);
+    change.delete_table();
+    change.commit()
+}
+
+fn elements(network: &Network) -> [(Set, Vec<Element>); 4] {
+    let bridge = network.bridge.as_str();
+    let (first, last) = (network.subnet.address(), network.subnet.broadcast());
+    [
+        (RULES, Element::names(&[bridge])),
+        (BRIDGES, Element::names(&[bridge])),
+        (SAME, Element::names(&[bridge, bridge])),
+        (SUBNETS, Element::range(first, last)),
+    ]
+}
+
+/// `nft` can name a table only by letters, digits and a little punctuation; one that it cannot
+/// name, an administrator cannot look at.
+fn refuse_bad_name(table: &str) -> Result<()> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    let named = table.bytes().next().is_some_and(|b| b.is_ascii_alphabetic());
+    if named && table.len() <= TABLE_NAME_MAX && table.bytes().all(plain) {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!("`{table}` is not a table name")))
+}

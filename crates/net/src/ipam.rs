@@ -1,0 +1,145 @@
+//! Address leases, on plain files.
+//!
+//! A lease is a symbolic link `<dir>/<address>` whose target is the owner's id. One symlink(2)
+//! makes name and content at once, so a process killed at any moment leaves a whole lease or none.
+//! Leases belong in a directory that does not survive a reboot, as the containers do not.
+//!
+//! Changes happen under a lock (flock(2)) of the directory, which the kernel drops with its holder.
+
+use std::collections::HashSet;
+use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::{Error, Network, Result, Subnet};
+
+/// The longest owner's id in bytes: far above a container's 64, far below a symlink's 4095.
+const OWNER_MAX: usize = 255;
+
+/// Docker's default address pools: sixteen-bit prefixes from 172.17 to 172.31, then twenty-bit
+/// prefixes of 192.168.
+fn pools() -> impl Iterator<Item = Subnet> {
+    let wide = (17..=31).map(|n| Subnet::containing(Ipv4Addr::new(172, n, 0, 0), 16));
+    let narrow = (0..=15).map(|n| Subnet::containing(Ipv4Addr::new(192, 168, n * 16, 0), 20));
+    wide.chain(narrow)
+}
+
+/// The first of Docker's default address pools that overlaps nothing of `in_use`: the subnets of
+/// other networks, of this host ([`in_use`](crate::in_use)), and its name servers' addresses.
+///
+/// # Errors
+/// [`Error::Exhausted`] if all of them do.
+pub fn choose_subnet(in_use: &[Subnet]) -> Result<Subnet> {
+    let free = |pool: &Subnet| !in_use.iter().any(|used| used.overlaps(*pool));
+    pools().find(free).ok_or_else(|| {
+        Error::Exhausted(String::from("every default address pool overlaps a subnet in use"))
+    })
+}
+
+/// Leases the lowest free address of the network to `owner`, in the directory `dir`, which is made
+/// if it does not exist. Never the network's, broadcast or gateway address.
+///
+/// # Errors
+/// [`Error::Exhausted`] if no address is free, [`Error::Invalid`] if `owner` is empty or longer
+/// than 255 bytes, [`Error::Io`].
+pub fn allocate(dir: &Path, network: &Network, owner: &str) -> Result<Ipv4Addr> {
+    if owner.is_empty() || owner.len() > OWNER_MAX || owner.contains('\0') {
+        return Err(Error::Invalid(format!("`{owner}` cannot own an address")));
+    }
+    std::fs::create_dir_all(dir).map_err(|e| Error::io(format!("create {}", dir.display()), e))?;
+    let leases = Leases::lock(dir)?;
+    let taken: HashSet<Ipv4Addr> = leases.addresses()?.into_iter().collect();
+    let free = |a: &Ipv4Addr| *a != network.gateway && !taken.contains(a);
+    let address = network.subnet.hosts().find(free).ok_or_else(|| {
+        let Network { name, subnet, .. } = network;
+        Error::Exhausted(format!("network `{name}` has no free address in {subnet}"))
+    })?;
+    rustix::fs::symlinkat(owner, &leases.dir, address.to_string())
+        .map_err(|e| Error::io(format!("lease {address} to `{owner}`"), e))?;
+    Ok(address)
+}
+
+/// Ends the lease of `address`, if it is `owner`'s: one that has ended, or passed to another
+/// owner, is left as it is.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn release(dir: &Path, address: Ipv4Addr, owner: &str) -> Result<()> {
+    let Some(leases) = Leases::lock_existing(dir)? else { return Ok(()) };
+    if leases.owner(address)?.as_deref() == Some(owner) {
+        leases.end(address)?;
+    }
+    Ok(())
+}
+
+/// Ends the leases whose owner is not alive, and returns their addresses.
+///
+/// Whoever allocates must count as alive from before the allocation. `is_alive` is called under
+/// the directory's lock and must not come back here.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn reclaim(dir: &Path, is_alive: &dyn Fn(&str) -> bool) -> Result<Vec<Ipv4Addr>> {
+    let Some(leases) = Leases::lock_existing(dir)? else { return Ok(Vec::new()) };
+    let mut ended = Vec::new();
+    for address in leases.addresses()? {
+        let dead = leases.owner(address)?.is_some_and(|owner| !is_alive(&owner));
+        if dead {
+            leases.end(address)?;
+            ended.push(address);
+        }
+    }
+    ended.sort_unstable();
+    Ok(ended)
+}
+
+/// A directory of leases, locked while this exists.
+struct Leases {
+    dir: OwnedFd,
+}
+
+impl Leases {
+    fn lock(dir: &Path) -> Result<Leases> {
+        Leases::try_lock(dir).map_err(|e| Error::io(format!("lock {}", dir.display()), e))
+    }
+
+    fn lock_existing(dir: &Path) -> Result<Option<Leases>> {
+        match Leases::try_lock(dir) {
+            Ok(leases) => Ok(Some(leases)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(e) => Err(Error::io(format!("lock {}", dir.display()), e)),
+        }
+    }
+
+    fn try_lock(dir: &Path) -> rustix::io::Result<Leases> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = rustix::fs::open(dir, flags, Mode::empty())?;
+        rustix::io::retry_on_intr(|| rustix::fs::flock(&dir, FlockOperation::LockExclusive))?;
+        Ok(Leases { dir })
+    }
+
+    fn addresses(&self) -> Result<Vec<Ipv4Addr>> {
+        let read = || {
+            let entries = Dir::read_from(&self.dir)?.collect::<rustix::io::Result<Vec<_>>>()?;
+            let names = entries.iter().filter_map(|entry| entry.file_name().to_str().ok());
+            Ok(names.filter_map(|name| name.parse().ok()).collect())
+        };
+        read().map_err(|e: Errno| Error::io("list the leases", e))
+    }
+
+    fn owner(&self, address: Ipv4Addr) -> Result<Option<String>> {
+        match rustix::fs::readlinkat(&self.dir, address.to_string(), Vec::new()) {
+            Ok(owner) => Ok(Some(owner.to_string_lossy().into_owned())),
+            Err(Errno::NOENT) => Ok(None),
+            Err(e) => Err(Error::io(format!("read the lease of {address}"), e)),
+        }
+    }
+
+    fn end(&self, address: Ipv4Addr) -> Result<()> {
+        rustix::fs::unlinkat(&self.dir, address.to_string(), AtFlags::empty())
+            .map_err(|e| Error::io(format!("end the lease of {address}"), e))
+    }
+}

@@ -1,0 +1,157 @@
+//! Interfaces, as rtnetlink requests (rtnetlink(7), `include/uapi/linux/if_link.h`).
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use rustix::io::Errno;
+
+use crate::netlink::{self, Batch, Body, CREATE, EXCLUSIVE, Socket, Subsystem};
+use crate::{Error, MacAddress, Result};
+
+/// Links, addresses and routes.
+pub(crate) static ROUTE: Subsystem = Subsystem {
+    protocol: libc::NETLINK_ROUTE as isize,
+    unsupported: &[Errno::OPNOTSUPP],
+    hint: "the kernel lacks this kind of interface: load the modules `bridge` and `veth` (CONFIG_BRIDGE, CONFIG_VETH)",
+};
+
+/// The loopback interface is the first of every namespace (`LOOPBACK_IFINDEX`).
+pub(crate) const LOOPBACK: u32 = 1;
+
+const UP: u32 = libc::IFF_UP.cast_unsigned();
+/// `RTEXT_FILTER_SKIP_STATS`: leave the counters out of the answer.
+const SKIP_STATISTICS: u32 = 8;
+/// `VETH_INFO_PEER` (`include/uapi/linux/veth.h`).
+const VETH_PEER: u16 = 1;
+
+/// What we ask of an interface that exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) index: u32,
+    pub(crate) kind: String,
+    pub(crate) mac: Option<MacAddress>,
+}
+
+/// A veth pair: one end here in a bridge, the other born in another namespace.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Veth<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) bridge: u32,
+    pub(crate) mtu: Option<u32>,
+    pub(crate) peer: &'a str,
+    pub(crate) peer_mac: MacAddress,
+    pub(crate) netns: BorrowedFd<'a>,
+}
+
+/// Finds an interface by name.
+pub(crate) fn find(socket: &Socket, name: &str) -> Result<Option<Link>> {
+    let mut batch = Batch::default();
+    get(&mut batch, name).tolerate(Errno::NODEV);
+    let objects = socket.transact(batch)?;
+    if objects.is_empty() { Ok(None) } else { parse(&objects, name).map(Some) }
+}
+
+/// Asks for an interface by name.
+pub(crate) fn get<'a>(batch: &'a mut Batch, name: &str) -> &'a mut Batch {
+    batch.request(format!("find interface `{name}`"), (libc::RTM_GETLINK, 0), |body| {
+        header(body, 0, 0);
+        body.u32(libc::IFLA_EXT_MASK, SKIP_STATISTICS).string(libc::IFLA_IFNAME, name);
+    })
+}
+
+/// Reads the answer to [`get`].
+pub(crate) fn parse(objects: &[Vec<u8>], name: &str) -> Result<Link> {
+    let link = || {
+        let object = objects.first()?;
+        let attributes = object.get(16..)?;
+        let link_info = netlink::attribute(attributes, libc::IFLA_LINKINFO);
+        let kind = link_info.and_then(|info| netlink::attribute(info, libc::IFLA_INFO_KIND));
+        let mac = netlink::attribute(attributes, libc::IFLA_ADDRESS);
+        Some(Link {
+            index: netlink::u32_at(object, 4)?,
+            kind: String::from_utf8_lossy(netlink::text(kind.unwrap_or_default())).into_owned(),
+            mac: mac.and_then(|mac| mac.try_into().ok()).map(MacAddress),
+        })
+    };
+    link().ok_or_else(|| Error::Invalid(format!("the kernel's answer about `{name}` is cut short")))
+}
+
+/// Creates a bridge, down.
+pub(crate) fn create_bridge<'a>(
+    batch: &'a mut Batch,
+    name: &str,
+    mac: MacAddress,
+    mtu: Option<u32>,
+) -> &'a mut Batch {
+    create(batch, format!("create bridge `{name}`"), |body| {
+        header(body, 0, 0);
+        common(body, name, mtu).attribute(libc::IFLA_ADDRESS, &mac.0);
+        body.nested(libc::IFLA_LINKINFO, |info| {
+            info.attribute(libc::IFLA_INFO_KIND, b"bridge");
+        });
+    })
+}
+
+/// Creates a veth pair whose near end is up and in the bridge. The far end cannot be born up: it
+/// would have no peer yet (`veth_open` says `ENOTCONN`).
+pub(crate) fn create_veth<'a>(batch: &'a mut Batch, veth: &Veth<'_>) -> &'a mut Batch {
+    create(batch, format!("create veth `{}`", veth.name), |body| {
+        header(body, 0, UP);
+        common(body, veth.name, veth.mtu).u32(libc::IFLA_MASTER, veth.bridge);
+        body.nested(libc::IFLA_LINKINFO, |info| {
+            info.attribute(libc::IFLA_INFO_KIND, b"veth");
+            info.nested(libc::IFLA_INFO_DATA, |data| {
+                data.nested(VETH_PEER, |peer| veth_peer(peer, veth));
+            });
+        });
+    })
+}
+
+fn veth_peer(peer: &mut Body<'_>, veth: &Veth<'_>) {
+    header(peer, 0, 0);
+    common(peer, veth.peer, veth.mtu)
+        .attribute(libc::IFLA_ADDRESS, &veth.peer_mac.0)
+        .u32(libc::IFLA_NET_NS_FD, veth.netns.as_raw_fd().cast_unsigned());
+}
+
+fn create(batch: &mut Batch, doing: String, body: impl FnOnce(&mut Body<'_>)) -> &mut Batch {
+    batch.request(doing, (libc::RTM_NEWLINK, CREATE | EXCLUSIVE), body)
+}
+
+/// A transmit and a receive queue are enough: veth takes no transmit lock, and receives through
+/// the backlog of whichever processor sent. Its default is a pair per possible processor, each
+/// with objects in sysfs, which is most of the cost of creating one on a large machine.
+fn common<'a, 'b>(body: &'a mut Body<'b>, name: &str, mtu: Option<u32>) -> &'a mut Body<'b> {
+    body.string(libc::IFLA_IFNAME, name);
+    body.u32(libc::IFLA_NUM_TX_QUEUES, 1).u32(libc::IFLA_NUM_RX_QUEUES, 1);
+    match mtu {
+        Some(mtu) => body.u32(libc::IFLA_MTU, mtu),
+        None => body,
+    }
+}
+
+/// Sets an interface up.
+pub(crate) fn set_up<'a>(batch: &'a mut Batch, index: u32, name: &str) -> &'a mut Batch {
+    batch.request(format!("set `{name}` up"), (libc::RTM_NEWLINK, 0), |body| {
+        header(body, index, UP);
+    })
+}
+
+/// Deletes an interface; that there is none is well.
+pub(crate) fn delete(socket: &Socket, name: &str) -> Result<()> {
+    let mut batch = Batch::default();
+    let request = (libc::RTM_DELLINK, 0);
+    batch.request(format!("delete interface `{name}`"), request, |body| {
+        header(body, 0, 0);
+        body.string(libc::IFLA_IFNAME, name);
+    });
+    batch.tolerate(Errno::NODEV);
+    socket.transact(batch).map(drop)
+}
+
+/// A `struct ifinfomsg`; the flags given are set, all others left alone.
+fn header(body: &mut Body<'_>, index: u32, flags: u32) {
+    let family_and_type = 0_u32;
+    for field in [family_and_type, index, flags, flags] {
+        body.raw(&field.to_ne_bytes());
+    }
+}

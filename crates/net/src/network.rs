@@ -1,0 +1,131 @@
+//! A network, and a container's place in it.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result, Subnet};
+
+/// The longest interface name in bytes: `IFNAMSIZ` less the terminating NUL (`<net/if.h>`).
+pub const INTERFACE_NAME_MAX: usize = 15;
+
+/// The smallest and largest MTU of a network in bytes: RFC 791's minimum, and the most an IPv4
+/// header can say.
+const MTU_RANGE: std::ops::RangeInclusive<u32> = 68..=65535;
+
+/// One bridge network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// The name people use: `bridge`.
+    pub name: String,
+    /// The bridge interface on the host, at most [`INTERFACE_NAME_MAX`] bytes: `cais0`.
+    pub bridge: String,
+    /// Where its addresses come from.
+    pub subnet: Subnet,
+    /// The bridge's own address in the subnet, every container's way out.
+    pub gateway: Ipv4Addr,
+    /// The largest packet in bytes on bridge and veths; the kernel's default (1500) if absent.
+    pub mtu: Option<u32>,
+}
+
+impl Network {
+    /// Refuses a network the kernel would refuse, or that could serve no container.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the bridge's name is no interface name, the subnet has no room for a
+    /// gateway and a host, the gateway is no host address of it, or the MTU is out of range.
+    pub fn validate(&self) -> Result<()> {
+        let invalid = |why: String| Err(Error::Invalid(format!("network `{}`: {why}", self.name)));
+        if !is_interface_name(&self.bridge) {
+            return invalid(format!("`{}` is not an interface name", self.bridge));
+        }
+        if self.subnet.prefix() > 30 {
+            return invalid(format!("subnet {} has no room for a host", self.subnet));
+        }
+        let edge = [self.subnet.address(), self.subnet.broadcast()];
+        if !self.subnet.contains(self.gateway) || edge.contains(&self.gateway) {
+            return invalid(format!("{} is no host of {}", self.gateway, self.subnet));
+        }
+        match self.mtu {
+            Some(mtu) if !MTU_RANGE.contains(&mtu) => {
+                invalid(format!("mtu {mtu} is outside {MTU_RANGE:?}"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The kernel's rule (`dev_valid_name`), and no `%`, which asks the kernel to choose a number.
+pub(crate) fn is_interface_name(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_graphic() && !b"/:%".contains(&b);
+    (1..=INTERFACE_NAME_MAX).contains(&name.len())
+        && name.bytes().all(plain)
+        && name != "."
+        && name != ".."
+}
+
+/// A container's place in a network: a veth pair, its address and its route out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// The container's address.
+    pub address: Ipv4Addr,
+    /// The length of the subnet's prefix in bits.
+    pub prefix: u8,
+    /// The way out.
+    pub gateway: Ipv4Addr,
+    /// The hardware address of the container's end.
+    pub mac: MacAddress,
+    /// The name of the host's end: `veth` and eleven hexadecimal digits.
+    pub host_interface: String,
+    /// The name of the container's end: `eth0`.
+    pub interface: String,
+}
+
+impl Endpoint {
+    /// The place of container `id` in `network` at `address`, as `eth0`.
+    ///
+    /// The host's name is a function of `id` and network, so that a veth left behind can be found
+    /// again without any record of it.
+    pub fn new(network: &Network, address: Ipv4Addr, id: &str) -> Endpoint {
+        let digest = fnv1a(&[id, "/", &network.bridge]);
+        Endpoint {
+            address,
+            prefix: network.subnet.prefix(),
+            gateway: network.gateway,
+            mac: MacAddress::of(address),
+            host_interface: format!("veth{:011x}", digest >> 20),
+            interface: String::from("eth0"),
+        }
+    }
+}
+
+/// FNV-1a with 64 bits, whose value is fixed by its definition: names made from it are found again
+/// by a later version of this program, which the standard library's hashers do not promise.
+fn fnv1a(parts: &[&str]) -> u64 {
+    let bytes = parts.iter().flat_map(|part| part.bytes());
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+/// An Ethernet hardware address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct MacAddress(pub [u8; 6]);
+
+impl MacAddress {
+    /// Docker's address for a container: `02:42` (locally administered) and the four bytes of its
+    /// IPv4 address. A container that inherits an address inherits the hardware address with it,
+    /// so its neighbours' ARP caches stay true.
+    pub const fn of(address: Ipv4Addr) -> MacAddress {
+        let [a, b, c, d] = address.octets();
+        MacAddress([0x02, 0x42, a, b, c, d])
+    }
+}
+
+impl fmt::Display for MacAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}

@@ -1,0 +1,348 @@
+//! The words of nf_tables (`include/uapi/linux/netfilter/nf_tables.h`): transactions of tables,
+//! sets, chains and rules of the IPv4 family.
+
+use rustix::io::Errno;
+
+use crate::Result;
+use crate::netlink::{APPEND, Batch, Body, CREATE, Socket, Subsystem};
+
+static NETFILTER: Subsystem = Subsystem {
+    protocol: libc::NETLINK_NETFILTER as isize,
+    unsupported: &[Errno::OPNOTSUPP, Errno::PROTONOSUPPORT, Errno::NOENT],
+    hint: "the kernel lacks nftables with NAT: load the modules `nf_tables`, `nft_masq` and `nft_ct` (CONFIG_NF_TABLES_IPV4, CONFIG_NFT_MASQ, CONFIG_NFT_CT)",
+};
+
+const BATCH_BEGIN: u16 = 0x10;
+const BATCH_END: u16 = 0x11;
+const SUBSYSTEM: u16 = 10;
+
+const NEW_TABLE: u16 = 0;
+const DELETE_TABLE: u16 = 2;
+const NEW_CHAIN: u16 = 3;
+const NEW_RULE: u16 = 6;
+const DELETE_RULE: u16 = 8;
+const NEW_SET: u16 = 9;
+const NEW_ELEMENT: u16 = 12;
+const DELETE_ELEMENT: u16 = 14;
+
+/// `NFTA_DATA_VALUE`.
+const VALUE: u16 = 1;
+/// `NFTA_LIST_ELEM`.
+const LIST_ELEMENT: u16 = 1;
+/// `NFT_SET_INTERVAL`: the elements are the borders of ranges.
+const SET_INTERVAL: u32 = 4;
+/// `NFT_SET_ELEM_INTERVAL_END`: the first key behind a range.
+const ELEMENT_END: u32 = 1;
+
+/// The size of an interface name in a register: `IFNAMSIZ`.
+const IFNAME_LEN: usize = 16;
+
+/// A register: the verdict, or one of sixteen bytes. Two neighbours hold a concatenation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Register {
+    First = 1,
+    Second = 2,
+}
+
+/// One step of a rule. A step that does not match ends the rule.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Step {
+    /// Load the name of the interface the packet came in through.
+    InputName(Register),
+    /// Load the name of the interface the packet goes out through.
+    OutputName(Register),
+    /// Load the source address into the first register.
+    SourceAddress,
+    /// Match if the set holds what begins in the first register.
+    InSet(&'static str),
+    /// Match a packet of a connection that exists, or of one related to it.
+    Established,
+    /// Rewrite the source to the address of the interface the packet goes out through.
+    Masquerade,
+    /// Let the packet pass this chain.
+    Accept,
+    /// Drop the packet.
+    Drop,
+    /// Leave the chain to its policy.
+    Return,
+}
+
+/// A chain at a hook; its policy is to accept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Chain {
+    pub(crate) name: &'static str,
+    /// `filter` or `nat`.
+    pub(crate) kind: &'static str,
+    /// `NF_INET_*`.
+    pub(crate) hook: u32,
+    pub(crate) priority: i32,
+    pub(crate) rules: &'static [&'static [Step]],
+}
+
+/// What a set holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Key {
+    InterfaceName,
+    InterfacePair,
+    AddressRanges,
+}
+
+impl Key {
+    /// The number `nft` displays the key by, its length in bytes, and the set's flags.
+    fn parameters(self) -> (u32, u32, u32) {
+        const ADDRESS: u32 = 7;
+        const NAME: u32 = 41;
+        match self {
+            Key::InterfaceName => (NAME, 16, 0),
+            Key::InterfacePair => (NAME << 6 | NAME, 32, 0),
+            Key::AddressRanges => (ADDRESS, 4, SET_INTERVAL),
+        }
+    }
+}
+
+/// A set of a table.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Set {
+    pub(crate) name: &'static str,
+    pub(crate) key: Key,
+}
+
+/// An element of a set: a key, or the first key behind a range.
+#[derive(Debug, Clone)]
+pub(crate) struct Element {
+    key: Vec<u8>,
+    end: bool,
+}
+
+impl Element {
+    /// Interface names, each in a register of its own.
+    pub(crate) fn names(names: &[&str]) -> Vec<Element> {
+        let mut key = Vec::with_capacity(names.len() * IFNAME_LEN);
+        for name in names {
+            key.extend_from_slice(name.as_bytes());
+            key.resize(key.len().next_multiple_of(IFNAME_LEN), 0);
+        }
+        vec![Element { key, end: false }]
+    }
+
+    /// The addresses from the first to the last.
+    pub(crate) fn range(first: std::net::Ipv4Addr, last: std::net::Ipv4Addr) -> Vec<Element> {
+        let mut elements = vec![Element { key: first.octets().to_vec(), end: false }];
+        // A range up to the last address of all has no end.
+        if let Some(behind) = last.to_bits().checked_add(1) {
+            elements.push(Element { key: behind.to_be_bytes().to_vec(), end: true });
+        }
+        elements
+    }
+}
+
+/// Changes to one table, made all at once or not at all.
+#[derive(Debug)]
+pub(crate) struct Transaction<'a> {
+    table: &'a str,
+    batch: Batch,
+}
+
+impl<'a> Transaction<'a> {
+    /// Begins a transaction on `table`.
+    pub(crate) fn on(table: &'a str) -> Transaction<'a> {
+        let mut batch = Batch::default();
+        batch.frame(format!("change nftables table `{table}`"), (BATCH_BEGIN, 0), |body| {
+            header(body, libc::AF_UNSPEC, SUBSYSTEM);
+        });
+        Transaction { table, batch }
+    }
+
+    /// Adds the table, unless it exists.
+    pub(crate) fn add_table(&mut self) {
+        self.request("add", "", (NEW_TABLE, CREATE), |_| {});
+    }
+
+    /// Deletes the table with everything in it; that there is none is well.
+    pub(crate) fn delete_table(&mut self) {
+        self.request("delete", "", (DELETE_TABLE, 0), |_| {});
+        self.batch.tolerate(Errno::NOENT);
+    }
+
+    /// Adds the set, unless it exists. `id` names it within the transaction.
+    pub(crate) fn add_set(&mut self, set: Set, id: u32) {
+        let (key_type, key_len, flags) = set.key.parameters();
+        let what = format!("set `{}` of ", set.name);
+        self.request("add", &what, (NEW_SET, CREATE), |body| {
+            body.string(2, set.name).be32(3, flags).be32(4, key_type).be32(5, key_len);
+            body.be32(10, id).attribute(13, &key_byte_order());
+        });
+    }
+
+    /// Adds elements to a set; those there already stay.
+    pub(crate) fn add_elements(&mut self, set: Set, elements: &[Element]) {
+        let what = format!("element to set `{}` of ", set.name);
+        self.request("add", &what, (NEW_ELEMENT, CREATE), |body| {
+            list_elements(body.string(2, set.name), elements);
+        });
+    }
+
+    /// Deletes elements of a set; that there are none is well.
+    pub(crate) fn delete_elements(&mut self, set: Set, elements: &[Element]) {
+        let what = format!("element from set `{}` of ", set.name);
+        self.request("delete", &what, (DELETE_ELEMENT, 0), |body| {
+            list_elements(body.string(2, set.name), elements);
+        });
+        self.batch.tolerate(Errno::NOENT);
+    }
+
+    /// Makes the chain hold exactly its rules, creating it if need be.
+    pub(crate) fn replace_chain(&mut self, chain: &Chain) {
+        let what = format!("chain `{}` of ", chain.name);
+        self.request("add", &what, (NEW_CHAIN, CREATE), |body| {
+            body.string(3, chain.name);
+            body.nested(4, |hook| {
+                hook.be32(1, chain.hook).be32(2, chain.priority.cast_unsigned());
+            });
+            body.be32(5, libc::NF_ACCEPT.cast_unsigned()).string(7, chain.kind);
+        });
+        self.request("flush", &what, (DELETE_RULE, 0), |body| {
+            body.string(2, chain.name);
+        });
+        for rule in chain.rules {
+            let what = format!("rule to chain `{}` of ", chain.name);
+            self.request("add", &what, (NEW_RULE, CREATE | APPEND), |body| {
+                body.string(2, chain.name).nested(4, |list| {
+                    rule.iter().for_each(|step| step.encode(list));
+                });
+            });
+        }
+    }
+
+    /// Makes the changes.
+    pub(crate) fn commit(mut self) -> Result<()> {
+        self.batch.frame("end the transaction", (BATCH_END, 0), |body| {
+            header(body, libc::AF_UNSPEC, SUBSYSTEM);
+        });
+        Socket::open(&NETFILTER)?.transact(self.batch).map(drop)
+    }
+
+    /// Every object names its table in attribute 1.
+    fn request(
+        &mut self,
+        verb: &str,
+        what: &str,
+        (kind, flags): (u16, u16),
+        body: impl FnOnce(&mut Body<'_>),
+    ) {
+        let table = self.table;
+        let doing = format!("{verb} {what}nftables table `{table}`");
+        self.batch.request(doing, (SUBSYSTEM << 8 | kind, flags), |message| {
+            header(message, libc::AF_INET, 0);
+            body(message.string(1, table));
+        });
+    }
+}
+
+/// A note to `nft`, which the kernel only keeps: interface names are in the machine's order
+/// (`NFTNL_UDATA_SET_KEYBYTEORDER`, `BYTEORDER_HOST_ENDIAN`), as are strings. Without it, `nft`
+/// lists a set of them as empty names.
+fn key_byte_order() -> [u8; 6] {
+    let [a, b, c, d] = 1_u32.to_ne_bytes();
+    [0, 4, a, b, c, d]
+}
+
+/// A `struct nfgenmsg`: family, version 0, resource id in network order.
+fn header(body: &mut Body<'_>, family: i32, resource: u16) {
+    let [high, low] = resource.to_be_bytes();
+    let family = u8::try_from(family).expect("a protocol family is a small number");
+    body.raw(&[family, 0, high, low]);
+}
+
+fn list_elements(body: &mut Body<'_>, elements: &[Element]) {
+    body.nested(3, |list| {
+        for element in elements {
+            list.nested(LIST_ELEMENT, |item| {
+                item.nested(1, |key| {
+                    key.attribute(VALUE, &element.key);
+                });
+                if element.end {
+                    item.be32(3, ELEMENT_END);
+                }
+            });
+        }
+    });
+}
+
+impl Step {
+    /// Appends the step's expressions to a rule.
+    fn encode(self, list: &mut Body<'_>) {
+        const META_INPUT_NAME: u32 = 6;
+        const META_OUTPUT_NAME: u32 = 7;
+        match self {
+            Step::InputName(register) => load_meta(list, META_INPUT_NAME, register),
+            Step::OutputName(register) => load_meta(list, META_OUTPUT_NAME, register),
+            Step::SourceAddress => load_source(list),
+            Step::InSet(name) => expression(list, "lookup", |data| {
+                data.string(1, name).be32(2, Register::First as u32);
+            }),
+            Step::Established => match_established(list),
+            Step::Masquerade => expression(list, "masq", |_| {}),
+            Step::Accept => verdict(list, libc::NF_ACCEPT),
+            Step::Drop => verdict(list, libc::NF_DROP),
+            Step::Return => verdict(list, libc::NFT_RETURN),
+        }
+    }
+}
+
+fn expression(list: &mut Body<'_>, name: &str, data: impl FnOnce(&mut Body<'_>)) {
+    list.nested(LIST_ELEMENT, |body| {
+        body.string(1, name).nested(2, data);
+    });
+}
+
+fn load_meta(list: &mut Body<'_>, key: u32, register: Register) {
+    expression(list, "meta", |data| {
+        data.be32(1, register as u32).be32(2, key);
+    });
+}
+
+/// The source address is four bytes at offset 12 of the IPv4 header (RFC 791, 3.1).
+fn load_source(list: &mut Body<'_>) {
+    const NETWORK_HEADER: u32 = 1;
+    expression(list, "payload", |data| {
+        data.be32(1, Register::First as u32).be32(2, NETWORK_HEADER).be32(3, 12).be32(4, 4);
+    });
+}
+
+/// Connection states are bits (`NF_CT_STATE_BIT`): established 2, related 4. The register holds
+/// them in the machine's order.
+fn match_established(list: &mut Body<'_>) {
+    const STATES: u32 = 2 | 4;
+    const NOT_EQUAL: u32 = 1;
+    const CONNTRACK_STATE: u32 = 0;
+    let register = Register::First as u32;
+    expression(list, "ct", |data| {
+        data.be32(1, register).be32(2, CONNTRACK_STATE);
+    });
+    expression(list, "bitwise", |data| {
+        data.be32(1, register).be32(2, register).be32(3, 4);
+        data.nested(4, |mask| {
+            mask.u32(VALUE, STATES);
+        });
+        data.nested(5, |xor| {
+            xor.u32(VALUE, 0);
+        });
+    });
+    expression(list, "cmp", |data| {
+        data.be32(1, register).be32(2, NOT_EQUAL).nested(3, |zero| {
+            zero.u32(VALUE, 0);
+        });
+    });
+}
+
+fn verdict(list: &mut Body<'_>, code: i32) {
+    const VERDICT_REGISTER: u32 = 0;
+    expression(list, "immediate", |data| {
+        data.be32(1, VERDICT_REGISTER).nested(2, |value| {
+            value.nested(2, |verdict| {
+                verdict.be32(1, code.cast_unsigned());
+            });
+        });
+    });
+}

@@ -1,0 +1,355 @@
+//! The client: endpoints of registries, asked in order, patiently.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use ureq::Body;
+use ureq::http::{Response, StatusCode, header};
+
+use oci::{Digest, Reference};
+
+use crate::auth::Auth;
+use crate::endpoint::Endpoint;
+use crate::fault::Fault;
+use crate::http::Ask;
+use crate::session::Session;
+use crate::{Config, Error};
+
+/// Attempts at one request, the first included.
+const ATTEMPTS_MAX: u32 = 6;
+/// First pause between two attempts; each further one is twice as long.
+const BACKOFF: Duration = Duration::from_secs(1);
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// A server that wants a longer pause than this is not waited for.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+/// The largest manifest, index or configuration; registries' own limit for manifests.
+pub(crate) const DOCUMENT_SIZE_MAX: u64 = 4 << 20;
+
+/// Everything that a tag may name, most wanted first.
+const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
+    application/vnd.docker.distribution.manifest.list.v2+json, \
+    application/vnd.oci.image.manifest.v1+json, \
+    application/vnd.docker.distribution.manifest.v2+json, */*;q=0.1";
+
+/// Talks to registries; cheap to make, and keeps connections and tokens while it lives.
+pub struct Client {
+    config: Config,
+    auth: Auth,
+    backoff: Duration,
+    sessions: Mutex<HashMap<String, Arc<Vec<Session>>>>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Client").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// A manifest or an index as it was received.
+#[derive(Debug)]
+pub(crate) struct Received {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) media_type: String,
+    pub(crate) digest: Digest,
+}
+
+impl Client {
+    /// A client that reaches registries as `config` says, as `auth`.
+    #[must_use]
+    pub fn new(config: &Config, auth: Auth) -> Self {
+        Self { config: config.clone(), auth, backoff: BACKOFF, sessions: Mutex::default() }
+    }
+
+    /// The same with another first pause between attempts; the default is a second.
+    #[must_use]
+    pub fn with_backoff(self, backoff: Duration) -> Self {
+        Self { backoff, ..self }
+    }
+
+    pub(crate) fn downloads_max(&self) -> usize {
+        self.config.max_concurrent_downloads.max(1)
+    }
+
+    /// A conversation about the repository of `reference`.
+    pub(crate) fn repository<'a>(
+        &'a self,
+        reference: &'a Reference,
+    ) -> Result<Repository<'a>, Error> {
+        let registry = reference.registry();
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = match sessions.get(registry) {
+            Some(known) => known.clone(),
+            None => {
+                let endpoints = Endpoint::all(&self.config, registry)?;
+                let open = |endpoint| Session::new(&self.config, registry, endpoint);
+                let new: Arc<Vec<_>> = Arc::new(endpoints.into_iter().map(open).collect());
+                sessions.insert(registry.to_owned(), new.clone());
+                new
+            }
+        };
+        Ok(Repository { client: self, reference, sessions: known, stop: Stop::default() })
+    }
+}
+
+/// One repository, on all servers that have it.
+pub(crate) struct Repository<'a> {
+    client: &'a Client,
+    reference: &'a Reference,
+    sessions: Arc<Vec<Session>>,
+    stop: Stop,
+}
+
+/// What a [`Repository`] was asked for could not be had: by server, in the order of asking.
+pub(crate) type Faults = Vec<(String, Fault)>;
+
+impl Repository<'_> {
+    pub(crate) fn stop(&self) -> &Stop {
+        &self.stop
+    }
+
+    /// The manifest or index that `target`, a tag or a digest, names.
+    pub(crate) fn document(
+        &self,
+        target: &str,
+        pinned: Option<&Digest>,
+    ) -> Result<Received, Error> {
+        let ask = Ask { accept: Some(ACCEPT), ..Ask::default() };
+        let path = format!("manifests/{target}");
+        self.patiently(|session| {
+            let answer =
+                session.get(&self.client.auth, self.reference.repository(), &path, &ask)?;
+            read_document(answer.response, &path, pinned)
+        })
+    }
+
+    /// A small blob, whole: `size` bytes with `digest`.
+    pub(crate) fn small_blob(&self, digest: &Digest, size: u64) -> Result<Vec<u8>, Error> {
+        let what = format!("blob {digest}");
+        self.patiently(|session| {
+            let response = self.ask_blob(session, digest, 0)?;
+            check_length(&response, 0, size, &what)?;
+            let bytes = read_body(response, size + 1)?;
+            check_size(bytes.len() as u64, size, &what)?;
+            check_digest(&Digest::of(&bytes), digest, &what)?;
+            Ok(bytes)
+        })
+    }
+
+    /// Asks every server in order, the last one repeatedly while its trouble may pass.
+    fn patiently<T>(&self, mut ask: impl FnMut(&Session) -> Result<T, Fault>) -> Result<T, Error> {
+        let mut faults = Faults::new();
+        for (place, session) in self.sessions.iter().enumerate() {
+            let last = place + 1 == self.sessions.len();
+            let mut attempt = 1;
+            loop {
+                let fault = match ask(session) {
+                    Ok(done) => return Ok(done),
+                    Err(fault) => fault,
+                };
+                let pause = self.pause(attempt, &fault).filter(|_| last && fault.is_passing(false));
+                let Some(pause) = pause else {
+                    faults.push((session.host().to_owned(), fault));
+                    break;
+                };
+                attempt += 1;
+                self.stop.sleep(pause);
+            }
+        }
+        Err(self.error(faults))
+    }
+
+    /// How long to wait after the failed `attempt`, the first being 1; `None` to give up.
+    pub(crate) fn pause(&self, attempt: u32, fault: &Fault) -> Option<Duration> {
+        if attempt >= ATTEMPTS_MAX {
+            return None;
+        }
+        let wanted = match fault {
+            Fault::Limited { after: Some(after), .. } if *after > RETRY_AFTER_MAX => return None,
+            Fault::Limited { after: Some(after), .. } => *after,
+            _ => Duration::ZERO,
+        };
+        let usual = self.client.backoff.saturating_mul(1 << (attempt - 1).min(16));
+        Some(usual.min(BACKOFF_MAX).max(wanted))
+    }
+
+    /// Asks the servers in turn for the blob `digest` from byte `from` on.
+    ///
+    /// The answer starts there or, where the server cannot, at byte 0, which is returned too.
+    pub(crate) fn blob(
+        &self,
+        digest: &Digest,
+        from: u64,
+        size: u64,
+    ) -> Result<(Response<Body>, u64), Faults> {
+        let mut faults = Faults::new();
+        for session in self.sessions.iter() {
+            match self.blob_of(session, digest, from, size) {
+                Ok(found) => return Ok(found),
+                Err(fault) => faults.push((session.host().to_owned(), fault)),
+            }
+        }
+        Err(faults)
+    }
+
+    fn blob_of(
+        &self,
+        session: &Session,
+        digest: &Digest,
+        from: u64,
+        size: u64,
+    ) -> Result<(Response<Body>, u64), Fault> {
+        let what = format!("blob {digest}");
+        if from > 0 {
+            match self.ask_blob(session, digest, from) {
+                Ok(response) if response.status() != StatusCode::PARTIAL_CONTENT => {
+                    check_length(&response, 0, size, &what)?;
+                    return Ok((response, 0));
+                }
+                Ok(response) if continues(&response, from, size) => return Ok((response, from)),
+                // A range we did not ask for, or none at all: ask for everything instead.
+                Ok(_) | Err(Fault::Wrong(_)) => {}
+                Err(fault) => return Err(fault),
+            }
+        }
+        let response = self.ask_blob(session, digest, 0)?;
+        check_length(&response, 0, size, &what)?;
+        Ok((response, 0))
+    }
+
+    fn ask_blob(
+        &self,
+        session: &Session,
+        digest: &Digest,
+        from: u64,
+    ) -> Result<Response<Body>, Fault> {
+        let ask = Ask { from, ..Ask::default() };
+        let path = format!("blobs/{digest}");
+        match session.get(&self.client.auth, self.reference.repository(), &path, &ask) {
+            Ok(answer) => Ok(answer.response),
+            Err(Fault::Missing(_)) => Err(Fault::Missing(format!("blob {digest} is missing"))),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// `fault`, which the last server in the list is blamed for.
+    pub(crate) fn fault(&self, fault: Fault) -> Faults {
+        let host = self.sessions.last().map_or(self.reference.registry(), Session::host);
+        vec![(host.to_owned(), fault)]
+    }
+
+    /// Whether any of `faults` may pass by itself, in the middle of a pull.
+    pub(crate) fn may_pass(&self, faults: &Faults) -> bool {
+        let answered = self.sessions.iter().any(Session::has_answered);
+        faults.iter().any(|(_, fault)| fault.is_passing(answered))
+    }
+
+    /// The last server is the registry itself, so its fault is the one to tell; the others are
+    /// told behind it.
+    pub(crate) fn error(&self, mut faults: Faults) -> Error {
+        let (host, fault) = faults.pop().unwrap_or_else(|| {
+            (self.reference.registry().to_owned(), Fault::Wrong("no server to ask".to_owned()))
+        });
+        let tried: String = faults
+            .iter()
+            .map(|(host, fault)| format!("; tried {host}: {}", fault.text()))
+            .collect();
+        fault.into_error(self.reference, &host, &tried)
+    }
+}
+
+fn read_document(
+    response: Response<Body>,
+    path: &str,
+    pinned: Option<&Digest>,
+) -> Result<Received, Fault> {
+    let text = |name| {
+        let value = response
+            .headers()
+            .get(name)
+            .and_then(|value: &header::HeaderValue| value.to_str().ok());
+        value.unwrap_or_default().to_owned()
+    };
+    let media_type = text("content-type");
+    let announced: Option<Digest> = text("docker-content-digest").parse().ok();
+    let bytes = read_body(response, DOCUMENT_SIZE_MAX)?;
+    let digest = Digest::of(&bytes);
+    for expected in [pinned, announced.as_ref()].into_iter().flatten() {
+        check_digest(&digest, expected, path)?;
+    }
+    Ok(Received { bytes, media_type, digest })
+}
+
+fn read_body(mut response: Response<Body>, limit: u64) -> Result<Vec<u8>, Fault> {
+    match response.body_mut().with_config().limit(limit).read_to_vec() {
+        Ok(bytes) => Ok(bytes),
+        Err(ureq::Error::BodyExceedsLimit(limit)) => {
+            Err(Fault::Wrong(format!("its answer is longer than {limit} bytes")))
+        }
+        Err(error) => Err(Fault::from_transport(&error)),
+    }
+}
+
+/// Whether a partial answer is the rest of the blob (RFC 9110, section 14.4).
+fn continues(response: &Response<Body>, from: u64, size: u64) -> bool {
+    let range = response.headers().get(header::CONTENT_RANGE).and_then(|v| v.to_str().ok());
+    let Some(rest) = range.and_then(|range| range.trim().strip_prefix("bytes ")) else {
+        return false;
+    };
+    let Some((span, total)) = rest.split_once('/') else { return false };
+    let Some((start, end)) = span.split_once('-') else { return false };
+    start.trim().parse() == Ok(from)
+        && end.trim().parse::<u64>().is_ok_and(|end| end < size)
+        && (total.trim() == "*" || total.trim().parse() == Ok(size))
+}
+
+/// Refuses at once what announces another size than the descriptor.
+fn check_length(response: &Response<Body>, from: u64, size: u64, what: &str) -> Result<(), Fault> {
+    match response.body().content_length() {
+        Some(length) => check_size(from + length, size, what),
+        None => Ok(()),
+    }
+}
+
+fn check_size(got: u64, expected: u64, what: &str) -> Result<(), Fault> {
+    if got == expected {
+        return Ok(());
+    }
+    let bytes = |n| format!("{n} bytes");
+    Err(Fault::Mismatch { what: what.to_owned(), expected: bytes(expected), got: bytes(got) })
+}
+
+fn check_digest(got: &Digest, expected: &Digest, what: &str) -> Result<(), Fault> {
+    if got == expected {
+        return Ok(());
+    }
+    Err(Fault::Mismatch {
+        what: what.to_owned(),
+        expected: expected.to_string(),
+        got: got.to_string(),
+    })
+}
+
+/// Tells the threads of a pull that one of them failed; pauses end early.
+#[derive(Default)]
+pub(crate) struct Stop {
+    stopped: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Stop {
+    pub(crate) fn set(&self) {
+        *self.stopped.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        *self.stopped.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for `time`, or until stopped.
+    pub(crate) fn sleep(&self, time: Duration) {
+        let stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = self.changed.wait_timeout_while(stopped, time, |stopped| !*stopped);
+    }
+}

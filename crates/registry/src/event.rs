@@ -1,0 +1,56 @@
+//! What a pull tells while it runs.
+
+use oci::{Digest, Reference};
+
+/// Progress of a pull, in the order in which it happens; layers interleave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The pull begins.
+    Pulling {
+        /// What is pulled.
+        reference: Reference,
+    },
+    /// A layer changed its state.
+    Layer {
+        /// The first 12 hexadecimal digits of the digest of the layer's blob.
+        id: String,
+        /// Its new state.
+        state: LayerState,
+    },
+    /// The digest of what the tag names: of the index where there is one, else of the manifest.
+    Digest(Digest),
+    /// A line for the reader.
+    Status(String),
+}
+
+/// Where a layer is on its way into the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LayerState {
+    /// Others go first.
+    Waiting,
+    /// Its blob arrives, and is unpacked as it does.
+    Downloading {
+        /// Bytes of the blob that are on disk.
+        done: u64,
+        /// Bytes of the whole blob.
+        total: u64,
+    },
+    /// The blob is complete, and its digest is being compared.
+    Verifying,
+    /// The blob is complete, and the rest of it is being unpacked.
+    Extracting {
+        /// Bytes of the blob that are unpacked.
+        done: u64,
+        /// Bytes of the whole blob.
+        total: u64,
+    },
+    /// In the store.
+    Done,
+    /// Was in the store already.
+    Exists,
+    /// The server failed, and will be asked again.
+    Retrying {
+        /// Seconds until then.
+        in_s: u64,
+    },
+}

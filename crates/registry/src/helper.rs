@@ -1,0 +1,135 @@
+//! Credential helpers: programs `docker-credential-NAME` that keep secrets
+//! (docker-credential-helpers, "Development").
+
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Signal, kill_process_group};
+use serde::Deserialize;
+
+/// Long enough to type the passphrase that a helper may ask for.
+const TIME_MAX: Duration = Duration::from_secs(60);
+const OUTPUT_SIZE_MAX: usize = 64 << 10;
+/// What helpers print, with status 1, when they know nothing.
+const NOT_FOUND: &str = "credentials not found in native keychain";
+
+/// What a helper answers.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Found {
+    pub(crate) username: String,
+    pub(crate) secret: String,
+}
+
+/// Asks the helper `name` for the credentials of `registry`.
+///
+/// # Errors
+/// One line that says which helper failed and how.
+pub(crate) fn get(name: &str, registry: &str) -> Result<Option<Found>, String> {
+    if !is_name(name) {
+        return Err("the name of a credential helper may only have letters, digits, `-`, `_`, `.`"
+            .to_owned());
+    }
+    let program = format!("docker-credential-{name}");
+    let failed = |why: String| format!("{program}: {why}");
+    // A group of its own, so that what it starts ends with it.
+    let child = Command::new(&program)
+        .arg("get")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .map_err(|error| failed(error.to_string()))?;
+    let mut running = Running(child);
+    let output = running.converse(registry).map_err(failed)?;
+    let status = running.0.wait().map_err(|error| failed(error.to_string()))?;
+    if status.success() {
+        return serde_json::from_slice(&output)
+            .map(Some)
+            .map_err(|error| failed(error.to_string()));
+    }
+    let said = String::from_utf8_lossy(&output);
+    if said.contains(NOT_FOUND) {
+        return Ok(None);
+    }
+    Err(failed(format!("{status}: {}", crate::fault::printable(said.trim()))))
+}
+
+fn is_name(name: &str) -> bool {
+    let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    !name.is_empty() && name.bytes().all(known)
+}
+
+/// A helper that is ended when we no longer listen.
+struct Running(Child);
+
+impl Running {
+    fn converse(&mut self, registry: &str) -> Result<Vec<u8>, String> {
+        let mut input = self.0.stdin.take().expect("standard input was asked for as a pipe");
+        let mut output = self.0.stdout.take().expect("standard output was asked for as a pipe");
+        // The line fits into the pipe; a helper that does not read it may still answer.
+        let _ = writeln!(input, "{registry}");
+        drop(input);
+        let deadline = Instant::now() + TIME_MAX;
+        let mut bytes = Vec::new();
+        let mut chunk = [0; 4096];
+        loop {
+            wait_readable(&output, deadline)?;
+            match output.read(&mut chunk).map_err(|error| error.to_string())? {
+                0 => return Ok(bytes),
+                n => bytes.extend_from_slice(&chunk[..n]),
+            }
+            if bytes.len() > OUTPUT_SIZE_MAX {
+                return Err("answers too much".to_owned());
+            }
+        }
+    }
+}
+
+fn wait_readable(pipe: &impl std::os::fd::AsFd, deadline: Instant) -> Result<(), String> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).map_err(|error| error.to_string())?;
+        match poll(&mut [PollFd::new(pipe, PollFlags::IN)], Some(&left)) {
+            Ok(0) => return Err(format!("no answer in {} seconds", TIME_MAX.as_secs())),
+            Ok(_) => return Ok(()),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // After a wait the number may be another's; the standard library remembers the wait.
+        if matches!(self.0.try_wait(), Ok(None)) {
+            if let Some(group) = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw) {
+                let _ = kill_process_group(group, Signal::KILL);
+            }
+            let _ = self.0.wait();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_lead_elsewhere() {
+        for name in ["", "../x", "a/b", "a b", "a;b"] {
+            assert!(get(name, "a.b").is_err(), "{name}");
+        }
+        assert!(is_name("ecr-login") && is_name("desktop.exe"));
+    }
+
+    #[test]
+    fn an_absent_helper_is_named() {
+        let error = get("surely-not-installed", "a.b").err().unwrap();
+        assert!(error.starts_with("docker-credential-surely-not-installed: "), "{error}");
+    }
+}

@@ -1,0 +1,301 @@
+//! One server over HTTP: agents, certificates, proxies, and redirects that do not carry secrets.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use ureq::http::{Request, Response, Uri, header};
+use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
+use ureq::{Agent, Body, Proxy};
+
+use crate::endpoint::{Endpoint, Scheme, is_loopback};
+use crate::fault::{self, Fault};
+use crate::{Config, proxy};
+
+/// One read from the socket; smaller ones cost a fifth of a fast download in system calls.
+const INPUT_SIZE: usize = 256 << 10;
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(15);
+/// Longest silence of a server, which may have to fetch the content from elsewhere first.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+const REDIRECTS_MAX: usize = 5;
+const FAILURE_BODY_MAX: u64 = 16 << 10;
+const PEM_SIZE_MAX: u64 = 8 << 20;
+/// Where distributions keep the authorities they trust.
+const SYSTEM_BUNDLES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// A request that changes nothing on the server.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ask {
+    pub(crate) accept: Option<&'static str>,
+    pub(crate) authorization: Option<String>,
+    /// The first byte wanted, if not 0.
+    pub(crate) from: u64,
+    /// A form to post instead.
+    pub(crate) form: Option<String>,
+}
+
+/// An answer, and whether another server than the one asked gave it.
+pub(crate) struct Answer {
+    pub(crate) response: Response<Body>,
+    pub(crate) elsewhere: bool,
+}
+
+/// The connections to one endpoint.
+pub(crate) struct Http {
+    plain: Agent,
+    /// Made when first needed: reading the system's authorities takes milliseconds.
+    secure: OnceLock<Result<Agent, String>>,
+    insecure: bool,
+    plain_redirects: bool,
+    authorities: Vec<PathBuf>,
+    identities: Vec<PathBuf>,
+}
+
+impl Http {
+    pub(crate) fn new(config: &Config, registry: &str, endpoint: &Endpoint) -> Self {
+        let named = |name: &str| config.hosts.get(name).and_then(|host| host.ca.clone());
+        let mut authorities: Vec<PathBuf> =
+            named(&endpoint.name).or_else(|| named(registry)).into_iter().collect();
+        let mut identities = Vec::new();
+        for folder in &config.certs_dirs {
+            for path in files(&folder.join(&endpoint.authority)) {
+                match path.extension().and_then(|e| e.to_str()) {
+                    Some("crt") => authorities.push(path),
+                    Some("cert") => identities.push(path),
+                    _ => {}
+                }
+            }
+        }
+        Self {
+            plain: agent(None),
+            secure: OnceLock::new(),
+            insecure: endpoint.insecure,
+            plain_redirects: endpoint.schemes.contains(&Scheme::Http),
+            authorities,
+            identities,
+        }
+    }
+
+    /// Asks, and follows where the server sends us; credentials stay with the host they are for.
+    pub(crate) fn get(&self, uri: &Uri, mut ask: Ask) -> Result<Answer, Fault> {
+        let mut uri = uri.clone();
+        let mut elsewhere = false;
+        for _ in 0..=REDIRECTS_MAX {
+            let response = self.send(&uri, &ask)?;
+            if !response.status().is_redirection() {
+                return Ok(Answer { response, elsewhere });
+            }
+            let location = response.headers().get(header::LOCATION).and_then(|l| l.to_str().ok());
+            let next = location
+                .and_then(|location| resolve(&uri, location))
+                .ok_or_else(|| Fault::Wrong("redirected to no valid address".to_owned()))?;
+            if uri.scheme_str() == Some("https")
+                && next.scheme_str() != Some("https")
+                && !self.plain_redirects
+            {
+                return Err(Fault::Wrong("redirected from HTTPS to plain HTTP".to_owned()));
+            }
+            if next.authority() != uri.authority() || next.scheme() != uri.scheme() {
+                ask.authorization = None;
+                elsewhere = true;
+            }
+            uri = next;
+        }
+        Err(Fault::Wrong(format!("redirected more than {REDIRECTS_MAX} times")))
+    }
+
+    /// Asks once.
+    pub(crate) fn send(&self, uri: &Uri, ask: &Ask) -> Result<Response<Body>, Fault> {
+        let agent = match uri.scheme_str() {
+            Some("http") => &self.plain,
+            _ => self.secure_agent()?,
+        };
+        let mut request = Request::builder().uri(uri.clone());
+        if let Some(accept) = ask.accept {
+            request = request.header(header::ACCEPT, accept);
+        }
+        if let Some(authorization) = &ask.authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
+        }
+        if ask.from > 0 {
+            request = request.header(header::RANGE, format!("bytes={}-", ask.from));
+        }
+        let proxy = proxy_for(uri);
+        let bad = |error: ureq::http::Error| Fault::Wrong(error.to_string());
+        let outcome = match &ask.form {
+            None => run(agent, request.body(()).map_err(bad)?, proxy),
+            Some(form) => {
+                let request = request
+                    .method("POST")
+                    .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+                    .body(form.clone())
+                    .map_err(bad)?;
+                run(agent, request, proxy)
+            }
+        };
+        outcome.map_err(|error| Fault::from_transport(&error))
+    }
+
+    fn secure_agent(&self) -> Result<&Agent, Fault> {
+        let made = self.secure.get_or_init(|| Ok(agent(Some(self.tls()?))));
+        made.as_ref().map_err(|why| Fault::Wrong(why.clone()))
+    }
+
+    fn tls(&self) -> Result<TlsConfig, String> {
+        let mut roots = system_roots();
+        for path in &self.authorities {
+            roots.extend(certificates(path)?);
+        }
+        let roots = match roots.is_empty() {
+            true => RootCerts::WebPki,
+            false => RootCerts::from(roots.into_iter()),
+        };
+        let identity = self.identities.first().map(|path| client_identity(path)).transpose()?;
+        Ok(TlsConfig::builder()
+            .root_certs(roots)
+            .client_cert(identity)
+            .disable_verification(self.insecure)
+            .build())
+    }
+}
+
+/// The outcome of a status that is no success, with what its body says.
+pub(crate) fn refusal(mut response: Response<Body>) -> Fault {
+    let status = response.status().as_u16();
+    let after = response
+        .headers()
+        .get(header::RETRY_AFTER)
+        .and_then(|value| value.to_str().ok()?.trim().parse().ok())
+        .map(Duration::from_secs);
+    let body = response.body_mut().with_config().limit(FAILURE_BODY_MAX).read_to_vec();
+    Fault::from_status(status, &fault::detail(&body.unwrap_or_default()), after)
+}
+
+fn run<B: ureq::AsSendBody>(
+    agent: &Agent,
+    request: Request<B>,
+    proxy: Option<Proxy>,
+) -> Result<Response<Body>, ureq::Error> {
+    match proxy {
+        None => agent.run(request),
+        Some(proxy) => agent.run(agent.configure_request(request).proxy(Some(proxy)).build()),
+    }
+}
+
+fn agent(tls: Option<TlsConfig>) -> Agent {
+    let mut config = Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .user_agent(concat!("cais/", env!("CARGO_PKG_VERSION")))
+        // Blobs must arrive as they are: their digest is over the compressed bytes.
+        .accept_encoding("identity")
+        .input_buffer_size(INPUT_SIZE)
+        .proxy(None)
+        .timeout_resolve(Some(CONNECT_TIME_MAX))
+        .timeout_connect(Some(CONNECT_TIME_MAX))
+        .timeout_recv_response(Some(SILENCE_MAX))
+        .timeout_per_read(Some(SILENCE_MAX));
+    if let Some(tls) = tls {
+        config = config.tls_config(tls);
+    }
+    config.build().new_agent()
+}
+
+fn proxy_for(uri: &Uri) -> Option<Proxy> {
+    let host = uri.host()?;
+    if is_loopback(host) {
+        return None;
+    }
+    let address = proxy::from_environment(uri.scheme_str()?, host)?;
+    Proxy::new(&address).ok()
+}
+
+/// Where `location` leads from `base` (RFC 3986, section 5.2, without dot segments).
+fn resolve(base: &Uri, location: &str) -> Option<Uri> {
+    let (scheme, authority) = (base.scheme_str()?, base.authority()?);
+    let location = location.split('#').next().unwrap_or_default();
+    let text = if location.starts_with("http://") || location.starts_with("https://") {
+        location.to_owned()
+    } else if location.starts_with("//") {
+        format!("{scheme}:{location}")
+    } else if location.starts_with('/') {
+        format!("{scheme}://{authority}{location}")
+    } else {
+        let folder = base.path().rsplit_once('/').map_or("", |(folder, _)| folder);
+        format!("{scheme}://{authority}{folder}/{location}")
+    };
+    let uri: Uri = text.parse().ok()?;
+    let authority = uri.authority()?;
+    (!authority.as_str().contains('@')).then_some(uri)
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let mut found: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    found.sort();
+    found
+}
+
+fn system_roots() -> Vec<Certificate<'static>> {
+    if let Some(path) = std::env::var_os("SSL_CERT_FILE") {
+        return certificates(Path::new(&path)).unwrap_or_default();
+    }
+    SYSTEM_BUNDLES.iter().find_map(|path| certificates(Path::new(path)).ok()).unwrap_or_default()
+}
+
+fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, String> {
+    let pem = read_pem(path)?;
+    let found = parse_pem(&pem).filter_map(|item| match item {
+        Ok(PemItem::Certificate(certificate)) => Some(certificate),
+        _ => None,
+    });
+    let found: Vec<_> = found.collect();
+    if found.is_empty() {
+        return Err(format!("no certificate in `{}`", path.display()));
+    }
+    Ok(found)
+}
+
+/// Who we are: `NAME.cert`, and its key beside it in `NAME.key`.
+fn client_identity(path: &Path) -> Result<ClientCert, String> {
+    let chain = certificates(path)?;
+    let key = path.with_extension("key");
+    let key = PrivateKey::from_pem(&read_pem(&key)?)
+        .map_err(|error| format!("read private key `{}`: {error}", key.display()))?;
+    Ok(ClientCert::new_with_certs(&chain, key))
+}
+
+fn read_pem(path: &Path) -> Result<Vec<u8>, String> {
+    let bad = |error: std::io::Error| format!("read `{}`: {error}", path.display());
+    if std::fs::metadata(path).map_err(bad)?.len() > PEM_SIZE_MAX {
+        return Err(format!("read `{}`: too long", path.display()));
+    }
+    std::fs::read(path).map_err(bad)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locations_are_resolved() {
+        let base: Uri = "https://a.b:5/v2/x/blobs/y?z=1".parse().unwrap();
+        for (location, expected) in [
+            ("https://c/d?e=f", Some("https://c/d?e=f")),
+            ("//c/d", Some("https://c/d")),
+            ("/d#e", Some("https://a.b:5/d")),
+            ("d", Some("https://a.b:5/v2/x/blobs/d")),
+            ("https://u:p@c/", None),
+            ("http://", None),
+        ] {
+            let found = resolve(&base, location).map(|uri| uri.to_string());
+            assert_eq!(found.as_deref(), expected, "{location}");
+        }
+    }
+}

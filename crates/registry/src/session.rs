@@ -1,0 +1,174 @@
+//! A conversation with one endpoint: its scheme is found out once, its tokens are kept.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use ureq::http::{StatusCode, Uri, header};
+
+use crate::Config;
+use crate::auth::Auth;
+use crate::challenge;
+use crate::endpoint::{Endpoint, Scheme};
+use crate::fault::{Cause, Fault};
+use crate::http::{Answer, Ask, Http, refusal};
+use crate::token::{Challenged, Grant};
+
+/// A challenge is answered once as we are; a second one after that is a refusal.
+const ROUNDS_MAX: usize = 2;
+
+/// One endpoint, and what was learnt about it.
+pub(crate) struct Session {
+    endpoint: Endpoint,
+    http: Http,
+    scheme: OnceLock<Scheme>,
+    /// By repository.
+    grants: Mutex<HashMap<String, Grant>>,
+}
+
+impl Session {
+    pub(crate) fn new(config: &Config, registry: &str, endpoint: Endpoint) -> Self {
+        Self {
+            http: Http::new(config, registry, &endpoint),
+            endpoint,
+            scheme: OnceLock::new(),
+            grants: Mutex::default(),
+        }
+    }
+
+    /// `HOST[:PORT]`, for messages.
+    pub(crate) fn host(&self) -> &str {
+        &self.endpoint.authority
+    }
+
+    /// Whether this endpoint has answered anything.
+    pub(crate) fn has_answered(&self) -> bool {
+        self.scheme.get().is_some()
+    }
+
+    /// Gets `path` below `repository`: a success, or the reason why not.
+    pub(crate) fn get(
+        &self,
+        auth: &Auth,
+        repository: &str,
+        path: &str,
+        ask: &Ask,
+    ) -> Result<Answer, Fault> {
+        if let Some(scheme) = self.scheme.get() {
+            return self.get_over(*scheme, auth, (repository, path), ask);
+        }
+        let mut first = None;
+        for scheme in &self.endpoint.schemes {
+            let outcome = self.get_over(*scheme, auth, (repository, path), ask);
+            match (outcome, &first) {
+                // A server that breaks off the greeting may just not know TLS.
+                (Err(fault), None) if fault.is_silence() => first = Some(fault),
+                // What does not know TLS, and breaks off, broke off.
+                (Err(fault @ Fault::Broken(_)), Some(_)) => return Err(fault),
+                (Err(Fault::Unconnected { .. } | Fault::Wrong(_)), Some(_)) => break,
+                (outcome, _) => {
+                    let _ = self.scheme.set(*scheme);
+                    return outcome.map_err(|fault| self.hint(fault));
+                }
+            }
+        }
+        let fault = first.unwrap_or_else(|| Fault::Wrong("no scheme to try".to_owned()));
+        Err(self.hint(fault))
+    }
+
+    /// Adds which setting would help.
+    fn hint(&self, fault: Fault) -> Fault {
+        let Fault::Unconnected { why, cause } = fault else { return fault };
+        let name = &self.endpoint.name;
+        let hint = match cause {
+            Cause::PlainHttp => {
+                format!("; to allow that, set insecure = true in [registry.\"{name}\"]")
+            }
+            Cause::UnknownAuthority => format!(
+                "; to trust it, set ca = \"FILE\" in [registry.\"{name}\"], or put it into \
+                 /etc/docker/certs.d/{}/ca.crt",
+                self.endpoint.authority
+            ),
+            Cause::Network | Cause::Tls => String::new(),
+        };
+        Fault::Unconnected { why: why + &hint, cause }
+    }
+
+    fn get_over(
+        &self,
+        scheme: Scheme,
+        auth: &Auth,
+        (repository, path): (&str, &str),
+        ask: &Ask,
+    ) -> Result<Answer, Fault> {
+        let Endpoint { authority, prefix, .. } = &self.endpoint;
+        let repository = format!("{prefix}{repository}");
+        let address = format!("{}://{authority}/v2/{repository}/{path}", scheme.name());
+        let address: Uri =
+            address.parse().map_err(|_| Fault::Wrong(format!("no valid address: {address}")))?;
+        let mut ask = ask.clone();
+        ask.authorization = self.known(&repository);
+        for round in 1.. {
+            let answer = self.http.get(&address, ask.clone())?;
+            let status = answer.response.status();
+            if status.is_success() {
+                return Ok(answer);
+            }
+            // Whoever we were redirected to has no business asking for our credentials.
+            if status != StatusCode::UNAUTHORIZED || answer.elsewhere || round > ROUNDS_MAX {
+                return Err(refusal(answer.response));
+            }
+            let challenged = Challenged {
+                http: &self.http,
+                endpoint: &self.endpoint,
+                scheme,
+                repository: &repository,
+            };
+            let refused = ask.authorization.take();
+            ask.authorization =
+                Some(self.authorise(&challenged, auth, answer, refused.as_ref())?);
+        }
+        Err(Fault::Denied("authentication required".to_owned()))
+    }
+
+    fn known(&self, repository: &str) -> Option<String> {
+        let grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner);
+        grants.get(repository).filter(|grant| grant.is_fresh()).map(|grant| grant.header.clone())
+    }
+
+    /// Answers a challenge, or uses the answer that another thread got meanwhile.
+    fn authorise(
+        &self,
+        challenged: &Challenged<'_>,
+        auth: &Auth,
+        answer: Answer,
+        refused: Option<&String>,
+    ) -> Result<String, Fault> {
+        let offers = answer.response.headers().get_all(header::WWW_AUTHENTICATE);
+        let challenges: Vec<_> = offers
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(challenge::parse)
+            .collect();
+        // Held while the token is fetched, so that the other layers' threads wait for this one.
+        let mut grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = grants.get(challenged.repository).filter(|grant| grant.is_fresh());
+        if let Some(grant) = known.filter(|grant| Some(&grant.header) != refused) {
+            return Ok(grant.header.clone());
+        }
+        let (login, trouble) = match auth.login(&self.endpoint.name) {
+            Ok(login) => (login, None),
+            Err(trouble) => (None, Some(trouble)),
+        };
+        let explain = |fault: Fault| match (fault, trouble) {
+            (Fault::Denied(why), Some(trouble)) => Fault::Denied(format!("{why} ({trouble})")),
+            (fault, _) => fault,
+        };
+        let grant = challenged.answer(&challenges, login).map_err(explain)?;
+        let header = grant.header.clone();
+        if refused == Some(&header) {
+            return Err(refusal(answer.response));
+        }
+        grants.insert(challenged.repository.to_owned(), grant);
+        Ok(header)
+    }
+}

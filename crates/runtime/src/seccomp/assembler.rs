@@ -65,7 +65,8 @@ impl Assembler {
     /// Everything about the architectures that share `arch`'s token.
     fn section(&mut self, rules: &Rules, arches: &[Arch], arch: Arch) -> Label {
         if arch.token() != Arch::X86_64.token() {
-            self.search(&ranges(rules, arch), rules.default, arch);
+            let found = self.search(&ranges(rules, arch), rules.default, arch);
+            self.fall_into(found);
             return self.load(NUMBER);
         }
         let x32 = if arches.contains(&Arch::X32) {
@@ -189,6 +190,14 @@ impl Assembler {
             return self.ret(target.k);
         }
         self.push(BPF_JMP | BPF_JA, (distance - 1) as u32, (0, 0))
+    }
+
+    /// Makes the instruction written next continue at `label`.
+    fn fall_into(&mut self, label: Label) {
+        let distance = self.code.len() - label;
+        if distance > 1 {
+            self.push(BPF_JMP | BPF_JA, (distance - 1) as u32, (0, 0));
+        }
     }
 
     fn push(&mut self, code: u32, k: u32, (jt, jf): (u8, u8)) -> Label {

@@ -1,0 +1,4 @@
+//! To come.
+/// Error.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {}

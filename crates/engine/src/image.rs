@@ -1,0 +1,233 @@
+//! Images, as a machine has them: pulled, loaded, tagged, removed.
+
+use std::collections::HashSet;
+use std::io::Read;
+
+use oci::{ContainerConfig, Digest, Platform, Reference};
+use store::{Image, ImageUse, INGEST_AGE_MAX, Removed};
+
+use crate::Engine;
+use crate::container::SHORT_ID_LENGTH;
+use crate::error::{Error, Kind, Result};
+
+pub use registry::Pulled;
+
+impl Engine {
+    /// Brings an image from its registry, with the credentials of `~/.docker/config.json`.
+    ///
+    /// # Errors
+    /// By kind: [`Kind::NotFound`], [`Kind::Denied`], [`Kind::Unavailable`], and
+    /// [`Kind::Internal`] for a registry that serves something else than it says.
+    pub fn pull(
+        &self,
+        reference: &Reference,
+        platform: Option<&Platform>,
+        progress: &(dyn Fn(registry::Event) + Sync),
+    ) -> Result<Pulled> {
+        let auth = registry::Auth::load().map_err(from_registry)?;
+        let client = registry::Client::new(&self.registry, auth);
+        let host = Platform::host();
+        let platform = platform.unwrap_or(&host);
+        registry::pull(&client, &self.store, reference, platform, progress).map_err(from_registry)
+    }
+
+    /// Whether there is no image of this name or id here.
+    #[must_use]
+    pub fn lacks_image(&self, name: &str) -> bool {
+        matches!(self.store.resolve(name), Err(store::Error::NotFound(_)))
+    }
+
+    /// Finds an image by its name, its id, or the first digits of its id.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`], or [`Kind::Invalid`] where several ids start like this.
+    pub fn image(&self, name: &str) -> Result<Image> {
+        Ok(self.store.resolve(name)?)
+    }
+
+    /// All images, the newest first.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn images(&self) -> Result<Vec<Image>> {
+        let mut images = self.store.images()?;
+        images.sort_by(|a, b| b.created.cmp(&a.created));
+        Ok(images)
+    }
+
+    /// Gives an image a further name.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`], and [`Kind::Invalid`] for a name with a digest.
+    pub fn tag(&self, source: &str, target: &Reference) -> Result<()> {
+        if target.digest().is_some() {
+            return Err(Error::invalid("refusing to create a tag with a digest reference"));
+        }
+        let image = self.store.resolve(source)?;
+        Ok(self.store.tag(target, &image.id)?)
+    }
+
+    /// Removes a name of an image and, with the last name, the image; then what nothing needs any
+    /// more.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`], and [`Kind::Conflict`] if a container or another name keeps it.
+    pub fn remove_image(&self, name: &str, force: bool) -> Result<Vec<Removed>> {
+        let containers = self.list()?;
+        let uses: Vec<ImageUse> = containers
+            .iter()
+            .map(|container| ImageUse {
+                image: container.record.image_id,
+                container: container.record.id[..SHORT_ID_LENGTH].to_owned(),
+                is_running: container.is_running(),
+            })
+            .collect();
+        let removed = self.store.remove_image(name, force, &uses)?;
+        if removed.iter().any(|line| matches!(line, Removed::Deleted(_))) {
+            self.collect()?;
+        }
+        Ok(removed)
+    }
+
+    /// Removes what neither an image nor a container needs. Somebody else adding content meanwhile
+    /// postpones it: what is left is removed by the next collection.
+    fn collect(&self) -> Result<()> {
+        let exclusive = match self.store.exclusive() {
+            Err(store::Error::Busy(_)) => return Ok(()),
+            outcome => outcome?,
+        };
+        // Read under the lock: a container that is being created holds a lease.
+        let layers = self.list()?.into_iter().flat_map(|container| container.record.layers);
+        let in_use: HashSet<Digest> = layers.collect();
+        self.store.collect(exclusive, &in_use, INGEST_AGE_MAX)?;
+        Ok(())
+    }
+
+    /// Loads the images of an archive: `docker save`'s, or an OCI layout.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] for an archive that is neither, or broken.
+    pub fn load(
+        &self,
+        archive: &mut dyn Read,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Vec<store::Loaded>> {
+        Ok(self.store.load(archive, progress)?)
+    }
+
+    /// Makes an image of one layer from the archive of a root file system.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] for a broken archive.
+    pub fn import(
+        &self,
+        archive: &mut dyn Read,
+        config: ContainerConfig,
+        message: &str,
+        reference: Option<&Reference>,
+    ) -> Result<Image> {
+        let import = store::Import {
+            config,
+            message: message.to_owned(),
+            platform: Platform::host(),
+            reference: reference.cloned(),
+        };
+        Ok(self.store.import(archive, import)?)
+    }
+
+    /// What a container changed in its own layer.
+    ///
+    /// # Errors
+    /// If the layer cannot be read.
+    pub fn diff(&self, container: &crate::Container) -> Result<Vec<store::Change>> {
+        let layers = &container.record.layers;
+        let rootfs = self.store.prepare(layers, container.directory(), false)?;
+        Ok(self.store.diff(&rootfs)?)
+    }
+}
+
+pub(crate) fn from_store(error: store::Error) -> Error {
+    use store::Error as E;
+    match error {
+        E::NotFound(what) => Error::new(Kind::NotFound, format!("No such {what}"))
+            .hint("`cais images` lists what is here, `cais pull` gets more"),
+        E::Ambiguous(_) => Error::new(Kind::Invalid, error.to_string()).hint("give more digits"),
+        E::Conflict(_) => Error::new(Kind::Conflict, error.to_string()),
+        E::Busy(_) => Error::new(Kind::Unavailable, error.to_string()).hint("try again"),
+        E::Invalid(_) => Error::new(Kind::Invalid, error.to_string()),
+        E::Digest { .. } => Error::new(Kind::Internal, error.to_string())
+            .hint("the content was damaged or tampered with; get it again"),
+        E::Io { doing, source } => from_io(doing, source),
+    }
+}
+
+fn from_io(doing: String, source: std::io::Error) -> Error {
+    use std::io::ErrorKind as E;
+    let kind = match source.kind() {
+        E::PermissionDenied => Kind::Denied,
+        _ => Kind::Internal,
+    };
+    let full = matches!(source.kind(), E::StorageFull | E::QuotaExceeded);
+    let failure = Error::caused(kind, doing, source);
+    match (full, kind) {
+        (true, _) => failure.hint("the disk is full: free some space, or choose another --root"),
+        (_, Kind::Denied) => failure.hint("run as root, or choose a --root of your own"),
+        _ => failure,
+    }
+}
+
+fn from_registry(error: registry::Error) -> Error {
+    use registry::Error as E;
+    match error {
+        E::Store { what, source } => {
+            let inner = from_store(source);
+            let hint = inner.hint_text().map(str::to_owned);
+            let outer = Error::caused(inner.kind(), format!("keep {what}"), inner);
+            match hint {
+                Some(hint) => outer.hint(hint),
+                None => outer,
+            }
+        }
+        E::NotFound { .. } => Error::new(Kind::NotFound, error.to_string())
+            .hint("check the name and the tag"),
+        E::Denied { .. } => Error::new(Kind::Denied, error.to_string())
+            .hint("check the name; credentials are read from ~/.docker/config.json"),
+        E::NoPlatform { .. } => Error::new(Kind::NotFound, error.to_string())
+            .hint("choose one of these with --platform"),
+        E::Mismatch { .. } => Error::new(Kind::Internal, error.to_string())
+            .hint("nothing of it was kept; the registry or something on the way to it is broken"),
+        E::Unreachable { .. } => Error::new(Kind::Unavailable, error.to_string())
+            .hint("check the name, the network, and `[registry]` in the configuration"),
+        E::RateLimited { .. } => Error::new(Kind::Unavailable, error.to_string())
+            .hint("wait, log in, or set a mirror in the configuration"),
+        E::Invalid(_) => Error::new(Kind::Invalid, error.to_string()),
+    }
+}
+
+pub(crate) fn from_cgroup(error: runtime::cgroup::Error) -> Error {
+    Error::caused(Kind::Internal, "limit the container", error)
+}
+
+pub(crate) fn from_runtime(error: runtime::Error) -> Error {
+    use runtime::Error as E;
+    let (kind, doing, hint) = match &error {
+        E::NotFound { program, .. } => (
+            Kind::CommandNotFound,
+            format!("unable to start container process: exec: \"{program}\""),
+            Some("the program is not in the container's PATH: check its name, or the image"),
+        ),
+        E::NotExecutable { program, .. } => (
+            Kind::CommandNotExecutable,
+            format!("unable to start container process: exec: \"{program}\""),
+            Some("it needs the execute permission, the host's architecture, and its interpreter"),
+        ),
+        E::Spec(text) => return Error::invalid(text.clone()),
+        E::Unsupported(_) => (Kind::Unsupported, "start the container".into(), None),
+        E::Kernel { .. } | E::Prepare(_) => (Kind::Internal, "start the container".into(), None),
+    };
+    let failure = Error::caused(kind, doing, error);
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}

@@ -332,7 +332,9 @@ impl<'t, 'v> Run<'t, 'v> {
 
     /// Why something that is no function cannot be given arguments.
     fn with_arguments(&mut self, dot: &Item<'v>, first: &'t Operand) -> Done<Item<'v>> {
-        self.here = Some(Here::Operand(first));
+        if !matches!(first.term, Term::Pipe(_)) {
+            self.here = Some(Here::Operand(first));
+        }
         let names = match &first.term {
             Term::Field(names) | Term::Chain(_, names) => names,
             Term::Variable(_, names) if !names.is_empty() => names,
@@ -488,8 +490,15 @@ impl<'t, 'v> Run<'t, 'v> {
             return Ok(args.swap_remove(0));
         }
         let answer = (function.run)(&args);
-        self.here = Some(node);
-        let item = answer.map_err(|reason| format!("error calling {name}: {reason}"))?;
+        let item = answer.map_err(|reason| {
+            self.here = Some(node);
+            let called = operands.first().filter(|_| name == "call" && !args[0].is_nil());
+            let reason = match called {
+                Some(called) => reason.replacen("function", &format!("function {called}"), 1),
+                None => reason,
+            };
+            format!("error calling {name}: {reason}")
+        })?;
         self.count(item.len().unwrap_or(0))?;
         Ok(item)
     }

@@ -10,7 +10,7 @@ pub(super) fn exponent(size: f64, precision: Option<usize>) -> String {
 /// `%g`: `%e` for large and small exponents, `%f` otherwise, without trailing zeros.
 ///
 /// Source: the `'g'` case of `strconv.FormatFloat`; where the precision is the shortest possible
-/// the decision is made as for six digits, but numbers that `fmt` prints reach up to 21.
+/// the decision is made as for six digits.
 pub(super) fn general(size: f64, precision: Option<usize>) -> String {
     let wanted = precision.map(|digits| digits.max(1) - 1);
     let (digits, power) = split(size, wanted);
@@ -23,7 +23,7 @@ pub(super) fn general(size: f64, precision: Option<usize>) -> String {
     };
     let count = digits.len() - usize::from(digits.contains('.'));
     let limit = match precision {
-        None => 21,
+        None => 6,
         Some(wanted) => limit(wanted.max(1), count, power),
     };
     if power < -4 || power >= limit {

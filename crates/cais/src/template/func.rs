@@ -63,7 +63,7 @@ static FUNCTIONS: &[Function] = &[
     function("join", &[ANY, Param::Str], false, join),
     function("title", &[Param::Str], false, |args| Ok(Item::text(title(&text(&args[0]))))),
     function("lower", &[Param::Str], false, |args| Ok(Item::text(text(&args[0]).to_lowercase()))),
-    function("upper", &[Param::Str], false, |args| Ok(Item::text(text(&args[0]).to_uppercase()))),
+    function("upper", &[Param::Str], false, |args| Ok(Item::text(upper(&text(&args[0]))))),
     function("pad", &[Param::Str, Param::Int, Param::Int], false, pad),
     function("truncate", &[Param::Str, Param::Int], false, truncate),
 ];
@@ -104,8 +104,11 @@ fn joined(args: &[Item<'_>]) -> String {
 fn len<'v>(args: &[Item<'v>]) -> Answer<'v> {
     match args[0].len() {
         Some(len) => Ok(Item::Int(len as i128)),
-        None if args[0].is_nil() => Err("len of nil pointer".to_owned()),
-        None => Err(format!("len of type {}", args[0].type_name())),
+        None => match args[0] {
+            Item::Missing => Err("reflect: call of reflect.Value.Type on zero Value".to_owned()),
+            Item::Nil => Err("len of nil pointer".to_owned()),
+            _ => Err(format!("len of type {}", args[0].type_name())),
+        },
     }
 }
 
@@ -186,10 +189,11 @@ fn printf<'v>(args: &[Item<'v>]) -> Answer<'v> {
     Ok(Item::text(print::sprintf(&text(&args[0]), &args[1..])))
 }
 
+/// No value of JSON is a function, so there is nothing that could be called.
 fn call<'v>(args: &[Item<'v>]) -> Answer<'v> {
-    match args[0].is_nil() {
-        true => Err("call of nil".to_owned()),
-        false => Err(format!("non-function of type {}", args[0].type_name())),
+    match args[0].type_name() {
+        "<nil>" => Err("call of nil".to_owned()),
+        kind => Err(format!("non-function of type {kind}")),
     }
 }
 
@@ -218,23 +222,25 @@ fn equal(one: &Item<'_>, other: &Item<'_>) -> Result<bool, String> {
         (Item::Str(a), Item::Str(b)) => Ok(a == b),
         _ if one.is_nil() || other.is_nil() => Ok(one.is_nil() && other.is_nil()),
         _ if is_basic(one) || is_basic(other) => Err(incompatible(one, other)),
-        _ if one.type_name() == other.type_name()
-            || one.type_name().starts_with('[') == other.type_name().starts_with('[') =>
-        {
-            Err(format!(
-                "non-comparable type {}: {}",
-                print::sprint(std::slice::from_ref(other)),
-                other.type_name()
-            ))
-        }
-        _ => Err(format!(
-            "non-comparable types {}: {}, {}: {}",
-            print::sprint(std::slice::from_ref(one)),
-            one.type_name(),
-            other.type_name(),
-            print::sprint(std::slice::from_ref(other))
-        )),
+        _ => Err(incomparable(one, other)),
     }
+}
+
+fn incomparable(one: &Item<'_>, other: &Item<'_>) -> String {
+    let shown = |item: &Item<'_>| print::sprintf("%s", std::slice::from_ref(item));
+    let are_lists = matches!(
+        (one, other),
+        (Item::List(_) | Item::Strings(_), Item::List(_) | Item::Strings(_))
+    );
+    if are_lists || one.type_name() == other.type_name() {
+        return format!("non-comparable type {}: {}", shown(other), other.type_name());
+    }
+    let (one_type, other_type) = (one.type_name(), other.type_name());
+    format!(
+        "non-comparable types {}: {one_type}, {other_type}: {}",
+        shown(one),
+        print::sprint(std::slice::from_ref(other))
+    )
 }
 
 fn is_basic(item: &Item<'_>) -> bool {
@@ -348,13 +354,26 @@ fn join<'v>(args: &[Item<'v>]) -> Answer<'v> {
     Ok(Item::text(parts.join(&separator)))
 }
 
+fn upper(text: &str) -> String {
+    text.chars().map(upper_char).collect()
+}
+
+/// Go maps one character to one character, so that `ß` stays what it is.
+fn upper_char(c: char) -> char {
+    let mut upper = c.to_uppercase();
+    match (upper.next(), upper.next()) {
+        (Some(upper), None) => upper,
+        _ => c,
+    }
+}
+
 /// `strings.Title`: the first letter of every word in upper case.
 fn title(text: &str) -> String {
     let mut after_separator = true;
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if after_separator {
-            out.extend(c.to_uppercase())
+            out.push(upper_char(c))
         } else {
             out.push(c)
         }

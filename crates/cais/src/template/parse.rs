@@ -171,22 +171,18 @@ impl<'t> Parser<'t> {
     }
 
     fn add(&mut self, name: String, list: List) -> Parsed<()> {
-        let is_empty = list.iter().all(|node| match node {
-            Node::Text(text) => text.trim().is_empty(),
-            _ => false,
-        });
+        // A body of nothing but space counts as none, so that a later definition replaces it.
         match self.bodies.get(&name) {
-            Some(body) if !body.is_empty() && !is_empty => {
-                Err(format!("template: multiple definition of template {}", quote(&name)))
+            Some(body) if !is_empty(body) && is_empty(&list) => {}
+            Some(body) if !is_empty(body) => {
+                let name = quote(&name);
+                return Err(format!("template: multiple definition of template {name}"));
             }
-            Some(body) if !body.is_empty() => Ok(()),
-            // An empty body counts as none, so that a later definition replaces it.
             _ => {
-                let keeps_text = name.is_empty() || !is_empty;
-                self.bodies.insert(name, if keeps_text { list } else { List::new() });
-                Ok(())
+                self.bodies.insert(name, list);
             }
         }
+        Ok(())
     }
 
     fn definition(&mut self) -> Parsed<()> {
@@ -470,6 +466,10 @@ impl<'t> Parser<'t> {
     }
 }
 
+fn is_empty(list: &List) -> bool {
+    list.iter().all(|node| matches!(node, Node::Text(text) if text.trim().is_empty()))
+}
+
 fn starts_operand(kind: Kind) -> bool {
     matches!(
         kind,
@@ -520,11 +520,15 @@ fn number(text: &str) -> Parsed<Number> {
         let mut chars = value.chars();
         return match (chars.next(), chars.next()) {
             (Some(c), None) => Ok(Number::Int(u32::from(c).into())),
+            (None, _) => Err("invalid syntax".to_owned()),
             _ => Err(format!("malformed character constant: {text}")),
         };
     }
     if let Some(value) = integer(text) {
         return Ok(Number::Int(value));
+    }
+    if let Some(value) = hex_float(text) {
+        return Ok(Number::Float(value));
     }
     match text.parse::<f64>() {
         Ok(value) if value.is_finite() && text.contains(['.', 'e', 'E']) => {
@@ -550,4 +554,16 @@ fn integer(text: &str) -> Option<i128> {
     }
     let value = u64::from_str_radix(&digits.replace('_', ""), radix).ok().map(i128::from)?;
     Some(if text.starts_with('-') { -value } else { value })
+}
+
+/// `0x1.8p1`: hexadecimal digits times a power of two.
+fn hex_float(text: &str) -> Option<f64> {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text).to_ascii_lowercase();
+    let (mantissa, power) = unsigned.strip_prefix("0x")?.split_once('p')?;
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = u64::from_str_radix(&format!("{whole}{fraction}"), 16).ok()?;
+    let shift = i32::try_from(fraction.len()).ok()?.checked_mul(4)?;
+    let power = power.parse::<i32>().ok()?.checked_sub(shift)?;
+    let value = digits as f64 * 2f64.powi(power);
+    value.is_finite().then_some(if text.starts_with('-') { -value } else { value })
 }

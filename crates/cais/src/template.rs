@@ -23,6 +23,11 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+/// A number of no sign as Go's `%.Ng` writes it, with `digits` significant digits at most.
+pub(crate) fn general_float(size: f64, digits: usize) -> String {
+    float::general(size, Some(digits))
+}
+
 /// Bytes of a template's text.
 pub(crate) const TEXT_MAX: usize = 256 << 10;
 /// Bytes that one execution may write and its functions may return.

@@ -1,0 +1,96 @@
+//! `cais inspect`
+
+use engine::{Engine, Error, Kind, Result};
+use serde_json::Value;
+
+use crate::output;
+use crate::session::Session;
+
+/// What `inspect` takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Format output using a custom template
+    #[arg(short, long)]
+    format: Option<String>,
+    /// Only inspect objects of the given type
+    #[arg(long = "type", value_name = "container|image")]
+    kind: Option<String>,
+    /// The objects, by name or id
+    #[arg(required = true)]
+    names: Vec<String>,
+}
+
+pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
+    inspect(session, args, args.kind.as_deref())
+}
+
+/// `cais image inspect`
+pub(super) fn run_image(session: &Session, args: &Args) -> Result<i32> {
+    inspect(session, args, Some("image"))
+}
+
+/// `cais container inspect`
+pub(super) fn run_container(session: &Session, args: &Args) -> Result<i32> {
+    inspect(session, args, Some("container"))
+}
+
+fn inspect(session: &Session, args: &Args, kind: Option<&str>) -> Result<i32> {
+    let engine = session.engine()?;
+    let mut found = Vec::new();
+    let code = super::each(&args.names, |name| {
+        found.push(object(engine, name, kind)?);
+        Ok(())
+    })?;
+    match args.format.as_deref() {
+        None => session.say(pretty(&Value::Array(found)))?,
+        Some("json") => {
+            for object in found {
+                session.say(object.to_string())?;
+            }
+        }
+        Some(format) => {
+            let text = output::inspect(format, &found)
+                .map_err(|error| Error::new(Kind::Invalid, error.to_string()))?;
+            session.print(&text)?;
+        }
+    }
+    Ok(code)
+}
+
+/// Containers first, then images, as in Docker.
+fn object(engine: &Engine, name: &str, kind: Option<&str>) -> Result<Value> {
+    let missing = |what: &str| {
+        Error::new(Kind::NotFound, format!("No such {what}: {name}"))
+            .hint("`cais ps -a` and `cais images` list what there is")
+    };
+    if !matches!(kind, None | Some("container" | "image")) {
+        return Err(Error::invalid(format!("{:?} is not a valid value for --type", kind.unwrap_or_default()))
+            .hint("container or image"));
+    }
+    if kind != Some("image") {
+        match engine.find(name) {
+            Err(error) if error.kind() == Kind::NotFound => {
+                if kind.is_some() {
+                    return Err(missing("container"));
+                }
+            }
+            outcome => return docker::container(engine, &outcome?),
+        }
+    }
+    match engine.image(name) {
+        Err(error) if error.kind() == Kind::NotFound => {
+            Err(missing(if kind.is_some() { "image" } else { "object" }))
+        }
+        outcome => docker::image(engine, &outcome?),
+    }
+}
+
+/// Indented by four spaces, as Docker prints it.
+fn pretty(value: &Value) -> String {
+    let mut bytes = Vec::new();
+    let format = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+    let mut out = serde_json::Serializer::with_formatter(&mut bytes, format);
+    // Writing JSON to memory cannot fail.
+    let _ = serde::Serialize::serialize(value, &mut out);
+    String::from_utf8(bytes).unwrap_or_default()
+}

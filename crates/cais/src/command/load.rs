@@ -1,0 +1,42 @@
+//! `cais load`
+
+use std::io::{IsTerminal, Read};
+use std::path::PathBuf;
+
+use engine::{Error, Kind, Result};
+
+use crate::session::Session;
+
+/// What `load` takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Read from tar archive file, instead of STDIN
+    #[arg(short, long, value_name = "FILE")]
+    input: Option<PathBuf>,
+    /// Suppress the load output
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
+    let mut archive: Box<dyn Read> = match &args.input {
+        Some(path) => Box::new(super::open(path)?),
+        None if std::io::stdin().is_terminal() => {
+            return Err(Error::new(
+                Kind::Invalid,
+                "requested load from stdin, but stdin is empty",
+            )
+            .hint("name the file with -i, or redirect it into the command"));
+        }
+        None => Box::new(std::io::stdin()),
+    };
+    for loaded in session.engine()?.load(&mut archive, &mut |_| {})? {
+        if loaded.references.is_empty() {
+            session.say(format!("Loaded image ID: {}", loaded.image.id))?;
+        }
+        for name in &loaded.references {
+            session.say(format!("Loaded image: {}", name.familiar()))?;
+        }
+    }
+    Ok(0)
+}

@@ -1,0 +1,214 @@
+//! `cais ps`
+
+use std::collections::BTreeMap;
+
+use engine::{Container, Engine, MountSource, NetworkMode, Result, Status};
+use jiff::Timestamp;
+use oci::Reference;
+use serde_json::json;
+
+use super::filter::Filters;
+use crate::output::{self, Row};
+use crate::session::Session;
+
+const TABLE: &str =
+    "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
+const HEADERS: &[(&str, &str)] = &[
+    ("ID", "CONTAINER ID"),
+    ("Names", "NAMES"),
+    ("Image", "IMAGE"),
+    ("Command", "COMMAND"),
+    ("CreatedAt", "CREATED AT"),
+    ("RunningFor", "CREATED"),
+    ("Ports", "PORTS"),
+    ("State", "STATE"),
+    ("Status", "STATUS"),
+    ("Size", "SIZE"),
+    ("Labels", "LABELS"),
+    ("Mounts", "MOUNTS"),
+    ("Networks", "NETWORKS"),
+    ("LocalVolumes", "LOCAL VOLUMES"),
+];
+const FILTERS: &[&str] =
+    &["ancestor", "exited", "id", "label", "name", "network", "status", "volume"];
+/// Characters of a command that a table shows.
+const COMMAND_WIDTH: usize = 20;
+
+/// What `ps` takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Show all containers (default shows just running)
+    #[arg(short, long)]
+    all: bool,
+    /// Filter output based on conditions provided
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    /// Format output using a custom template: 'table', 'table TEMPLATE', 'json', 'TEMPLATE'
+    #[arg(long)]
+    format: Option<String>,
+    /// Show n last created containers (includes all states)
+    #[arg(short = 'n', long, value_name = "COUNT")]
+    last: Option<usize>,
+    /// Show the latest created container (includes all states)
+    #[arg(short, long)]
+    latest: bool,
+    /// Don't truncate output
+    #[arg(long)]
+    no_trunc: bool,
+    /// Only display container IDs
+    #[arg(short, long)]
+    quiet: bool,
+    /// Display total file sizes
+    #[arg(short, long)]
+    size: bool,
+}
+
+pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
+    let engine = session.engine()?;
+    let filters = Filters::parse(&args.filter, FILTERS)?;
+    let last = if args.latest { Some(1) } else { args.last };
+    let all = args.all || last.is_some() || filters.has("status") || filters.has("exited");
+    let mut containers = engine.list()?;
+    containers.retain(|container| all || container.is_running());
+    let ancestors = ancestors(engine, &filters)?;
+    containers.retain(|container| wanted(container, &filters, &ancestors));
+    containers.truncate(last.unwrap_or(usize::MAX));
+    let now = Timestamp::now();
+    let rows: Result<Vec<Row>> =
+        containers.iter().map(|container| row(engine, container, args, now)).collect();
+    let table = if args.size { format!("{TABLE}\t{{{{.Size}}}}") } else { TABLE.to_owned() };
+    super::show(session, args.format.as_deref(), args.quiet, &table, HEADERS, &rows?)
+}
+
+/// The layers that containers of each wanted ancestor start with.
+fn ancestors(engine: &Engine, filters: &Filters) -> Result<Vec<(String, Option<oci::Digest>)>> {
+    let resolve = |name: &str| match engine.image(name) {
+        Ok(image) => Ok((name.to_owned(), Some(image.id))),
+        Err(error) if error.kind() == engine::Kind::NotFound => Ok((name.to_owned(), None)),
+        Err(error) => Err(error),
+    };
+    filters.values("ancestor").map(resolve).collect()
+}
+
+fn wanted(
+    container: &Container,
+    filters: &Filters,
+    ancestors: &[(String, Option<oci::Digest>)],
+) -> bool {
+    let record = &container.record;
+    let labels = &record.config.labels;
+    let volume = |wanted: &str| {
+        record.settings.mounts.iter().any(|mount| {
+            let named = matches!(&mount.source, MountSource::Volume { name, .. } if name == wanted);
+            named || mount.target == wanted
+        })
+    };
+    let exited = |code: &str| {
+        container.state.status == Status::Exited && code == container.state.exit_code.to_string()
+    };
+    filters.any("id", |id| record.id.starts_with(id))
+        && filters.any("name", |name| record.name.contains(name.trim_start_matches(['/', '^']).trim_end_matches('$')))
+        && filters.all("label", |label| super::filter::has_label(labels, label))
+        && filters.any("status", |status| status == state(container.state.status))
+        && filters.any("exited", exited)
+        && filters.any("volume", volume)
+        && filters.any("network", |network| network == network_name(&record.settings.network))
+        && (ancestors.is_empty() || ancestors.iter().any(|(_, id)| *id == Some(record.image_id)))
+}
+
+fn row(engine: &Engine, container: &Container, args: &Args, now: Timestamp) -> Result<Row> {
+    let record = &container.record;
+    let id = if args.no_trunc { &record.id } else { container.short_id() };
+    let command: Vec<&str> =
+        record.config.entrypoint.iter().chain(&record.config.cmd).map(String::as_str).collect();
+    let command = command.join(" ");
+    let command = match args.no_trunc {
+        true => command,
+        false => output::ellipsis(&command, COMMAND_WIDTH),
+    };
+    let volumes = record.settings.mounts.iter();
+    let names: Vec<String> = volumes.filter_map(mount_name).collect();
+    let labels: Vec<String> =
+        record.config.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let size = if args.size { size(engine, container)? } else { String::new() };
+    let local = record.settings.mounts.iter();
+    let local = local.filter(|m| matches!(m.source, MountSource::Volume { .. })).count();
+    let fields = json!({
+        "ID": id,
+        "Names": record.name,
+        "Image": image_name(&record.settings.image),
+        "Command": format!("\"{command}\""),
+        "CreatedAt": super::local_time(&record.created),
+        "RunningFor": format!("{} ago", super::age(&record.created, now)),
+        "Ports": "",
+        "State": state(container.state.status),
+        "Status": status(container, now),
+        "Size": size,
+        "Labels": labels.join(","),
+        "Mounts": names.join(","),
+        "Networks": network_name(&record.settings.network),
+        "LocalVolumes": local.to_string(),
+    });
+    Ok(Row { fields, labels: record.config.labels.clone().into_iter().collect::<BTreeMap<_, _>>() })
+}
+
+/// The name as it was given; an id in short.
+fn image_name(name: &str) -> String {
+    let bare = name.strip_prefix("sha256:").unwrap_or(name);
+    if bare.len() == 64 && bare.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return bare[..12].to_owned();
+    }
+    match name.parse::<Reference>() {
+        Ok(reference) if reference.digest().is_some() => reference.familiar_name(),
+        _ => name.to_owned(),
+    }
+}
+
+fn mount_name(mount: &engine::Mount) -> Option<String> {
+    let name = match &mount.source {
+        MountSource::Bind { path, .. } => path.display().to_string(),
+        MountSource::Volume { name, .. } => name.clone(),
+        MountSource::Tmpfs { .. } => return None,
+    };
+    Some(output::ellipsis(&name, 15))
+}
+
+fn network_name(mode: &NetworkMode) -> &str {
+    match mode {
+        NetworkMode::Bridge => "bridge",
+        NetworkMode::Host => "host",
+        NetworkMode::None => "none",
+        NetworkMode::Container(_) => "",
+    }
+}
+
+fn state(status: Status) -> &'static str {
+    match status {
+        Status::Created => "created",
+        Status::Running => "running",
+        Status::Paused => "paused",
+        Status::Exited => "exited",
+        Status::Removing => "removing",
+    }
+}
+
+fn status(container: &Container, now: Timestamp) -> String {
+    let state = &container.state;
+    match state.status {
+        Status::Created => "Created".into(),
+        Status::Running => format!("Up {}", super::age(&state.started_at, now)),
+        Status::Paused => format!("Up {} (Paused)", super::age(&state.started_at, now)),
+        Status::Exited => {
+            format!("Exited ({}) {} ago", state.exit_code, super::age(&state.finished_at, now))
+        }
+        Status::Removing => "Removal In Progress".into(),
+    }
+}
+
+fn size(engine: &Engine, container: &Container) -> Result<String> {
+    let own = engine.writable_bytes(container)?;
+    let image = engine.layers_bytes(container);
+    let human = |bytes| output::human_size(bytes, 3);
+    Ok(format!("{} (virtual {})", human(own), human(own + image)))
+}
+

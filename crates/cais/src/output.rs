@@ -1,0 +1,14 @@
+//! What the command line prints: rows through a format, and the units, times and shortenings in
+//! Docker's spelling.
+//!
+//! Everything here is pure: the caller says what time it is and whether there is a terminal.
+
+mod size;
+mod style;
+mod table;
+mod time;
+
+pub(crate) use size::{bytes_size, custom_size, ellipsis, human_size, parse_ram};
+pub(crate) use style::colour;
+pub(crate) use table::{Format, RenderError, Row, render};
+pub(crate) use time::{TimeError, human_duration, parse_duration, parse_timestamp};

@@ -1,0 +1,301 @@
+//! `GET /containers/{id}/json`
+
+use engine::{
+    Container, Engine, Limits, Mount, MountSource, NetworkMode, Result, Security, Status,
+};
+use oci::ContainerConfig;
+use serde_json::{Map, Value, json};
+
+/// What Docker shows for a time that is not there.
+const NO_TIME: &str = "0001-01-01T00:00:00Z";
+
+/// A container as Docker's API shows it.
+///
+/// # Errors
+/// If its layers cannot be named.
+pub fn container(engine: &Engine, container: &Container) -> Result<Value> {
+    let record = &container.record;
+    let dir = container.directory();
+    let file = |name: &str| dir.join(name).display().to_string();
+    let command: Vec<&String> = record.config.entrypoint.iter().chain(&record.config.cmd).collect();
+    let (path, args) = command.split_first().map_or((String::new(), &[][..]), |(path, args)| {
+        (path.to_string(), args)
+    });
+    Ok(json!({
+        "Id": record.id,
+        "Created": record.created,
+        "Path": path,
+        "Args": args,
+        "State": state(container),
+        "Image": record.image_id.to_string(),
+        "ResolvConfPath": file("resolv.conf"),
+        "HostnamePath": file("hostname"),
+        "HostsPath": file("hosts"),
+        "LogPath": container.log_path().display().to_string(),
+        "Name": format!("/{}", record.name),
+        "RestartCount": 0,
+        "Driver": "overlay2",
+        "Platform": "linux",
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "ExecIDs": null,
+        "HostConfig": host_config(container),
+        "GraphDriver": graph_driver(engine, container)?,
+        "Mounts": mounts(engine, &record.settings.mounts),
+        "Config": config(container),
+        "NetworkSettings": network(container),
+    }))
+}
+
+/// The word for where a container is in its life.
+#[must_use]
+pub(crate) fn status(status: Status) -> &'static str {
+    match status {
+        Status::Created => "created",
+        Status::Running => "running",
+        Status::Paused => "paused",
+        Status::Exited => "exited",
+        Status::Removing => "removing",
+    }
+}
+
+fn state(container: &Container) -> Value {
+    let state = &container.state;
+    let time = |time: &str| if time.is_empty() { NO_TIME.to_owned() } else { time.to_owned() };
+    json!({
+        "Status": status(state.status),
+        "Running": container.is_running(),
+        "Paused": state.status == Status::Paused,
+        "Restarting": false,
+        "OOMKilled": state.oom_killed,
+        "Dead": false,
+        "Pid": state.pid,
+        "ExitCode": state.exit_code,
+        "Error": state.error,
+        "StartedAt": time(&state.started_at),
+        "FinishedAt": time(&state.finished_at),
+    })
+}
+
+fn host_config(container: &Container) -> Value {
+    let settings = &container.record.settings;
+    let binds: Vec<String> = settings.mounts.iter().filter_map(bind).collect();
+    let host = |is_host: bool, otherwise: &str| if is_host { "host" } else { otherwise }.to_owned();
+    let mut fields = limits(&settings.limits);
+    let Security { privileged, cap_add, cap_drop, read_only, sysctls, options, .. } =
+        &settings.security;
+    let shm = if settings.shm_bytes == 0 { 64 << 20 } else { settings.shm_bytes };
+    let devices: Vec<Value> = settings
+        .devices
+        .iter()
+        .map(|device| {
+            json!({
+                "PathOnHost": device.host,
+                "PathInContainer": device.container,
+                "CgroupPermissions": device.permissions,
+            })
+        })
+        .collect();
+    let rest = json!({
+        "Binds": binds,
+        "ContainerIDFile": "",
+        "LogConfig": { "Type": "json-file", "Config": { "max-size": "20m", "max-file": "5" } },
+        "NetworkMode": network_mode(&settings.network),
+        "PortBindings": {},
+        "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
+        "AutoRemove": settings.auto_remove,
+        "VolumeDriver": "",
+        "VolumesFrom": null,
+        "CapAdd": cap_add,
+        "CapDrop": cap_drop,
+        "CgroupnsMode": host(settings.security.host_cgroup, "private"),
+        "Dns": [],
+        "DnsOptions": [],
+        "DnsSearch": [],
+        "ExtraHosts": null,
+        "GroupAdd": settings.group_add,
+        "IpcMode": host(settings.security.host_ipc, "private"),
+        "PidMode": host(settings.security.host_pid, ""),
+        "UTSMode": host(settings.security.host_uts, ""),
+        "Privileged": privileged,
+        "PublishAllPorts": false,
+        "ReadonlyRootfs": read_only,
+        "SecurityOpt": options,
+        "Sysctls": sysctls,
+        "ShmSize": shm,
+        "Runtime": "cais",
+        "Init": settings.init,
+        "Devices": devices,
+        "Tmpfs": tmpfs(&settings.mounts),
+    });
+    if let Value::Object(rest) = rest {
+        fields.extend(rest);
+    }
+    Value::Object(fields)
+}
+
+fn limits(limits: &Limits) -> Map<String, Value> {
+    let ulimits: Vec<Value> = limits
+        .ulimits
+        .iter()
+        .map(|limit| json!({ "Name": limit.name, "Hard": limit.hard, "Soft": limit.soft }))
+        .collect();
+    let fields = json!({
+        "CpuShares": limits.cpu_shares.unwrap_or(0),
+        "Memory": limits.memory.unwrap_or(0),
+        "NanoCpus": limits.nano_cpus.unwrap_or(0),
+        "CpuPeriod": limits.cpu_period_us.unwrap_or(0),
+        "CpuQuota": limits.cpu_quota_us.unwrap_or(0),
+        "CpusetCpus": limits.cpuset_cpus,
+        "CpusetMems": limits.cpuset_mems,
+        "MemoryReservation": limits.memory_reservation.unwrap_or(0),
+        "MemorySwap": limits.memory_swap.unwrap_or(limits.memory.unwrap_or(0) * 2),
+        "MemorySwappiness": limits.memory_swappiness,
+        "OomKillDisable": false,
+        "OomScoreAdj": limits.oom_score_adj.unwrap_or(0),
+        "PidsLimit": limits.pids,
+        "Ulimits": ulimits,
+    });
+    match fields {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
+    }
+}
+
+fn bind(mount: &Mount) -> Option<String> {
+    let mode = if mount.read_only { ":ro" } else { "" };
+    match &mount.source {
+        MountSource::Bind { path, .. } => {
+            Some(format!("{}:{}{mode}", path.display(), mount.target))
+        }
+        MountSource::Volume { name, anonymous: false, .. } => {
+            Some(format!("{name}:{}{mode}", mount.target))
+        }
+        _ => None,
+    }
+}
+
+fn tmpfs(mounts: &[Mount]) -> Value {
+    let options = mounts.iter().filter_map(|mount| match &mount.source {
+        MountSource::Tmpfs { options } => Some((mount.target.clone(), json!(options.join(",")))),
+        _ => None,
+    });
+    Value::Object(options.collect())
+}
+
+fn mounts(engine: &Engine, mounts: &[Mount]) -> Vec<Value> {
+    let volumes = engine.root().join("volumes");
+    let one = |mount: &Mount| {
+        let writable = !mount.read_only;
+        match &mount.source {
+            MountSource::Bind { path, propagation, .. } => Some(json!({
+                "Type": "bind", "Source": path, "Destination": mount.target, "Mode": "",
+                "RW": writable, "Propagation": propagation,
+            })),
+            MountSource::Volume { name, .. } => Some(json!({
+                "Type": "volume", "Name": name, "Source": volumes.join(name).join("_data"),
+                "Destination": mount.target, "Driver": "local", "Mode": "z", "RW": writable,
+                "Propagation": "",
+            })),
+            MountSource::Tmpfs { .. } => None,
+        }
+    };
+    mounts.iter().filter_map(one).collect()
+}
+
+fn graph_driver(engine: &Engine, container: &Container) -> Result<Value> {
+    let layers = &container.record.layers;
+    let rootfs = engine.store().prepare(layers, container.directory(), false)?;
+    let oci::Rootfs::Overlay { lower, upper, work, .. } = rootfs else { return Ok(Value::Null) };
+    let lower: Vec<String> = lower.iter().map(|path| path.display().to_string()).collect();
+    Ok(json!({
+        "Data": { "LowerDir": lower.join(":"), "UpperDir": upper, "WorkDir": work },
+        "Name": "overlay2",
+    }))
+}
+
+/// The configuration with which a container was made.
+fn config(container: &Container) -> Value {
+    let record = &container.record;
+    let settings = &record.settings;
+    let mut fields = config_fields(&record.config);
+    let own = json!({
+        "Hostname": record.config_hostname(),
+        "Domainname": settings.domainname,
+        "AttachStdin": settings.open_stdin,
+        "AttachStdout": true,
+        "AttachStderr": true,
+        "Tty": settings.tty,
+        "OpenStdin": settings.open_stdin,
+        "StdinOnce": settings.open_stdin,
+        "Image": settings.image,
+    });
+    if let (Value::Object(fields), Value::Object(own)) = (&mut fields, own) {
+        fields.extend(own);
+    }
+    fields
+}
+
+/// What an image's configuration and a container's have in common.
+pub(crate) fn config_fields(config: &ContainerConfig) -> Value {
+    let words = |words: &[String]| if words.is_empty() { Value::Null } else { json!(words) };
+    let mut fields = json!({
+        "User": config.user,
+        "Env": config.env,
+        "Cmd": words(&config.cmd),
+        "Entrypoint": words(&config.entrypoint),
+        "WorkingDir": config.working_dir,
+        "Labels": config.labels,
+        "OnBuild": words(&config.on_build),
+    });
+    let Value::Object(object) = &mut fields else { return fields };
+    let volumes = if config.volumes.is_empty() { Value::Null } else { json!(config.volumes) };
+    object.insert("Volumes".into(), volumes);
+    if !config.exposed_ports.is_empty() {
+        object.insert("ExposedPorts".into(), json!(config.exposed_ports));
+    }
+    if !config.stop_signal.is_empty() {
+        object.insert("StopSignal".into(), json!(config.stop_signal));
+    }
+    if let Some(check) = &config.healthcheck {
+        object.insert("Healthcheck".into(), json!(check));
+    }
+    fields
+}
+
+fn network_mode(mode: &NetworkMode) -> String {
+    match mode {
+        NetworkMode::Bridge => "bridge".into(),
+        NetworkMode::Host => "host".into(),
+        NetworkMode::None => "none".into(),
+        NetworkMode::Container(id) => format!("container:{id}"),
+    }
+}
+
+fn network(container: &Container) -> Value {
+    let mode = network_mode(&container.record.settings.network);
+    let endpoint = container.state.address.as_ref();
+    let address = endpoint.map(|e| e.address.to_string()).unwrap_or_default();
+    let gateway = endpoint.map(|e| e.gateway.to_string()).unwrap_or_default();
+    let prefix = endpoint.map_or(0, |endpoint| endpoint.prefix);
+    let mac = endpoint.map(|endpoint| endpoint.mac.to_string()).unwrap_or_default();
+    let mut networks = Map::new();
+    if !mode.starts_with("container:") {
+        let network = json!({
+            "IPAMConfig": null, "Links": null, "Aliases": null, "MacAddress": mac,
+            "Gateway": gateway, "IPAddress": address, "IPPrefixLen": prefix,
+        });
+        networks.insert(mode, network);
+    }
+    json!({
+        "Bridge": "",
+        "SandboxID": container.record.id,
+        "Ports": {},
+        "Gateway": gateway,
+        "IPAddress": address,
+        "IPPrefixLen": prefix,
+        "MacAddress": mac,
+        "Networks": networks,
+    })
+}

@@ -1,7 +1,46 @@
-//! Confinement of a process by the kernel: control groups and system call filters.
+//! An OCI specification becomes a contained process.
+//!
+//! **What it is.** clone3 with namespaces, the file systems a container sees, cgroups,
+//! capabilities, seccomp, users, terminals; then execve, and a handle to wait on. Synchronous,
+//! over plain system calls; no daemon, no state on disk.
+//!
+//! **What it must not know.** Images, stores, networks, logs, names of containers, async. It must
+//! be called from a process with a single thread: the child shares the caller's memory image and
+//! allocates between clone3 and execve.
+//!
+//! **Front doors.** [`create`] then [`Created::start`]; [`exec`]; [`Process`]; [`cgroup::Cgroup`].
+//!
+//! **How to test it.** `cargo test -p runtime`, as root on Linux ≥ 5.12: the tests drive the
+//! development program `oci-run` with busybox as the content of the containers.
 
 pub mod cgroup;
+mod child;
+mod credentials;
 mod error;
+mod execution;
+mod init;
+mod inroot;
+mod launch;
+mod mount;
+mod namespace;
+mod parent;
+mod process;
+mod program;
 pub mod seccomp;
+mod signal;
+mod sync;
+mod sys;
+mod sysctl;
+mod terminal;
+mod user;
 
 pub use error::Error;
+pub use execution::{Exec, exec};
+pub use launch::{Launch, Stdio};
+pub use namespace::Namespaces;
+pub use parent::{Created, create};
+pub use process::{ExitStatus, Process};
+pub use signal::{signal, start_time};
+pub use sys::monitor::{
+    Child, Fork, SignalFd, detach_from_session, exit_now, fork, trim_memory,
+};

@@ -1,0 +1,171 @@
+//! A development driver for the crate.
+//!
+//! `oci-run BUNDLE` reads `BUNDLE/config.json`, creates, starts and waits, and exits with the
+//! container's code. `oci-run exec BUNDLE PID ARG…` executes a further process of the same
+//! configuration. Annotations that begin with `run.` say what is the caller's to decide:
+//!
+//! | annotation | meaning |
+//! |---|---|
+//! | `run.lower`, `run.upper`, `run.work` | an overlay in the place of `root.path`; `:` separates layers |
+//! | `run.user`, `run.init`, `run.copy-up`, `run.group-add` | as the fields of `Launch` |
+//! | `run.terminal` | `ROWSxCOLS`: a terminal, whose output goes to standard output |
+//! | `run.cgroup` | a cgroup to create and, at the end, delete |
+//! | `run.pid-file` | where to write the process id once the container runs |
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use oci::Rootfs;
+use oci::runtime::Spec;
+use runtime::cgroup::Cgroup;
+use runtime::{Error, Exec, Launch, Process, Stdio, create, exec};
+
+/// The annotations of a bundle.
+struct Bundle {
+    spec: Spec,
+    directory: PathBuf,
+}
+
+impl Bundle {
+    fn load(directory: &str) -> Result<Bundle, Error> {
+        let directory = PathBuf::from(directory);
+        let spec = Spec::load(directory.join("config.json"))
+            .map_err(|error| Error::Spec(format!("read the bundle's config.json: {error}")))?;
+        Ok(Bundle { spec, directory })
+    }
+
+    fn annotation(&self, name: &str) -> Option<&str> {
+        let annotations = self.spec.annotations().as_ref()?;
+        annotations.get(&format!("run.{name}")).map(String::as_str)
+    }
+
+    fn list(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.annotation(name).into_iter().flat_map(|list| list.split(':'))
+    }
+
+    fn rootfs(&self) -> Rootfs {
+        let lower: Vec<PathBuf> = self.list("lower").map(PathBuf::from).collect();
+        if lower.is_empty() {
+            let path = self.spec.root().as_ref().map_or(Path::new("rootfs"), |root| root.path());
+            return Rootfs::Dir(self.directory.join(path));
+        }
+        let path = |name: &str| PathBuf::from(self.annotation(name).unwrap_or_default());
+        Rootfs::Overlay { lower, upper: path("upper"), work: path("work"), volatile: true }
+    }
+
+    fn stdio(&self) -> Stdio {
+        let size = self.annotation("terminal").and_then(|size| size.split_once('x'));
+        match size.map(|(rows, cols)| (rows.parse(), cols.parse())) {
+            Some((Ok(rows), Ok(cols))) => Stdio::Terminal { rows, cols },
+            _ => own_stdio(),
+        }
+    }
+}
+
+fn own_stdio() -> Stdio {
+    let copy = |fd: rustix::fd::BorrowedFd<'_>| fd.try_clone_to_owned().ok();
+    Stdio::Fds {
+        stdin: copy(rustix::stdio::stdin()),
+        stdout: copy(rustix::stdio::stdout()),
+        stderr: copy(rustix::stdio::stderr()),
+    }
+}
+
+/// Shows what a terminal prints until the last process that has it ends.
+fn show(master: OwnedFd) {
+    let mut master = File::from(master);
+    // The end is EIO.
+    let _ = io::copy(&mut master, &mut io::stdout());
+}
+
+fn run(bundle: &Bundle) -> Result<i32, Error> {
+    let path = bundle.annotation("cgroup").map(Path::new);
+    let resources = bundle.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    let cgroup = path.map(|path| Cgroup::create(path, resources)).transpose()?;
+    let result = run_in(bundle, cgroup.as_ref());
+    if let Some(cgroup) = &cgroup {
+        let _ = cgroup.delete();
+    }
+    result
+}
+
+fn run_in(bundle: &Bundle, cgroup: Option<&Cgroup>) -> Result<i32, Error> {
+    let rootfs = bundle.rootfs();
+    let copy_up: Vec<PathBuf> = bundle.list("copy-up").map(PathBuf::from).collect();
+    let group_add: Vec<String> = bundle.list("group-add").map(String::from).collect();
+    let launch = Launch {
+        spec: &bundle.spec,
+        rootfs: &rootfs,
+        stdio: bundle.stdio(),
+        cgroup,
+        user: bundle.annotation("user"),
+        group_add: &group_add,
+        init: bundle.annotation("init").is_some(),
+        copy_up: &copy_up,
+    };
+    let created = create(&launch, &mut |_| Ok(()))?;
+    if let Some(file) = bundle.annotation("pid-file") {
+        write_pid(Path::new(file), created.pid())?;
+    }
+    wait(created.start()?)
+}
+
+/// Appears at once with its content, for a reader that waits for it.
+fn write_pid(file: &Path, pid: i32) -> Result<(), Error> {
+    let fresh = file.with_extension("new");
+    std::fs::write(&fresh, pid.to_string())
+        .and_then(|()| std::fs::rename(&fresh, file))
+        .map_err(|error| Error::kernel("write the process id", error))
+}
+
+fn wait(mut process: Process) -> Result<i32, Error> {
+    if let Some(master) = process.take_master() {
+        show(master);
+    }
+    let status = process.wait().map_err(|error| Error::kernel("wait for the container", error))?;
+    Ok(status.code())
+}
+
+fn execute(bundle: &Bundle, pid: &str, args: &[String]) -> Result<i32, Error> {
+    let pid = pid.parse().map_err(|_| Error::Spec(format!("`{pid}` is no process id")))?;
+    let mut process = bundle.spec.process().clone().unwrap_or_default();
+    process.set_args(Some(args.to_vec()));
+    let cgroup = bundle.annotation("cgroup").map(|path| Cgroup::open(Path::new(path)));
+    let cgroup = cgroup.transpose()?;
+    wait(exec(&Exec {
+        pid,
+        process: &process,
+        seccomp: bundle.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()),
+        cgroup: cgroup.as_ref(),
+        stdio: bundle.stdio(),
+        user: bundle.annotation("user"),
+        group_add: &[],
+    })?)
+}
+
+fn dispatch(args: &[String]) -> Result<i32, Error> {
+    match args {
+        [bundle] => run(&Bundle::load(bundle)?),
+        [verb, bundle, pid, args @ ..] if verb == "exec" => {
+            execute(&Bundle::load(bundle)?, pid, args)
+        }
+        _ => Err(Error::Spec("usage: oci-run BUNDLE | oci-run exec BUNDLE PID ARG…".into())),
+    }
+}
+
+fn main() -> std::process::ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let code = dispatch(&args).unwrap_or_else(|error| {
+        let mut text = format!("oci-run: {error}");
+        let mut cause = std::error::Error::source(&error);
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        let _ = writeln!(io::stderr(), "{text}");
+        error.exit_code()
+    });
+    std::process::ExitCode::from(u8::try_from(code).unwrap_or(255))
+}

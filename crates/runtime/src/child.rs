@@ -1,0 +1,175 @@
+//! The child's half of the creation of a container; the parent's stands in `parent.rs`.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use oci::runtime::{LinuxNamespaceType, LinuxPersonalityDomain, Spec};
+use rustix::fs::{Gid, Mode, Uid};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior, umask};
+use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+
+use crate::credentials::Credentials;
+use crate::error::{Doing, Error};
+use crate::init;
+use crate::launch::Launch;
+use crate::mount::{Placement, Sources};
+use crate::namespace::Plan;
+use crate::program::{self, Program};
+use crate::seccomp::Filter;
+use crate::sync::{Point, Sync};
+use crate::{sys, sysctl, terminal};
+
+/// `PER_LINUX32` of personality(2): uname(2) tells of a 32-bit machine.
+const PER_LINUX32: libc::c_ulong = 0x8;
+
+/// What the parent decides and opens before it clones.
+#[derive(Debug)]
+pub(crate) struct Prepared<'a> {
+    pub(crate) launch: &'a Launch<'a>,
+    pub(crate) process: &'a oci::runtime::Process,
+    pub(crate) plan: &'a Plan,
+    pub(crate) filter: Option<&'a Filter>,
+    /// The host's null device.
+    pub(crate) null: OwnedFd,
+    /// Made by the parent where the child's user could not reach them.
+    pub(crate) sources: Option<Sources>,
+}
+
+/// Becomes the container; returns only an exit code, after a failure.
+pub(crate) fn run(prepared: Prepared<'_>, sync: &Sync) -> i32 {
+    let error = become_container(prepared, sync);
+    sync.fail(&error);
+    error.exit_code()
+}
+
+fn become_container(prepared: Prepared<'_>, sync: &Sync) -> Error {
+    let init = prepared.launch.init;
+    match set_up(prepared, sync) {
+        Ok(program) if init => init::serve(sync, || {
+            let error = program.execute();
+            sync.fail(&error);
+            error.exit_code()
+        }),
+        Ok(program) => program.execute(),
+        Err(error) => error,
+    }
+}
+
+// recipe: the order of these steps is the security of the container.
+fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
+    let Prepared { launch, process, plan, filter, null, sources } = prepared;
+    let spec = launch.spec;
+    sys::reset_signals();
+    umask(Mode::empty());
+
+    // Point 1: a process without a mapped id may do nothing.
+    if plan.is_new(LinuxNamespaceType::User) {
+        sync.expect(Point::Mapped)?;
+    }
+    plan.join()?;
+    if plan.maps_ids() {
+        become_root_inside()?;
+    }
+    // Nobody in a joined namespace may look into this process, which still is the runtime.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide the memory")?;
+    rustix::process::setsid().doing(|| "start a session")?;
+    set_names(spec, plan)?;
+
+    // The host's view ends with `enter`.
+    let mut sources = match sources {
+        Some(sources) => sources,
+        None => Sources::make(launch, plan.maps_ids())?,
+    };
+    let root = sources.enter(spec)?;
+
+    // Point 2, as late as possible: on v1 the attachment takes longer than the mounts.
+    let mut attached = false;
+    let mut in_cgroup = || {
+        if !attached {
+            sync.expect(Point::Attached)?;
+            enter_cgroup_namespace(plan)?;
+            attached = true;
+        }
+        Ok(())
+    };
+    let mut placement = Placement::new(launch, &root);
+    placement.place_all(&mut sources, &mut in_cgroup)?;
+    program::create_cwd(&root, process)?;
+    let pty = program::open_terminal(&root, &launch.stdio)?;
+    if let Some(pty) = &pty {
+        terminal::bind_console(&root, pty.slave.as_fd())?;
+    }
+    placement.restrict(&sources)?;
+    in_cgroup()?;
+
+    // Point 3: parameters of network interfaces need the interfaces.
+    sync.expect(Point::Furnished)?;
+    sysctl::write(spec)?;
+    placement.finish()?;
+    drop(placement);
+    drop(sources);
+
+    let identity = program::identity(&root, process, launch.user, launch.group_add)?;
+    let program = Program::new(process, &identity.home)?;
+    let credentials = Credentials::new(process, filter)?;
+    let null = program::null_device(&root, null);
+    program::set_stdio(&launch.stdio, pty.as_ref(), null.as_fd(), identity.uid)?;
+    program::enter_cwd(&root, process)?;
+    set_personality(spec)?;
+    program::set_attributes(process)?;
+    credentials.become_user(&identity)?;
+
+    // Point 4: everything that can fail for the specification's sake is done.
+    sync.tell(Point::Ready, pty.as_ref().map(|pty| &pty.master))?;
+    drop((root, null, pty));
+    // Point 5.
+    sync.expect(Point::Start)?;
+    credentials.confine()?;
+    Ok(program)
+}
+
+/// Becomes root of the user namespace: the caller's ids have no name in it.
+pub(crate) fn become_root_inside() -> Result<(), Error> {
+    let doing = || "become root of the user namespace";
+    // Refused where groups cannot be dropped; then they are harmless.
+    let _ = set_thread_groups(&[]);
+    set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).doing(doing)?;
+    set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).doing(doing)
+}
+
+fn set_names(spec: &Spec, plan: &Plan) -> Result<(), Error> {
+    let own = plan.is_new(LinuxNamespaceType::Uts);
+    let name = |name: &'_ Option<String>| name.clone().filter(|name| !name.is_empty());
+    if let Some(name) = name(spec.hostname()) {
+        require(own, "a host name needs a UTS namespace of the container's own")?;
+        rustix::system::sethostname(name.as_bytes()).doing(|| format!("set host name `{name}`"))?;
+    }
+    if let Some(name) = name(spec.domainname()) {
+        require(own, "a domain name needs a UTS namespace of the container's own")?;
+        rustix::system::setdomainname(name.as_bytes())
+            .doing(|| format!("set domain name `{name}`"))?;
+    }
+    Ok(())
+}
+
+fn require(condition: bool, text: &str) -> Result<(), Error> {
+    if condition { Ok(()) } else { Err(Error::Spec(text.into())) }
+}
+
+fn enter_cgroup_namespace(plan: &Plan) -> Result<(), Error> {
+    if plan.is_new(LinuxNamespaceType::Cgroup) {
+        sys::unshare(libc::CLONE_NEWCGROUP).doing(|| "make the Cgroup namespace")?;
+    }
+    Ok(())
+}
+
+fn set_personality(spec: &Spec) -> Result<(), Error> {
+    let linux = spec.linux().as_ref();
+    let Some(personality) = linux.and_then(|linux| linux.personality().as_ref()) else {
+        return Ok(());
+    };
+    let domain = match personality.domain() {
+        LinuxPersonalityDomain::PerLinux => 0,
+        LinuxPersonalityDomain::PerLinux32 => PER_LINUX32,
+    };
+    sys::personality(domain).doing(|| "set the personality")
+}

@@ -1,0 +1,189 @@
+//! What a process may do: user, groups, capabilities, no-new-privileges, seccomp
+//! (capabilities(7), runtime-spec config.md "POSIX process" and "Linux Process").
+
+use std::collections::HashSet;
+
+use oci::runtime::{Capability, LinuxCapabilities, Process};
+use rustix::fs::{Gid, Uid};
+use rustix::io::Errno;
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set,
+    configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
+    set_keep_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid,
+    set_thread_res_uid,
+};
+
+use crate::error::{Doing, Error};
+use crate::seccomp::Filter;
+use crate::user::Identity;
+
+/// The rights that a process is going to have.
+#[derive(Debug)]
+pub(crate) struct Credentials<'a> {
+    bounding: CapabilitySet,
+    sets: CapabilitySets,
+    ambient: CapabilitySet,
+    no_new_privileges: bool,
+    seccomp: Option<&'a Filter>,
+}
+
+impl<'a> Credentials<'a> {
+    /// Reads the specification. Without `capabilities` there are none. What the caller does not
+    /// hold itself cannot be given and is withheld, as the specification allows.
+    ///
+    /// # Errors
+    /// When the kernel does not tell the caller's capabilities.
+    pub(crate) fn new(process: &Process, seccomp: Option<&'a Filter>) -> Result<Self, Error> {
+        let held = capabilities(None).doing(|| "read the capabilities")?.permitted;
+        let given = process.capabilities().as_ref();
+        let set = |choose: fn(&LinuxCapabilities) -> &Option<HashSet<Capability>>| {
+            given.and_then(|given| choose(given).as_ref()).map_or(CapabilitySet::empty(), bits)
+                & held
+        };
+        let permitted = set(LinuxCapabilities::permitted);
+        let inheritable = set(LinuxCapabilities::inheritable);
+        Ok(Credentials {
+            bounding: set(LinuxCapabilities::bounding),
+            sets: CapabilitySets {
+                effective: set(LinuxCapabilities::effective) & permitted,
+                permitted,
+                inheritable,
+            },
+            ambient: set(LinuxCapabilities::ambient) & permitted & inheritable,
+            no_new_privileges: process.no_new_privileges().unwrap_or(false),
+            seccomp,
+        })
+    }
+
+    /// Becomes the user, keeping the capabilities that are still needed until [`Self::confine`].
+    ///
+    /// # Errors
+    /// Names the step that the kernel refused.
+    pub(crate) fn become_user(&self, identity: &Identity) -> Result<(), Error> {
+        self.limit_bounding_set()?;
+        set_keep_capabilities(true).doing(|| "keep the capabilities")?;
+        set_groups(&identity.groups)?;
+        let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
+        set_thread_res_gid(gid, gid, gid).doing(|| format!("become group {}", identity.gid))?;
+        set_thread_res_uid(uid, uid, uid).doing(|| format!("become user {}", identity.uid))?;
+        set_keep_capabilities(false).doing(|| "stop keeping the capabilities")?;
+        if identity.uid == 0 {
+            return Ok(());
+        }
+        // Another user than root loses the effective set; the filter may need it.
+        let mut sets = capabilities(None).doing(|| "read the capabilities")?;
+        sets.effective = sets.permitted;
+        set_capabilities(None, sets).doing(|| "raise the capabilities")
+    }
+
+    fn limit_bounding_set(&self) -> Result<(), Error> {
+        for number in 0..u64::BITS {
+            let capability = CapabilitySet::from_bits_retain(1 << number);
+            if self.bounding.contains(capability) {
+                continue;
+            }
+            match remove_capability_from_bounding_set(capability) {
+                Ok(()) => {}
+                // The kernel's capabilities end here.
+                Err(Errno::INVAL) => return Ok(()),
+                Err(errno) => {
+                    let doing = format!("drop capability {number} from the bounding set");
+                    return Err(Error::kernel(doing, errno));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the final rights: the last step before execve(2).
+    ///
+    /// Without no-new-privileges a filter needs `CAP_SYS_ADMIN`, so it comes before the
+    /// capabilities go; with it, the filter comes last and restricts nothing of this.
+    ///
+    /// # Errors
+    /// Names the step that the kernel refused.
+    pub(crate) fn confine(&self) -> Result<(), Error> {
+        if !self.no_new_privileges {
+            self.install_filter()?;
+        }
+        set_capabilities(None, self.sets).doing(|| "set the capabilities")?;
+        clear_ambient_capability_set().doing(|| "clear the ambient capabilities")?;
+        for capability in self.ambient.iter() {
+            configure_capability_in_ambient_set(capability, true)
+                .doing(|| "set the ambient capabilities")?;
+        }
+        if self.no_new_privileges {
+            set_no_new_privs(true).doing(|| "set no-new-privileges")?;
+            self.install_filter()?;
+        }
+        Ok(())
+    }
+
+    fn install_filter(&self) -> Result<(), Error> {
+        let Some(filter) = self.seccomp else { return Ok(()) };
+        filter.install().doing(|| "install the seccomp filter")
+    }
+}
+
+/// An unprivileged user namespace refuses to drop groups; there is none to drop either.
+fn set_groups(groups: &[u32]) -> Result<(), Error> {
+    let groups: Vec<Gid> = groups.iter().map(|&gid| Gid::from_raw(gid)).collect();
+    match set_thread_groups(&groups) {
+        Err(Errno::PERM) if groups.is_empty() && !groups_can_be_set() => Ok(()),
+        other => other.doing(|| "set the supplementary groups"),
+    }
+}
+
+fn groups_can_be_set() -> bool {
+    std::fs::read("/proc/self/setgroups").map_or(true, |text| text != b"deny\n")
+}
+
+fn bits(capabilities: &HashSet<Capability>) -> CapabilitySet {
+    capabilities.iter().map(|&capability| bit(capability)).collect()
+}
+
+fn bit(capability: Capability) -> CapabilitySet {
+    match capability {
+        Capability::AuditControl => CapabilitySet::AUDIT_CONTROL,
+        Capability::AuditRead => CapabilitySet::AUDIT_READ,
+        Capability::AuditWrite => CapabilitySet::AUDIT_WRITE,
+        Capability::BlockSuspend => CapabilitySet::BLOCK_SUSPEND,
+        Capability::Bpf => CapabilitySet::BPF,
+        Capability::CheckpointRestore => CapabilitySet::CHECKPOINT_RESTORE,
+        Capability::Chown => CapabilitySet::CHOWN,
+        Capability::DacOverride => CapabilitySet::DAC_OVERRIDE,
+        Capability::DacReadSearch => CapabilitySet::DAC_READ_SEARCH,
+        Capability::Fowner => CapabilitySet::FOWNER,
+        Capability::Fsetid => CapabilitySet::FSETID,
+        Capability::IpcLock => CapabilitySet::IPC_LOCK,
+        Capability::IpcOwner => CapabilitySet::IPC_OWNER,
+        Capability::Kill => CapabilitySet::KILL,
+        Capability::Lease => CapabilitySet::LEASE,
+        Capability::LinuxImmutable => CapabilitySet::LINUX_IMMUTABLE,
+        Capability::MacAdmin => CapabilitySet::MAC_ADMIN,
+        Capability::MacOverride => CapabilitySet::MAC_OVERRIDE,
+        Capability::Mknod => CapabilitySet::MKNOD,
+        Capability::NetAdmin => CapabilitySet::NET_ADMIN,
+        Capability::NetBindService => CapabilitySet::NET_BIND_SERVICE,
+        Capability::NetBroadcast => CapabilitySet::NET_BROADCAST,
+        Capability::NetRaw => CapabilitySet::NET_RAW,
+        Capability::Perfmon => CapabilitySet::PERFMON,
+        Capability::Setgid => CapabilitySet::SETGID,
+        Capability::Setfcap => CapabilitySet::SETFCAP,
+        Capability::Setpcap => CapabilitySet::SETPCAP,
+        Capability::Setuid => CapabilitySet::SETUID,
+        Capability::SysAdmin => CapabilitySet::SYS_ADMIN,
+        Capability::SysBoot => CapabilitySet::SYS_BOOT,
+        Capability::SysChroot => CapabilitySet::SYS_CHROOT,
+        Capability::SysModule => CapabilitySet::SYS_MODULE,
+        Capability::SysNice => CapabilitySet::SYS_NICE,
+        Capability::SysPacct => CapabilitySet::SYS_PACCT,
+        Capability::SysPtrace => CapabilitySet::SYS_PTRACE,
+        Capability::SysRawio => CapabilitySet::SYS_RAWIO,
+        Capability::SysResource => CapabilitySet::SYS_RESOURCE,
+        Capability::SysTime => CapabilitySet::SYS_TIME,
+        Capability::SysTtyConfig => CapabilitySet::SYS_TTY_CONFIG,
+        Capability::Syslog => CapabilitySet::SYSLOG,
+        Capability::WakeAlarm => CapabilitySet::WAKE_ALARM,
+    }
+}

@@ -1,0 +1,66 @@
+//! The small init of `--init`: process 1 that does what the kernel expects of one.
+
+use rustix::process::{Pid, WaitOptions, WaitStatus, getpid, setpgid, wait};
+
+use crate::sync::Sync;
+use crate::sys;
+
+/// Starts `program` as a child, serves it until it ends, and exits with its code.
+///
+/// `program` executes the container's program; it returns only when that failed, and has then
+/// reported the failure over `sync`.
+pub(crate) fn serve(sync: &Sync, program: impl FnOnce() -> i32) -> ! {
+    sys::block_signals();
+    let child = match sys::fork(|| {
+        lead_the_terminal();
+        sys::reset_signals();
+        program()
+    }) {
+        Ok(child) => child,
+        Err(error) => {
+            sync.fail(&crate::Error::kernel("start the program below init", error));
+            sys::exit(125);
+        }
+    };
+    // With our end of the socket closed, its end tells the parent that the program runs.
+    let _ = sys::close_from_three();
+    loop {
+        match sys::next_signal() {
+            Some(libc::SIGCHLD) => {
+                if let Some(code) = reap(child) {
+                    sys::exit(code);
+                }
+            }
+            // Those two ask this process, which has nothing to do with the terminal, to stop.
+            None | Some(libc::SIGTTIN | libc::SIGTTOU) => {}
+            Some(signal) => {
+                let _ = sys::kill(child, signal);
+            }
+        }
+    }
+}
+
+/// The program leads its own process group, in the foreground if there is a terminal.
+fn lead_the_terminal() {
+    let stdin = rustix::stdio::stdin();
+    if setpgid(None, None).is_ok() && rustix::termios::isatty(stdin) {
+        // SIGTTOU is still blocked, so this does not stop us.
+        let _ = rustix::termios::tcsetpgrp(stdin, getpid());
+    }
+}
+
+/// Collects all that have ended; the code of `child` if it is among them.
+fn reap(child: i32) -> Option<i32> {
+    let child = Pid::from_raw(child);
+    let mut code = None;
+    while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+        if Some(pid) == child {
+            code = exit_code(status);
+        }
+    }
+    code
+}
+
+fn exit_code(status: WaitStatus) -> Option<i32> {
+    status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal))
+}

@@ -1,0 +1,55 @@
+//! What the caller asks for.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use oci::Rootfs;
+use oci::runtime::Spec;
+
+use crate::cgroup::Cgroup;
+
+/// The input and output of a process.
+#[derive(Debug)]
+pub enum Stdio {
+    /// These descriptors; where there is none, the null device.
+    Fds {
+        /// Descriptor 0.
+        stdin: Option<OwnedFd>,
+        /// Descriptor 1.
+        stdout: Option<OwnedFd>,
+        /// Descriptor 2.
+        stderr: Option<OwnedFd>,
+    },
+    /// A terminal of the container's own devpts, whose master the caller gets.
+    Terminal {
+        /// Height in characters.
+        rows: u16,
+        /// Width in characters.
+        cols: u16,
+    },
+}
+
+/// A container to create.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// What the container is. `root.path` is not used, and `process.terminal` neither: `rootfs`
+    /// and `stdio` stand in their place. Hooks are the caller's to run.
+    pub spec: &'a Spec,
+    /// The files of the container, mounted in its own mount namespace only.
+    pub rootfs: &'a Rootfs,
+    /// Input and output of the first process.
+    pub stdio: Stdio,
+    /// The cgroup to start in; without one, the caller's.
+    pub cgroup: Option<&'a Cgroup>,
+    /// `user[:group]` by name or number, resolved in the root file system; in the place of
+    /// `process.user`.
+    pub user: Option<&'a str>,
+    /// Further groups by name or number.
+    pub group_add: &'a [String],
+    /// Let process 1 be a small init: it starts the program, forwards signals to it, reaps
+    /// orphans, and exits as the program did.
+    pub init: bool,
+    /// Destinations of mounts which, while they are empty, are first filled with the image's
+    /// content at that place.
+    pub copy_up: &'a [PathBuf],
+}

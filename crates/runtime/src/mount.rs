@@ -1,0 +1,330 @@
+//! What a container sees as its files, in two phases.
+//!
+//! *Make*: with the host's view, every source becomes a descriptor of a mount that is attached
+//! nowhere ([`Sources`]). *Place*: after pivot_root(2) the host's files are out of reach, and each
+//! mount is attached to a descriptor that was resolved inside the container's root ([`Placement`]).
+//! No path of an image is ever walked while the host is visible, and none is walked twice
+//! (CVE-2021-30465, CVE-2025-52565, CVE-2025-31133, CVE-2026-41579).
+
+mod cgroupfs;
+mod copy_up;
+mod device;
+pub(crate) mod filesystem;
+mod mask;
+pub(crate) mod option;
+mod rootfs;
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use oci::runtime::{Mount, Spec};
+use rustix::fs::{FileType, OFlags, fstatfs};
+use rustix::mount::{UnmountFlags, unmount};
+
+use self::device::Devices;
+use self::filesystem::{Description, attach, change, copy_tree};
+use self::mask::Masks;
+use self::option::{Bind, Options};
+use crate::error::{Doing, Error};
+use crate::inroot::{Root, file_type};
+use crate::launch::Launch;
+use crate::sys::{MountAttr, mount_setattr};
+
+pub(crate) use self::device::{host_null, is_null};
+
+/// `PROC_SUPER_MAGIC` of statfs(2).
+const PROC_MAGIC: i64 = 0x9fa0;
+
+/// The files of procfs that a bind mount may cover: what shows a container its own limits
+/// (lxcfs). Anything else would let an image pass for the kernel (CVE-2019-16884).
+const PROC_COVERABLE: [&str; 9] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+    "/proc/loadavg",
+    "/proc/slabinfo",
+    "/proc/sys/kernel/ns_last_pid",
+];
+
+/// Everything that needs the host's view, made and not yet placed.
+#[derive(Debug)]
+pub(crate) struct Sources {
+    root: OwnedFd,
+    /// One for each mount of the specification, in its order; `None` is made in the container.
+    mounts: Vec<Option<OwnedFd>>,
+    /// The host's `/dev/null`.
+    null: OwnedFd,
+    devices: Devices,
+    /// The host's v1 cgroup hierarchies.
+    hierarchies: Vec<String>,
+}
+
+impl Sources {
+    /// Makes them. `user_namespace` says whether the container has its own, in which devices
+    /// cannot be made and are bound from the host.
+    ///
+    /// # Errors
+    /// When a source is missing or the kernel refuses.
+    pub(crate) fn make(launch: &Launch<'_>, user_namespace: bool) -> Result<Sources, Error> {
+        let mounts = mounts_of(launch.spec);
+        Ok(Sources {
+            root: rootfs::make(launch.rootfs)?,
+            mounts: mounts.iter().map(make_source).collect::<Result<_, _>>()?,
+            null: copy_tree(Path::new("/dev/null"), Bind::Single)
+                .and_then(|null| is_null(null.as_fd()).map(|()| null))?,
+            devices: Devices::make(launch.spec, user_namespace)?,
+            hierarchies: cgroupfs::hierarchies(launch)?,
+        })
+    }
+
+    /// Makes the root file system the root of this process and lets go of the host's.
+    ///
+    /// The new root is attached over the old one, so that no directory of the host is involved.
+    /// No name is resolved inside it while another mount is stacked on its root: `..` at a root
+    /// climbs onto what is stacked there.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) fn enter(&self, spec: &Spec) -> Result<Root, Error> {
+        let propagation = root_propagation(spec)?;
+        let private = propagation & libc::MS_PRIVATE != 0;
+        let host = if private { libc::MS_PRIVATE } else { libc::MS_SLAVE };
+        let attr = MountAttr { propagation: host, ..MountAttr::default() };
+        let slash = Root::of_process()?;
+        mount_setattr(slash.as_fd(), attr, true).doing(|| "detach the mounts from the host's")?;
+        // Mounts of the root's source keep no tie to the host either.
+        mount_setattr(self.root.as_fd(), attr, true).doing(|| "detach the root from the host")?;
+        attach(self.root.as_fd(), slash.as_fd()).doing(|| "attach the root file system")?;
+        rustix::process::fchdir(&self.root).doing(|| "enter the root file system")?;
+        rustix::process::pivot_root(".", ".").doing(|| "make the root file system the root")?;
+        // The old root is now stacked on the new one.
+        unmount(".", UnmountFlags::DETACH).doing(|| "let go of the host's files")?;
+        rustix::process::chdir("/").doing(|| "enter the root of the container")?;
+        Root::of_process()
+    }
+}
+
+fn root_propagation(spec: &Spec) -> Result<u64, Error> {
+    let word = spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_deref());
+    let word = word.filter(|word| !word.is_empty()).unwrap_or("slave");
+    option::propagation(word)
+        .or_else(|| word.strip_prefix('r').and_then(option::propagation))
+        .ok_or_else(|| Error::Spec(format!("unknown root propagation `{word}`")))
+}
+
+fn mounts_of(spec: &Spec) -> &[Mount] {
+    spec.mounts().as_deref().unwrap_or_default()
+}
+
+fn kind_of(mount: &Mount) -> &str {
+    mount.typ().as_deref().unwrap_or("")
+}
+
+fn words_of(mount: &Mount) -> &[String] {
+    mount.options().as_deref().unwrap_or_default()
+}
+
+/// Makes what needs the host's view: bind mounts, and file systems on the host's devices.
+fn make_source(mount: &Mount) -> Result<Option<OwnedFd>, Error> {
+    if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
+        return Err(Error::Unsupported("a mount with mapped ids".into()));
+    }
+    let options = Options::parse(words_of(mount))?;
+    match (kind_of(mount), options.bind) {
+        ("bind", bind) => make_bind(mount, bind.unwrap_or(Bind::Single)).map(Some),
+        ("proc" | "sysfs" | "tmpfs" | "devpts" | "mqueue" | "cgroup" | "cgroup2", None) => Ok(None),
+        (_, Some(bind)) => make_bind(mount, bind).map(Some),
+        (kind, None) => make_filesystem(kind, mount, &options).map(Some),
+    }
+}
+
+fn make_bind(mount: &Mount, bind: Bind) -> Result<OwnedFd, Error> {
+    let destination = mount.destination().display();
+    let source =
+        mount.source().as_ref().filter(|source| source.is_absolute()).ok_or_else(|| {
+            Error::Spec(format!("the bind mount on `{destination}` needs an absolute source"))
+        })?;
+    copy_tree(source, bind)
+}
+
+fn make_filesystem(kind: &str, mount: &Mount, options: &Options) -> Result<OwnedFd, Error> {
+    let description = Description::new(kind)?;
+    let source = mount.source().as_deref().unwrap_or(Path::new(kind));
+    description.set("source", Some(&source.to_string_lossy()))?;
+    // A new file system on a device that must not be written needs the flag itself, too.
+    if options.read_only() && !matches!(kind, "tmpfs" | "proc" | "sysfs" | "mqueue" | "devpts") {
+        description.set("ro", None)?;
+    }
+    for (key, value) in &options.parameters {
+        description.set(key, value.as_deref())?;
+    }
+    description.mount(0)
+}
+
+/// The container's view: where made mounts are attached.
+#[derive(Debug)]
+pub(crate) struct Placement<'a> {
+    launch: &'a Launch<'a>,
+    root: &'a Root,
+    /// Mounts that become read-only once everything below them is in place.
+    read_only_later: Vec<OwnedFd>,
+}
+
+impl<'a> Placement<'a> {
+    /// Nothing is placed yet.
+    pub(crate) fn new(launch: &'a Launch<'a>, root: &'a Root) -> Placement<'a> {
+        Placement { launch, root, read_only_later: Vec::new() }
+    }
+
+    /// Places the mounts of the specification in their order, then the devices.
+    ///
+    /// `in_cgroup` is called before the first cgroup mount, which shows the cgroup of this process
+    /// at that moment.
+    ///
+    /// # Errors
+    /// Names the mount that failed.
+    pub(crate) fn place_all(
+        &mut self,
+        sources: &mut Sources,
+        in_cgroup: &mut dyn FnMut() -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        for (mount, source) in mounts_of(self.launch.spec).iter().zip(&mut sources.mounts) {
+            let options = Options::parse(words_of(mount))?;
+            match kind_of(mount) {
+                "cgroup" | "cgroup2" if options.bind.is_none() => {
+                    in_cgroup()?;
+                    cgroupfs::place(self.root, mount, &options, &sources.hierarchies)?;
+                }
+                kind => {
+                    let fd = match source.take() {
+                        Some(fd) => fd,
+                        None => make_filesystem(kind, mount, &options)?,
+                    };
+                    self.place(mount, &options, fd)?;
+                }
+            }
+        }
+        if sources.devices.wanted() {
+            sources.devices.place(self.root)?;
+        }
+        Ok(())
+    }
+
+    /// Covers the masked paths and makes the read-only ones so.
+    ///
+    /// # Errors
+    /// Names the path that failed.
+    pub(crate) fn restrict(&mut self, sources: &Sources) -> Result<(), Error> {
+        let read_only = MountAttr { set: libc::MOUNT_ATTR_RDONLY, ..MountAttr::default() };
+        for mount in self.read_only_later.drain(..) {
+            mount_setattr(mount.as_fd(), read_only, false).doing(|| "make a mount read-only")?;
+        }
+        let Some(linux) = self.launch.spec.linux() else { return Ok(()) };
+        for path in linux.readonly_paths().iter().flatten() {
+            mask::make_read_only(self.root, Path::new(path))?;
+        }
+        let mut masks = Masks::new(self.root, sources.null.as_fd());
+        linux.masked_paths().iter().flatten().try_for_each(|path| masks.cover(Path::new(path)))
+    }
+
+    /// Gives the root its final attributes.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) fn finish(&self) -> Result<(), Error> {
+        let root = self.launch.spec.root().as_ref();
+        let mut attr = MountAttr::default();
+        if root.and_then(oci::runtime::Root::readonly).unwrap_or(false) {
+            attr.set = libc::MOUNT_ATTR_RDONLY;
+        }
+        let propagation = root_propagation(self.launch.spec)?;
+        if propagation & (libc::MS_SHARED | libc::MS_UNBINDABLE) != 0 {
+            attr.propagation = propagation;
+        }
+        change(self.root.as_fd(), attr, false).doing(|| "make the root file system read-only")
+    }
+
+    fn place(&mut self, mount: &Mount, options: &Options, fd: OwnedFd) -> Result<(), Error> {
+        let destination = mount.destination();
+        let on = || format!("mount `{}` on `{}`", kind_of(mount), destination.display());
+        let directory = file_type(&fd).doing(on)? == FileType::Directory;
+        self.fill(destination, options, &fd)?;
+        let target = self.target(mount, options, directory)?;
+        let mut attr = options.attr;
+        let later = kind_of(mount) == "tmpfs" && options.read_only();
+        if later {
+            attr.set &= !libc::MOUNT_ATTR_RDONLY;
+        }
+        change(fd.as_fd(), attr, false).doing(on)?;
+        change(fd.as_fd(), options.recursive, true).doing(on)?;
+        attach(fd.as_fd(), target.as_fd()).doing(on)?;
+        if later {
+            self.read_only_later.push(fd);
+        }
+        Ok(())
+    }
+
+    /// Copies the image's content into a mount that asks for it, before it covers that content.
+    fn fill(&self, destination: &Path, options: &Options, mount: &OwnedFd) -> Result<(), Error> {
+        let asked = self.launch.copy_up.iter().any(|path| path == destination);
+        if !asked && !options.copy_up {
+            return Ok(());
+        }
+        let content = match self.root.open(destination, OFlags::RDONLY | OFlags::DIRECTORY) {
+            Ok(content) => content,
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => {
+                return Ok(());
+            }
+            Err(error) => {
+                return Err(Error::kernel(format!("open `{}`", destination.display()), error));
+            }
+        };
+        copy_up::copy(&content, mount)
+            .doing(|| format!("fill the volume on `{}`", destination.display()))
+    }
+
+    /// The descriptor to attach a mount to.
+    fn target(&self, mount: &Mount, options: &Options, dir: bool) -> Result<OwnedFd, Error> {
+        let destination = absolute(mount.destination())?;
+        let kernel_files = options.bind.is_none() && matches!(kind_of(mount), "proc" | "sysfs");
+        if kernel_files {
+            return self.plain_target(&destination);
+        }
+        let target = self.root.mount_point(&destination, dir)?;
+        let covers_proc = fstatfs(&target).is_ok_and(|files| i64::from(files.f_type) == PROC_MAGIC);
+        let coverable = PROC_COVERABLE.iter().any(|path| destination == Path::new(path));
+        if covers_proc && !coverable && kind_of(mount) != "binfmt_misc" {
+            let path = mount.destination().display();
+            return Err(Error::Spec(format!("`{path}` is inside procfs and cannot be covered")));
+        }
+        Ok(target)
+    }
+
+    /// procfs and sysfs go on ordinary directories: were `/proc` a link, the masks could be laid
+    /// where the container can later pull them away (CVE-2019-19921, CVE-2023-27561).
+    fn plain_target(&self, destination: &Path) -> Result<OwnedFd, Error> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        match self.root.open_without_links(destination, flags) {
+            Ok(target) => Ok(target),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+                self.root.create_dir_all(destination)
+            }
+            Err(_) => Err(Error::Spec(format!(
+                "`{}` must be an ordinary directory in the root file system",
+                destination.display()
+            ))),
+        }
+    }
+}
+
+/// A mount's destination; relative ones count from the root, as in older specifications.
+fn absolute(destination: &Path) -> Result<PathBuf, Error> {
+    let path: PathBuf = Path::new("/").join(destination).components().collect();
+    if path == Path::new("/") {
+        return Err(Error::Spec("nothing can be mounted on `/`".into()));
+    }
+    Ok(path)
+}

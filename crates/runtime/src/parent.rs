@@ -1,0 +1,161 @@
+//! The parent's half of the creation of a container; the child's stands in `child.rs`.
+
+use std::error::Error as StdError;
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use oci::runtime::{LinuxNamespaceType, LinuxSeccomp, Spec};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::child::{self, Prepared};
+use crate::error::{Doing, Error};
+use crate::launch::Launch;
+use crate::mount::{self, Sources};
+use crate::namespace::{ChildrenElsewhere, Namespaces, Plan, write_id_maps};
+use crate::process::{Process, Unstarted};
+use crate::seccomp::{self, Filter};
+use crate::sync::{Heard, Point, Sync as Socket};
+use crate::{program, sys, sysctl};
+
+/// What the caller does in the namespaces of a container that is being made.
+pub(crate) type Furnish<'a> =
+    dyn FnMut(&Namespaces<'_>) -> Result<(), Box<dyn StdError + Send + Sync>> + 'a;
+
+/// Creates a container up to the point right before its program is executed.
+///
+/// `in_namespaces` runs in the caller, for network set-up and hooks, while the child mounts; the
+/// child is already in its cgroup then.
+///
+/// The calling process must have a single thread: the child runs on a copy of its memory.
+///
+/// # Errors
+/// Whatever prevents the container; nothing of it is left then.
+pub fn create(launch: &Launch<'_>, in_namespaces: &mut Furnish<'_>) -> Result<Created, Error> {
+    let process = launch.spec.process().as_ref();
+    let process = process.ok_or_else(|| Error::Spec("the process is missing".into()))?;
+    let plan = Plan::new(launch.spec)?;
+    check(launch.spec, process, &plan)?;
+    let linux = launch.spec.linux().as_ref();
+    let filter = compile(linux.and_then(|linux| linux.seccomp().as_ref()))?;
+    // Root of a user namespace could not reach what belongs to the real one.
+    let reach = plan.maps_ids() && rustix::process::geteuid().is_root();
+    let sources = if reach { Some(Sources::make(launch, true)?) } else { None };
+    let null = mount::host_null()?;
+    let filter = filter.as_ref();
+    let (ours, theirs) = Socket::pair()?;
+
+    let prepared = Prepared { launch, process, plan: &plan, filter, null, sources };
+    let child = clone(prepared, (&ours, &theirs))?;
+    drop(theirs);
+    let result = accompany(launch, &plan, child.process(), &ours, in_namespaces);
+    let master = result.map_err(|error| ours.reported().unwrap_or(error))?;
+    Ok(Created { process: child, socket: ours, master })
+}
+
+fn clone(prepared: Prepared<'_>, (ours, theirs): (&Socket, &Socket)) -> Result<Unstarted, Error> {
+    let plan = prepared.plan;
+    let elsewhere = match plan.joined(LinuxNamespaceType::Pid) {
+        Some(namespace) => Some(ChildrenElsewhere::new(|| {
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::ProcessID))
+        })?),
+        None => None,
+    };
+    let cgroup = prepared.launch.cgroup.and_then(|cgroup| cgroup.v2_fd());
+    let (pid, pidfd) = sys::clone3(plan.clone_flags(), cgroup, || {
+        ours.close_in_child();
+        child::run(prepared, theirs)
+    })
+    .doing(|| "clone the container")?;
+    drop(elsewhere);
+    Ok(Unstarted::new(Process::new(pid, pidfd)))
+}
+
+/// The recipe that faces `child::set_up`.
+fn accompany(
+    launch: &Launch<'_>,
+    plan: &Plan,
+    child: &Process,
+    socket: &Socket,
+    in_namespaces: &mut Furnish<'_>,
+) -> Result<Option<OwnedFd>, Error> {
+    let spec = launch.spec;
+    if let Some(process) = spec.process() {
+        program::set_oom_score(child.pid(), process)?;
+    }
+    // Point 1: only with a user namespace.
+    if let Some(linux) = spec.linux().as_ref().filter(|_| plan.is_new(LinuxNamespaceType::User)) {
+        write_id_maps(child.pid(), linux)?;
+        socket.tell(Point::Mapped, None)?;
+    }
+    // Point 2.
+    if let Some(cgroup) = launch.cgroup {
+        cgroup.attach(child.pid())?;
+    }
+    socket.tell(Point::Attached, None)?;
+    // Point 3.
+    in_namespaces(&Namespaces { pid: child.pid(), plan }).map_err(Error::Prepare)?;
+    socket.tell(Point::Furnished, None)?;
+    // Point 4.
+    socket.expect(Point::Ready)
+}
+
+fn check(spec: &Spec, process: &oci::runtime::Process, plan: &Plan) -> Result<(), Error> {
+    program::check_supported(process)?;
+    sysctl::check(spec, plan)?;
+    let Some(linux) = spec.linux() else { return Ok(()) };
+    let label = linux.mount_label().as_ref().is_some_and(|label| !label.is_empty());
+    let refused = [
+        (label, "a mount label"),
+        (linux.intel_rdt().is_some(), "Intel RDT"),
+        (linux.memory_policy().is_some(), "a memory policy"),
+        (linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()), "netDevices"),
+        (linux.time_offsets().is_some(), "a time offset"),
+        (plan.is_new(LinuxNamespaceType::Time), "a time namespace"),
+    ];
+    match refused.iter().find(|(asked, _)| *asked) {
+        Some((_, what)) => Err(Error::Unsupported((*what).into())),
+        None => Ok(()),
+    }
+}
+
+pub(crate) fn compile(profile: Option<&LinuxSeccomp>) -> Result<Option<Filter>, Error> {
+    profile.map(seccomp::compile).transpose()
+}
+
+/// A container that stands right before its program; dropping it kills it.
+#[derive(Debug)]
+pub struct Created {
+    process: Unstarted,
+    socket: Socket,
+    master: Option<OwnedFd>,
+}
+
+impl Created {
+    /// The first process, in the caller's process namespace.
+    pub fn pid(&self) -> i32 {
+        self.process.process().pid()
+    }
+
+    /// The master of the terminal; the first time only.
+    pub fn take_master(&mut self) -> Option<OwnedFd> {
+        self.master.take()
+    }
+
+    /// Executes the program.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] and [`Error::NotExecutable`] for the program itself; the container is
+    /// gone then.
+    pub fn start(self) -> Result<Process, Error> {
+        start(&self.socket)?;
+        Ok(self.process.release().with_master(self.master))
+    }
+}
+
+/// Points 5 and 6: the child executes its program, or says why not.
+pub(crate) fn start(socket: &Socket) -> Result<(), Error> {
+    let told = socket.tell(Point::Start, None);
+    match socket.hear(Point::Start)? {
+        Heard::End => told,
+        Heard::Point(_) => Err(Error::kernel("start the program", rustix::io::Errno::PROTO)),
+    }
+}

@@ -1,0 +1,316 @@
+//! From a prepared process to the program it runs: attributes, input and output, execve.
+
+use std::ffi::{CString, OsString};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use oci::runtime::{IOPriorityClass, PosixRlimit, PosixRlimitType, Process};
+use rustix::fs::{FileType, Mode, OFlags, Uid, fchown};
+use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
+
+use crate::error::{Doing, Error};
+use crate::inroot::{Root, file_type};
+use crate::launch::Stdio;
+use crate::mount::is_null;
+use crate::sys;
+use crate::terminal::{self, Pty};
+use crate::user::{self, Identity};
+
+/// Where a program is looked for when the environment does not say.
+const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A program with its arguments and environment, ready for execve(2).
+#[derive(Debug)]
+pub(crate) struct Program {
+    name: OsString,
+    args: Vec<CString>,
+    env: Vec<CString>,
+    path: OsString,
+}
+
+impl Program {
+    /// Reads the specification; `home` becomes `HOME` unless the environment has one.
+    ///
+    /// # Errors
+    /// Without arguments, and for text with a null character.
+    pub(crate) fn new(process: &Process, home: &str) -> Result<Program, Error> {
+        let args = process.args().as_deref().unwrap_or_default();
+        let name = args.first().filter(|name| !name.is_empty());
+        let name = name.ok_or_else(|| Error::Spec("no command is specified".into()))?;
+        let env = process.env().as_deref().unwrap_or_default();
+        let value = |key: &str| env.iter().rev().find_map(|entry| entry.strip_prefix(key));
+        let mut variables = c_strings(env)?;
+        if value("HOME=").is_none_or(str::is_empty) {
+            variables.retain(|entry| entry.as_bytes() != b"HOME=");
+            variables.extend(c_strings(&[format!("HOME={home}")])?);
+        }
+        Ok(Program {
+            name: name.into(),
+            args: c_strings(args)?,
+            env: variables,
+            path: value("PATH=").unwrap_or(PATH_DEFAULT).into(),
+        })
+    }
+
+    /// Executes it; returns only the error.
+    pub(crate) fn execute(&self) -> Error {
+        // The handle that stays open until here must not be inherited, nor anything else.
+        if let Err(error) = sys::cloexec_from_three() {
+            return Error::kernel("close the descriptors on execve", error);
+        }
+        let error = self.try_execute();
+        Error::from_execve(&self.name, error)
+    }
+
+    /// As execvp(3): a name without a slash is tried in each directory of `PATH`; that it exists
+    /// somewhere without being executable is only reported when no other directory has it.
+    fn try_execute(&self) -> io::Error {
+        if self.name.as_bytes().contains(&b'/') {
+            return self.execute_at(self.name.as_bytes().to_vec());
+        }
+        let mut denied = None;
+        for directory in self.path.as_bytes().split(|&byte| byte == b':') {
+            let directory = if directory.is_empty() { b"." } else { directory };
+            let error = self.execute_at([directory, b"/", self.name.as_bytes()].concat());
+            match error.raw_os_error() {
+                Some(libc::ENOENT | libc::ENOTDIR) => {}
+                Some(libc::EACCES) => denied = Some(error),
+                _ => return error,
+            }
+        }
+        denied.unwrap_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))
+    }
+
+    fn execute_at(&self, path: Vec<u8>) -> io::Error {
+        match CString::new(path) {
+            Ok(path) => sys::execve(&path, &self.args, &self.env),
+            Err(_) => io::Error::from_raw_os_error(libc::EINVAL),
+        }
+    }
+}
+
+fn c_strings(texts: &[String]) -> Result<Vec<CString>, Error> {
+    let convert = |text: &String| {
+        CString::new(text.as_bytes())
+            .map_err(|_| Error::Spec("an argument or variable contains a null character".into()))
+    };
+    texts.iter().map(convert).collect()
+}
+
+/// Who the process runs as: `user` if given, else the specification's numbers.
+///
+/// # Errors
+/// As [`user::resolve`].
+pub(crate) fn identity(
+    root: &Root,
+    process: &Process,
+    user: Option<&str>,
+    group_add: &[String],
+) -> Result<Identity, Error> {
+    let mut identity = match user {
+        Some(user) => user::resolve(root, user)?,
+        None => {
+            let user = process.user();
+            Identity {
+                uid: user.uid(),
+                gid: user.gid(),
+                groups: user.additional_gids().clone().unwrap_or_default(),
+                home: user::home(root, user.uid())?,
+            }
+        }
+    };
+    for gid in user::resolve_groups(root, group_add)? {
+        if !identity.groups.contains(&gid) {
+            identity.groups.push(gid);
+        }
+    }
+    Ok(identity)
+}
+
+/// Makes the working directory if it is missing, as Docker does.
+///
+/// # Errors
+/// When something else is in its place.
+pub(crate) fn create_cwd(root: &Root, process: &Process) -> Result<(), Error> {
+    let cwd = process.cwd();
+    if !cwd.is_absolute() {
+        return Err(Error::Spec(format!("the working directory `{}` is relative", cwd.display())));
+    }
+    match root.open(cwd, OFlags::PATH | OFlags::DIRECTORY) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+            root.create_dir_all(cwd).map(drop)
+        }
+        Err(error) => {
+            Err(Error::kernel(format!("open the working directory `{}`", cwd.display()), error))
+        }
+        Ok(_) => Ok(()),
+    }
+}
+
+/// Enters the working directory and verifies that it is inside the root: a descriptor of the host
+/// that leaked would lead outside (CVE-2024-21626).
+///
+/// # Errors
+/// When it is missing or outside.
+pub(crate) fn enter_cwd(root: &Root, process: &Process) -> Result<(), Error> {
+    let cwd = process.cwd();
+    let doing = || format!("enter the working directory `{}`", cwd.display());
+    let directory = root.open(cwd, OFlags::PATH | OFlags::DIRECTORY).doing(doing)?;
+    rustix::process::fchdir(&directory).doing(doing)?;
+    // The kernel puts "(unreachable)" in front of what is not below the root.
+    let real = rustix::process::getcwd(Vec::new()).doing(doing)?;
+    if real.as_bytes().first() == Some(&b'/') {
+        return Ok(());
+    }
+    let text = format!("the working directory `{}` is outside the root", cwd.display());
+    Err(Error::Spec(text))
+}
+
+/// Sets what belongs to the process alone: limits, scheduling of input and output, personality
+/// comes with the container, the file mode mask.
+///
+/// # Errors
+/// Names the attribute that the kernel refused.
+pub(crate) fn set_attributes(process: &Process) -> Result<(), Error> {
+    for limit in process.rlimits().iter().flatten() {
+        set_limit(limit)?;
+    }
+    if let Some(priority) = process.io_priority() {
+        let class = match priority.class() {
+            IOPriorityClass::IoprioClassRt => 1,
+            IOPriorityClass::IoprioClassBe => 2,
+            IOPriorityClass::IoprioClassIdle => 3,
+        };
+        let level = u16::try_from(priority.priority()).ok().filter(|level| *level < 8);
+        let level = level.ok_or_else(|| Error::Spec("an I/O priority is 0 to 7".into()))?;
+        sys::set_io_priority(class, level).doing(|| "set the I/O priority")?;
+    }
+    let mask = process.user().umask().unwrap_or(0o022);
+    rustix::process::umask(Mode::from_raw_mode(mask & 0o777));
+    Ok(())
+}
+
+fn set_limit(limit: &PosixRlimit) -> Result<(), Error> {
+    let bound = |value: u64| (value != u64::MAX).then_some(value);
+    let value = Rlimit { current: bound(limit.soft()), maximum: bound(limit.hard()) };
+    setrlimit(resource(limit.typ()), value).doing(|| format!("set the limit {}", limit.typ()))
+}
+
+fn resource(kind: PosixRlimitType) -> Resource {
+    match kind {
+        PosixRlimitType::RlimitCpu => Resource::Cpu,
+        PosixRlimitType::RlimitFsize => Resource::Fsize,
+        PosixRlimitType::RlimitData => Resource::Data,
+        PosixRlimitType::RlimitStack => Resource::Stack,
+        PosixRlimitType::RlimitCore => Resource::Core,
+        PosixRlimitType::RlimitRss => Resource::Rss,
+        PosixRlimitType::RlimitNproc => Resource::Nproc,
+        PosixRlimitType::RlimitNofile => Resource::Nofile,
+        PosixRlimitType::RlimitMemlock => Resource::Memlock,
+        PosixRlimitType::RlimitAs => Resource::As,
+        PosixRlimitType::RlimitLocks => Resource::Locks,
+        PosixRlimitType::RlimitSigpending => Resource::Sigpending,
+        PosixRlimitType::RlimitMsgqueue => Resource::Msgqueue,
+        PosixRlimitType::RlimitNice => Resource::Nice,
+        PosixRlimitType::RlimitRtprio => Resource::Rtprio,
+        PosixRlimitType::RlimitRttime => Resource::Rttime,
+    }
+}
+
+/// What the specification asks of a process and this runtime does not do.
+///
+/// # Errors
+/// Names the first such thing.
+pub(crate) fn check_supported(process: &Process) -> Result<(), Error> {
+    let given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+    let confined = process.apparmor_profile().as_deref().is_some_and(|name| name != "unconfined");
+    let refused = [
+        (given(process.apparmor_profile()) && confined, "an AppArmor profile"),
+        (given(process.selinux_label()), "an SELinux label"),
+        (process.scheduler().is_some(), "a scheduling policy"),
+    ];
+    match refused.iter().find(|(asked, _)| *asked) {
+        Some((_, what)) => Err(Error::Unsupported((*what).into())),
+        None => Ok(()),
+    }
+}
+
+/// Opens the terminal if `stdio` asks for one.
+///
+/// # Errors
+/// As [`terminal::open`].
+pub(crate) fn open_terminal(root: &Root, stdio: &Stdio) -> Result<Option<Pty>, Error> {
+    match *stdio {
+        Stdio::Terminal { rows, cols } => terminal::open(root, rows, cols).map(Some),
+        Stdio::Fds { .. } => Ok(None),
+    }
+}
+
+/// Puts descriptors 0, 1 and 2 in place, and gives pipes and the terminal to the user, so that it
+/// can open `/dev/stdout` again.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(crate) fn set_stdio(
+    stdio: &Stdio,
+    pty: Option<&Pty>,
+    null: BorrowedFd<'_>,
+    uid: u32,
+) -> Result<(), Error> {
+    let doing = || "put input and output in place";
+    let or_null = |fd: &Option<OwnedFd>| above_stdio(fd.as_ref().map_or(null, AsFd::as_fd));
+    let [input, output, errors] = match (stdio, pty) {
+        (Stdio::Fds { stdin, stdout, stderr }, _) => [stdin, stdout, stderr].map(or_null),
+        (Stdio::Terminal { .. }, Some(pty)) => [0; 3].map(|_| above_stdio(pty.slave.as_fd())),
+        (Stdio::Terminal { .. }, None) => [0; 3].map(|_| above_stdio(null)),
+    };
+    let [input, output, errors] = [input.doing(doing)?, output.doing(doing)?, errors.doing(doing)?];
+    for file in [&input, &output, &errors] {
+        let kind = file_type(file).doing(doing)?;
+        if uid != 0 && (kind == FileType::Fifo || pty.is_some()) {
+            // An id that is not mapped here cannot own anything.
+            let _ = fchown(file, Some(Uid::from_raw(uid)), None);
+        }
+    }
+    dup2_stdin(&input).doing(doing)?;
+    dup2_stdout(&output).doing(doing)?;
+    dup2_stderr(&errors).doing(doing)?;
+    if pty.is_some() {
+        rustix::process::ioctl_tiocsctty(&input)
+            .doing(|| "make the terminal the controlling one")?;
+    }
+    Ok(())
+}
+
+/// A copy with a number that the three do not overwrite.
+fn above_stdio(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?)
+}
+
+/// The null device as the container sees it, or else the host's: a descriptor of the host's
+/// `/dev` is better not left inside.
+pub(crate) fn null_device(root: &Root, host: OwnedFd) -> OwnedFd {
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::NOFOLLOW;
+    let path = Path::new("/dev/null");
+    let plain = root.open(path, OFlags::PATH | OFlags::NOFOLLOW);
+    // Only what is the null device is opened: opening some devices has effects.
+    match plain {
+        Ok(node) if is_null(node.as_fd()).is_ok() => root.open(path, flags).unwrap_or(host),
+        _ => host,
+    }
+}
+
+/// The kernel's adjustment of how soon a process is killed when memory runs out.
+///
+/// Written by the parent, with the host's procfs.
+///
+/// # Errors
+/// When the kernel refuses, for example to lower it without `CAP_SYS_RESOURCE`.
+pub(crate) fn set_oom_score(pid: i32, process: &Process) -> Result<(), Error> {
+    let Some(score) = process.oom_score_adj() else { return Ok(()) };
+    std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string())
+        .doing(|| format!("set the OOM score adjustment to {score}"))
+}

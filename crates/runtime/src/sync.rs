@@ -1,0 +1,170 @@
+//! The numbered points at which parent and child wait for each other.
+//!
+//! Both recipes (`parent.rs`, `child.rs`) name the same points, in the same order:
+//!
+//! | point | direction | meaning |
+//! |---|---|---|
+//! | 1 `Mapped` | parent → child | the id maps of the user namespace are written |
+//! | 2 `Attached` | parent → child | the child is in its cgroup |
+//! | 3 `Furnished` | parent → child | the caller's work in the namespaces is done |
+//! | 4 `Ready` | child → parent | everything is in place; carries the pty's master |
+//! | 5 `Start` | parent → child | execute the program |
+//! | 6 end of file | child → parent | the program runs: the socket was close-on-exec |
+//!
+//! Instead of a point, the child may send the error that ended it.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
+    sendmsg, socketpair,
+};
+
+use crate::error::{Doing, Error, TEXT_MAX};
+
+/// One message: a point, or the header and text of an error.
+const MESSAGE_MAX: usize = TEXT_MAX + 16;
+/// First byte of a message that carries an error.
+const FAILED: u8 = 0xff;
+
+/// A point of the conversation, see the table above.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Point {
+    Mapped = 1,
+    Attached = 2,
+    Furnished = 3,
+    Ready = 4,
+    Start = 5,
+}
+
+/// What came from the other side.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    /// The expected point, with the descriptor it carries.
+    Point(Option<OwnedFd>),
+    /// The other side has gone, or executes its program.
+    End,
+}
+
+/// One end of the socket pair between parent and child.
+#[derive(Debug)]
+pub(crate) struct Sync {
+    socket: OwnedFd,
+}
+
+impl Sync {
+    /// Both ends.
+    ///
+    /// # Errors
+    /// Those of socketpair(2).
+    pub(crate) fn pair() -> Result<(Sync, Sync), Error> {
+        let (family, kind) = (AddressFamily::UNIX, SocketType::SEQPACKET);
+        let (one, other) =
+            socketpair(family, kind, SocketFlags::CLOEXEC, None).doing(|| "make a socket pair")?;
+        Ok((Sync { socket: one }, Sync { socket: other }))
+    }
+
+    /// Closes this end in a child that inherited it, so that the child notices when the parent,
+    /// its owner, goes.
+    pub(crate) fn close_in_child(&self) {
+        crate::sys::close_in_child(self.socket.as_fd());
+    }
+
+    /// The error that the other side has already sent, if any: the cause of what this side met.
+    pub(crate) fn reported(&self) -> Option<Error> {
+        let mut bytes = [0; MESSAGE_MAX];
+        loop {
+            match rustix::net::recv(&self.socket, &mut bytes[..], RecvFlags::DONTWAIT) {
+                Err(Errno::INTR | Errno::CONNRESET) => {}
+                Ok((length, _)) if length > 0 && bytes[0] == FAILED => {
+                    return Some(Error::from_bytes(&bytes[1..length]));
+                }
+                Ok((length, _)) if length > 0 => {}
+                _ => return None,
+            }
+        }
+    }
+
+    /// Tells the other side that `point` is reached.
+    ///
+    /// # Errors
+    /// When the other side has gone.
+    pub(crate) fn tell(&self, point: Point, carried: Option<&OwnedFd>) -> Result<(), Error> {
+        let doing = || format!("announce {point:?}");
+        let Some(carried) = carried else {
+            return rustix::net::send(&self.socket, &[point as u8], SendFlags::NOSIGNAL)
+                .map(drop)
+                .doing(doing);
+        };
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        let descriptors = [carried.as_fd()];
+        ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+        let bytes = [point as u8];
+        sendmsg(&self.socket, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::NOSIGNAL)
+            .map(drop)
+            .doing(doing)
+    }
+
+    /// Tells the other side what ended this one. With write(2), which any useful seccomp profile
+    /// permits; when nobody listens any more, nobody needs to know.
+    pub(crate) fn fail(&self, error: &Error) {
+        let mut bytes = vec![FAILED];
+        bytes.extend(error.to_bytes());
+        let _ = rustix::io::write(&self.socket, &bytes);
+    }
+
+    /// Waits for `point`, an error, or the end.
+    ///
+    /// # Errors
+    /// The one that the other side sent.
+    pub(crate) fn hear(&self, point: Point) -> Result<Heard, Error> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let mut bytes = [0; MESSAGE_MAX];
+        let doing = || format!("wait for {point:?}");
+        let message = loop {
+            let mut parts = [IoSliceMut::new(&mut bytes)];
+            match recvmsg(&self.socket, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+                // The reset is told once, when the other end closed with unread messages; what it
+                // sent before is still to be read.
+                Err(Errno::INTR | Errno::CONNRESET) => {}
+                other => break other.doing(doing)?,
+            }
+        };
+        if message.flags.contains(ReturnFlags::TRUNC) {
+            return Err(Error::kernel(doing(), Errno::MSGSIZE));
+        }
+        match bytes[..message.bytes].split_first() {
+            None => Ok(Heard::End),
+            Some((&FAILED, error)) => Err(Error::from_bytes(error)),
+            Some((&byte, [])) if byte == point as u8 => {
+                Ok(Heard::Point(descriptor(&mut ancillary)))
+            }
+            Some(_) => Err(Error::kernel(doing(), Errno::PROTO)),
+        }
+    }
+
+    /// Waits for `point`; the other side must not end before.
+    ///
+    /// # Errors
+    /// The one that the other side sent, or that it has gone.
+    pub(crate) fn expect(&self, point: Point) -> Result<Option<OwnedFd>, Error> {
+        match self.hear(point)? {
+            Heard::Point(carried) => Ok(carried),
+            Heard::End => Err(Error::kernel(format!("wait for {point:?}"), Errno::PIPE)),
+        }
+    }
+}
+
+fn descriptor(ancillary: &mut RecvAncillaryBuffer<'_>) -> Option<OwnedFd> {
+    ancillary.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    })
+}

@@ -1,0 +1,260 @@
+//! The system calls for which rustix has no safe wrapper.
+#![expect(unsafe_code, reason = "raw system calls; everything above this module is safe")]
+
+pub(crate) mod monitor;
+
+use std::ffi::{CStr, CString, c_int, c_long};
+use std::io;
+use std::mem;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::ptr;
+
+/// `CLONE_PIDFD`: hand out a descriptor of the child.
+const CLONE_PIDFD: u64 = 0x1000;
+/// `CLONE_INTO_CGROUP` (Linux 5.7): the child starts in a cgroup of the v2 hierarchy.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// Turns the answer of a raw system call into a result.
+fn check(answer: c_long) -> io::Result<c_long> {
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(answer) }
+}
+
+/// Ends the process even when the child's closure unwinds: the frames below belong to the parent.
+struct ExitOnUnwind;
+
+impl Drop for ExitOnUnwind {
+    fn drop(&mut self) {
+        exit(255);
+    }
+}
+
+/// Starts a child (clone3(2)) that runs `child` and exits with its answer.
+///
+/// `namespaces` are `CLONE_NEW*` flags; with `cgroup`, a directory of the v2 hierarchy, the child
+/// starts inside it. The child has a copy of the whole memory, as after fork(2); since the process
+/// has a single thread (the contract of this crate), it may allocate and take locks.
+///
+/// # Errors
+/// Those of clone3(2).
+pub(crate) fn clone3(
+    namespaces: u64,
+    cgroup: Option<BorrowedFd<'_>>,
+    child: impl FnOnce() -> i32,
+) -> io::Result<(i32, OwnedFd)> {
+    let mut pidfd: RawFd = -1;
+    // SAFETY: `clone_args` is plain integers, for which zero is valid.
+    let mut args: libc::clone_args = unsafe { mem::zeroed() };
+    args.flags = namespaces | CLONE_PIDFD;
+    args.pidfd = ptr::from_mut(&mut pidfd) as u64;
+    args.exit_signal = libc::SIGCHLD as u64;
+    if let Some(directory) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = directory.as_raw_fd() as u64;
+    }
+    // SAFETY: without CLONE_VM the child has its own copy of the memory and of the stack;
+    // `args` lives across the call.
+    let answer = unsafe {
+        libc::syscall(libc::SYS_clone3, ptr::from_ref(&args), mem::size_of::<libc::clone_args>())
+    };
+    if check(answer)? == 0 {
+        let guard = ExitOnUnwind;
+        let code = child();
+        mem::forget(guard);
+        exit(code);
+    }
+    // SAFETY: the kernel has just made this descriptor for us.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok((answer as i32, pidfd))
+}
+
+/// Starts a child that runs `child` and exits with its answer, by the clone(2) of fork(2): the
+/// usual seccomp profiles refuse clone3(2), whose arguments they cannot see.
+///
+/// # Errors
+/// Those of fork(2).
+pub(crate) fn fork(child: impl FnOnce() -> i32) -> io::Result<i32> {
+    // SAFETY: the process has a single thread (the contract of this crate).
+    let answer = unsafe { libc::fork() };
+    if check(answer.into())? == 0 {
+        let guard = ExitOnUnwind;
+        let code = child();
+        mem::forget(guard);
+        exit(code);
+    }
+    Ok(answer)
+}
+
+/// Leaves the process at once: no destructor, no `atexit`.
+pub(crate) fn exit(code: i32) -> ! {
+    // SAFETY: _exit(2) has no preconditions.
+    unsafe { libc::_exit(code) }
+}
+
+/// Moves this process into new namespaces (unshare(2)); `flags` are `CLONE_NEW*`.
+pub(crate) fn unshare(flags: c_int) -> io::Result<()> {
+    // SAFETY: with `CLONE_NEW*` flags only, no descriptor table or memory changes hands.
+    check(unsafe { libc::unshare(flags) }.into()).map(drop)
+}
+
+/// Attributes to change on a mount: `struct mount_attr` of mount_setattr(2).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct MountAttr {
+    /// `MOUNT_ATTR_*` to set.
+    pub(crate) set: u64,
+    /// `MOUNT_ATTR_*` to clear first.
+    pub(crate) clear: u64,
+    /// `MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED`, `MS_UNBINDABLE`, or 0 to leave it.
+    pub(crate) propagation: u64,
+}
+
+/// Changes the mount that `mount` is the root of; with `recursive`, those below it as well.
+///
+/// # Errors
+/// Those of mount_setattr(2) (Linux 5.12).
+pub(crate) fn mount_setattr(
+    mount: BorrowedFd<'_>,
+    attr: MountAttr,
+    recursive: bool,
+) -> io::Result<()> {
+    let attr = libc::mount_attr {
+        attr_set: attr.set,
+        attr_clr: attr.clear,
+        propagation: attr.propagation,
+        userns_fd: 0,
+    };
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the path and `attr` live across the call, and the size is that of `attr`.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            ptr::from_ref(&attr),
+            mem::size_of::<libc::mount_attr>(),
+        )
+    };
+    check(answer).map(drop)
+}
+
+/// Marks every descriptor from 3 on as close-on-exec (close_range(2), Linux 5.11).
+pub(crate) fn cloexec_from_three() -> io::Result<()> {
+    close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
+}
+
+/// Closes, in a child, its copy of a descriptor that the parent owns.
+///
+/// The owner's destructor never runs in the child, because [`clone3`] leaves by [`exit`].
+pub(crate) fn close_in_child(fd: BorrowedFd<'_>) {
+    // SAFETY: the number is open, and nobody in this process uses it again.
+    unsafe { libc::close(fd.as_raw_fd()) };
+}
+
+/// Closes every descriptor from 3 on.
+///
+/// The owners of the closed descriptors must never run again: only a process that is about to
+/// live in a loop of its own may call this.
+pub(crate) fn close_from_three() -> io::Result<()> {
+    close_range(3, u32::MAX, 0)
+}
+
+fn close_range(first: u32, last: u32, flags: u32) -> io::Result<()> {
+    // SAFETY: no memory is involved; the callers document what becomes of the descriptors.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) }).map(drop)
+}
+
+/// Replaces the program (execve(2)); returns only the error.
+pub(crate) fn execve(program: &CStr, args: &[CString], env: &[CString]) -> io::Error {
+    let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
+        strings.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect()
+    };
+    let (argv, envp) = (pointers(args), pointers(env));
+    // SAFETY: both arrays end in a null pointer and live across the call, as do their strings.
+    unsafe { libc::execve(program.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// Gives every signal its default action and unblocks all: what a new program expects.
+pub(crate) fn reset_signals() {
+    for signal in 1..=libc::SIGRTMAX() {
+        // SAFETY: SIG_DFL is always a valid action; the kernel refuses what cannot be changed.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    set_signal_mask(libc::SIG_UNBLOCK);
+}
+
+/// Blocks every signal, for [`next_signal`] to take them.
+pub(crate) fn block_signals() {
+    set_signal_mask(libc::SIG_BLOCK);
+}
+
+fn full_signal_set() -> libc::sigset_t {
+    // SAFETY: sigfillset initialises the set it is given.
+    unsafe {
+        let mut set: libc::sigset_t = mem::zeroed();
+        libc::sigfillset(&raw mut set);
+        set
+    }
+}
+
+fn set_signal_mask(how: c_int) {
+    let set = full_signal_set();
+    // SAFETY: `set` is initialised; the old mask is not asked for.
+    unsafe { libc::sigprocmask(how, &raw const set, ptr::null_mut()) };
+}
+
+/// Waits for a blocked signal and takes it: its number, or `None` after an interruption.
+pub(crate) fn next_signal() -> Option<i32> {
+    let set = full_signal_set();
+    // SAFETY: `set` is initialised; the details are not asked for.
+    let signal = unsafe { libc::sigwaitinfo(&raw const set, ptr::null_mut()) };
+    (signal > 0).then_some(signal)
+}
+
+/// Sends a signal (kill(2)) to a process by its number.
+pub(crate) fn kill(pid: i32, signal: i32) -> io::Result<()> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::kill(pid, signal) }.into()).map(drop)
+}
+
+/// Sends a signal through a process descriptor (pidfd_send_signal(2)).
+pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    let nothing = ptr::null::<libc::siginfo_t>();
+    // SAFETY: a null siginfo asks for the one that kill(2) would make.
+    let answer = unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, nothing, 0)
+    };
+    check(answer).map(drop)
+}
+
+/// Sets the execution domain (personality(2)).
+pub(crate) fn personality(persona: libc::c_ulong) -> io::Result<()> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::personality(persona) }.into()).map(drop)
+}
+
+/// Sets the priority of this process' input and output (ioprio_set(2)).
+pub(crate) fn set_io_priority(class: u16, level: u16) -> io::Result<()> {
+    /// `IOPRIO_WHO_PROCESS`.
+    const WHO_PROCESS: c_int = 1;
+    let value = c_int::from(class) << 13 | c_int::from(level);
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, 0, value) }).map(drop)
+}
+
+/// Installs a seccomp filter (seccomp(2), `SECCOMP_SET_MODE_FILTER`).
+pub(crate) fn seccomp_set_filter(filter: &[libc::sock_filter], flags: u64) -> io::Result<()> {
+    let length =
+        u16::try_from(filter.len()).map_err(|_| io::Error::from_raw_os_error(libc::E2BIG))?;
+    let program = libc::sock_fprog { len: length, filter: filter.as_ptr().cast_mut() };
+    // SAFETY: the kernel only reads `len` instructions of `filter`, which lives across the call.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            flags,
+            ptr::from_ref(&program),
+        )
+    };
+    check(answer).map(drop)
+}

@@ -1,0 +1,123 @@
+//! Kernel parameters of the container's own namespaces.
+
+use std::collections::HashMap;
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use oci::runtime::{LinuxNamespaceType, Spec};
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+
+use crate::error::{Doing, Error};
+use crate::mount::filesystem::Description;
+use crate::namespace::Plan;
+
+/// The parameters that belong to the IPC namespace (ipc_namespaces(7)).
+const IPC: [&str; 8] = [
+    "kernel/msgmax",
+    "kernel/msgmnb",
+    "kernel/msgmni",
+    "kernel/sem",
+    "kernel/shmall",
+    "kernel/shmmax",
+    "kernel/shmmni",
+    "kernel/shm_rmid_forced",
+];
+
+fn parameters(spec: &Spec) -> Option<&HashMap<String, String>> {
+    let parameters = spec.linux().as_ref()?.sysctl().as_ref()?;
+    (!parameters.is_empty()).then_some(parameters)
+}
+
+/// Refuses a parameter that would change the host.
+///
+/// # Errors
+/// Names the parameter.
+pub(crate) fn check(spec: &Spec, plan: &Plan) -> Result<(), Error> {
+    let own = |kind| plan.is_new(kind) || plan.joined(kind).is_some();
+    for name in parameters(spec).into_iter().flatten().map(|(name, _)| name) {
+        let namespace = path(name).as_deref().and_then(namespace);
+        if !namespace.is_some_and(own) {
+            let text = format!("the parameter `{name}` is not the container's own to set");
+            return Err(Error::Spec(text));
+        }
+    }
+    Ok(())
+}
+
+/// The file of a parameter below `/proc/sys`: dots separate, unless a slash comes first
+/// (sysctl.d(5)).
+fn path(name: &str) -> Option<String> {
+    let slashes = name.find(['.', '/']).is_some_and(|at| name[at..].starts_with('/'));
+    let swap = |letter| match letter {
+        '.' => '/',
+        '/' => '.',
+        other => other,
+    };
+    let path: String = if slashes { name.into() } else { name.chars().map(swap).collect() };
+    let safe = path.split('/').all(|part| !matches!(part, "" | "." | ".."));
+    safe.then_some(path)
+}
+
+fn namespace(path: &str) -> Option<LinuxNamespaceType> {
+    match path {
+        "kernel/domainname" => Some(LinuxNamespaceType::Uts),
+        _ if path.starts_with("net/") => Some(LinuxNamespaceType::Network),
+        _ if path.starts_with("fs/mqueue/") || IPC.contains(&path) => Some(LinuxNamespaceType::Ipc),
+        _ => None,
+    }
+}
+
+/// Writes the parameters through a procfs of our own that is attached nowhere, so that nothing
+/// the container mounted can be in the way (CVE-2025-52881).
+///
+/// # Errors
+/// Names the parameter that the kernel refused.
+pub(crate) fn write(spec: &Spec) -> Result<(), Error> {
+    let Some(parameters) = parameters(spec) else { return Ok(()) };
+    let proc = Description::new("proc")?.mount(0)?;
+    parameters.iter().try_for_each(|(name, value)| write_one(&proc, name, value))
+}
+
+fn write_one(proc: &OwnedFd, name: &str, value: &str) -> Result<(), Error> {
+    let doing = || format!("set the parameter `{name}` to `{value}`");
+    let path = path(name).ok_or_else(|| Error::Spec(format!("`{name}` is no parameter")))?;
+    let file = openat2(
+        proc,
+        PathBuf::from("sys").join(path),
+        OFlags::WRONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV,
+    )
+    .doing(doing)?;
+    std::fs::File::from(file).write_all(value.as_bytes()).doing(doing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_become_paths() {
+        let cases = [
+            ("net.ipv4.ip_forward", Some("net/ipv4/ip_forward")),
+            ("net/ipv4/conf/eth0.1/forwarding", Some("net/ipv4/conf/eth0.1/forwarding")),
+            ("net.ipv4.conf.eth0/1.forwarding", Some("net/ipv4/conf/eth0.1/forwarding")),
+            ("net..x", None),
+            ("net/../kernel/core_pattern", None),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(path(name).as_deref(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn only_parameters_of_namespaces_have_one() {
+        assert_eq!(namespace("net/core/somaxconn"), Some(LinuxNamespaceType::Network));
+        assert_eq!(namespace("kernel/shmmax"), Some(LinuxNamespaceType::Ipc));
+        assert_eq!(namespace("fs/mqueue/msg_max"), Some(LinuxNamespaceType::Ipc));
+        for path in ["kernel/core_pattern", "vm/overcommit_memory", "fs/file-max", "netx/y"] {
+            assert_eq!(namespace(path), None, "{path}");
+        }
+    }
+}

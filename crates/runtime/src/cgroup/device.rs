@@ -1,0 +1,313 @@
+//! Device rules: for version 1 lines to write, for version 2 a program.
+//!
+//! Rules are read in order and the last one about a device and an access wins. What no rule speaks
+//! about is denied, so that a list of allowed devices is one even without a first rule that denies
+//! all.
+
+use std::collections::BTreeMap;
+
+use oci::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
+
+use super::Error;
+use super::bpf::Insn;
+
+const MKNOD: u8 = 1;
+const READ: u8 = 2;
+const WRITE: u8 = 4;
+const EVERY_ACCESS: u8 = MKNOD | READ | WRITE;
+
+/// The values are `BPF_DEVCG_DEV_*` of linux/bpf.h.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Block = 1,
+    Char = 2,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Rule {
+    allow: bool,
+    device: Device,
+    access: u8,
+}
+
+/// Which devices a rule is about; `None` stands for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Device {
+    kind: Option<Kind>,
+    major: Option<u32>,
+    minor: Option<u32>,
+}
+
+impl Device {
+    const ALL: Self = Self { kind: None, major: None, minor: None };
+
+    /// Whether every device of `other` is one of `self`.
+    fn covers(&self, other: &Self) -> bool {
+        covers(self.kind, other.kind)
+            && covers(self.major, other.major)
+            && covers(self.minor, other.minor)
+    }
+
+    /// Whether some device is of both.
+    fn meets(&self, other: &Self) -> bool {
+        meets(self.kind, other.kind)
+            && meets(self.major, other.major)
+            && meets(self.minor, other.minor)
+    }
+}
+
+fn covers<T: PartialEq>(wide: Option<T>, narrow: Option<T>) -> bool {
+    wide.is_none() || wide == narrow
+}
+
+fn meets<T: PartialEq>(a: Option<T>, b: Option<T>) -> bool {
+    a.is_none() || b.is_none() || a == b
+}
+
+impl std::fmt::Display for Rule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let word = if self.allow { "allow" } else { "deny" };
+        write!(f, "{word} {}", line(&self.device, self.access))
+    }
+}
+
+/// The form of `devices.allow`, such as `c 1:3 rwm`.
+fn line(device: &Device, access: u8) -> String {
+    let kind = match device.kind {
+        None => 'a',
+        Some(Kind::Block) => 'b',
+        Some(Kind::Char) => 'c',
+    };
+    let number = |n: Option<u32>| n.map_or("*".to_owned(), |n| n.to_string());
+    let letters = [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')];
+    let access: String = letters.iter().filter(|l| access & l.0 != 0).map(|l| l.1).collect();
+    format!("{kind} {}:{} {access}", number(device.major), number(device.minor))
+}
+
+/// A checked list of rules.
+#[derive(Debug)]
+pub(super) struct Rules(Vec<Rule>);
+
+impl Rules {
+    /// Checks `rules` and drops those before the last one about everything.
+    pub(super) fn read(rules: &[LinuxDeviceCgroup]) -> Result<Self, Error> {
+        let mut read = rules.iter().map(rule).collect::<Result<Vec<_>, _>>()?;
+        let last = read.iter().rposition(|r| r.device == Device::ALL && r.access == EVERY_ACCESS);
+        read.drain(..last.unwrap_or(0));
+        Ok(Self(read))
+    }
+
+    /// A `BPF_PROG_TYPE_CGROUP_DEVICE` program that decides by these rules.
+    ///
+    /// It asks the last rule first and keeps in a register which accesses are still undecided.
+    pub(super) fn program(&self) -> Vec<Insn> {
+        let mut code = vec![
+            load(KIND, 0),
+            alu(MOVE_REGISTER, ACCESS, KIND, 0),
+            alu(AND, KIND, 0, 0xffff),
+            alu(SHIFT_RIGHT, ACCESS, 0, 16),
+            load(MAJOR, 4),
+            load(MINOR, 8),
+        ];
+        let mut otherwise = false;
+        for rule in self.0.iter().rev() {
+            if rule.device == Device::ALL && rule.access == EVERY_ACCESS {
+                // Only ever the first rule; nothing may follow, the verifier refuses dead code.
+                otherwise = rule.allow;
+                break;
+            }
+            let body = body(rule);
+            code.extend(tests(&rule.device, body.len()));
+            code.extend(body);
+        }
+        code.extend(leave(otherwise));
+        code
+    }
+
+    /// What to write to reach these rules from those in `devices.list`: file and line.
+    pub(super) fn lines(&self, list: &str) -> Result<Vec<(&'static str, String)>, Error> {
+        let wanted = self.exceptions()?;
+        let present = listed(list);
+        let file = |allow: bool| if allow { "devices.allow" } else { "devices.deny" };
+        let mut lines = Vec::new();
+        // The kernel does not list what is denied where all is allowed: start afresh from there.
+        let known = if wanted.allow || present.allow { BTreeMap::new() } else { present.devices };
+        if wanted.allow || present.allow {
+            lines.push((file(wanted.allow), "a".to_owned()));
+        }
+        for (device, access) in &known {
+            let gone = access & !wanted.devices.get(device).unwrap_or(&0);
+            if gone != 0 {
+                lines.push((file(wanted.allow), line(device, gone)));
+            }
+        }
+        for (device, access) in &wanted.devices {
+            let new = access & !known.get(device).unwrap_or(&0);
+            if new != 0 {
+                lines.push((file(!wanted.allow), line(device, new)));
+            }
+        }
+        Ok(lines)
+    }
+
+    /// The rules in the form version 1 keeps them: a default and exceptions from it.
+    fn exceptions(&self) -> Result<Exceptions, Error> {
+        let mut found = Exceptions { allow: false, devices: BTreeMap::new() };
+        for rule in &self.0 {
+            if rule.device == Device::ALL && rule.access == EVERY_ACCESS {
+                found = Exceptions { allow: rule.allow, devices: BTreeMap::new() };
+                continue;
+            }
+            let kinds = match rule.device.kind {
+                Some(kind) => vec![kind],
+                None => vec![Kind::Block, Kind::Char],
+            };
+            for kind in kinds {
+                found.add(rule, Device { kind: Some(kind), ..rule.device })?;
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// What the kernel holds for version 1 (security/device_cgroup.c).
+struct Exceptions {
+    /// Whether what is no exception is allowed.
+    allow: bool,
+    devices: BTreeMap<Device, u8>,
+}
+
+impl Exceptions {
+    fn add(&mut self, rule: &Rule, device: Device) -> Result<(), Error> {
+        if rule.allow != self.allow {
+            *self.devices.entry(device).or_default() |= rule.access;
+            return Ok(());
+        }
+        let concerned =
+            self.devices.iter_mut().filter(|(d, a)| device.meets(d) && **a & rule.access != 0);
+        for (exception, access) in concerned {
+            if !device.covers(exception) {
+                return Err(Error::Unsupported(format!(
+                    "limit devices: version 1 of control groups cannot {rule} out of {}: list the \
+                     devices one by one instead",
+                    line(exception, *access)
+                )));
+            }
+            *access &= !rule.access;
+        }
+        self.devices.retain(|_, access| *access != 0);
+        Ok(())
+    }
+}
+
+/// Reads `devices.list`.
+fn listed(text: &str) -> Exceptions {
+    let mut found = Exceptions { allow: false, devices: BTreeMap::new() };
+    for line in text.lines() {
+        let mut words = line.split([' ', ':']);
+        let kind = match words.next() {
+            Some("a") => {
+                found.allow = true;
+                continue;
+            }
+            Some("b") => Kind::Block,
+            Some("c") => Kind::Char,
+            _ => continue,
+        };
+        let mut number = || words.next().and_then(|n| n.parse().ok());
+        let device = Device { kind: Some(kind), major: number(), minor: number() };
+        if let Some(access) = words.next().and_then(access_bits) {
+            found.devices.insert(device, access);
+        }
+    }
+    found
+}
+
+fn access_bits(text: &str) -> Option<u8> {
+    text.chars().try_fold(0, |bits, letter| match letter {
+        'r' => Some(bits | READ),
+        'w' => Some(bits | WRITE),
+        'm' => Some(bits | MKNOD),
+        _ => None,
+    })
+}
+
+fn rule(rule: &LinuxDeviceCgroup) -> Result<Rule, Error> {
+    let invalid = |what: String| Error::Invalid(format!("limit devices: {what}"));
+    let kind = match rule.typ() {
+        None | Some(LinuxDeviceType::A) => None,
+        Some(LinuxDeviceType::B) => Some(Kind::Block),
+        Some(LinuxDeviceType::C | LinuxDeviceType::U) => Some(Kind::Char),
+        Some(LinuxDeviceType::P) => return Err(invalid("a FIFO is no device".into())),
+    };
+    let number = |name: &str, n: Option<i64>| match n {
+        None | Some(-1) => Ok(None),
+        Some(n) => u32::try_from(n).map(Some).map_err(|_| invalid(format!("{name} number {n}"))),
+    };
+    let text = rule.access().as_deref().filter(|text| !text.is_empty()).unwrap_or("rwm");
+    let access = access_bits(text).ok_or_else(|| {
+        invalid(format!("access {text:?} is made of other letters than r, w and m"))
+    })?;
+    let (major, minor) = (number("major", rule.major())?, number("minor", rule.minor())?);
+    Ok(Rule { allow: rule.allow(), device: Device { kind, major, minor }, access })
+}
+
+// Registers: the result, the context on entry, and what the context holds.
+const RESULT: u8 = 0;
+const CONTEXT: u8 = 1;
+const KIND: u8 = 2;
+const ACCESS: u8 = 3;
+const MAJOR: u8 = 4;
+const MINOR: u8 = 5;
+
+// Operations, as linux/bpf.h composes them.
+const LOAD_WORD: u8 = 0x61;
+const MOVE_REGISTER: u8 = 0xbc;
+const MOVE: u8 = 0xb4;
+const AND: u8 = 0x54;
+const SHIFT_RIGHT: u8 = 0x74;
+const JUMP: u8 = 0x05;
+const JUMP_UNLESS_EQUAL: u8 = 0x56;
+const JUMP_IF_SET: u8 = 0x46;
+const EXIT: u8 = 0x95;
+
+/// Loads a word of `struct bpf_cgroup_dev_ctx`.
+fn load(to: u8, offset: i16) -> Insn {
+    Insn { code: LOAD_WORD, registers: to | CONTEXT << 4, offset, immediate: 0 }
+}
+
+fn alu(code: u8, to: u8, from: u8, immediate: i32) -> Insn {
+    Insn { code, registers: to | from << 4, offset: 0, immediate }
+}
+
+fn jump(code: u8, register: u8, immediate: u32, over: usize) -> Insn {
+    Insn { code, registers: register, offset: over as i16, immediate: immediate as i32 }
+}
+
+fn leave(allow: bool) -> [Insn; 2] {
+    [alu(MOVE, RESULT, 0, i32::from(allow)), alu(EXIT, 0, 0, 0)]
+}
+
+/// Skips `body` instructions for other devices than `device`.
+fn tests(device: &Device, body: usize) -> Vec<Insn> {
+    let wanted =
+        [(KIND, device.kind.map(|kind| kind as u32)), (MAJOR, device.major), (MINOR, device.minor)];
+    let wanted: Vec<(u8, u32)> = wanted.iter().filter_map(|(r, v)| Some((*r, (*v)?))).collect();
+    let count = wanted.len();
+    let test = |(at, (register, value)): (usize, (u8, u32))| {
+        jump(JUMP_UNLESS_EQUAL, register, value, count - at - 1 + body)
+    };
+    wanted.into_iter().enumerate().map(test).collect()
+}
+
+/// Decides what `rule` decides and goes on with the rest.
+fn body(rule: &Rule) -> Vec<Insn> {
+    let [result, exit] = leave(rule.allow);
+    if rule.allow {
+        let decided = alu(AND, ACCESS, 0, i32::from(!rule.access & EVERY_ACCESS));
+        vec![decided, jump(JUMP_UNLESS_EQUAL, ACCESS, 0, 2), result, exit]
+    } else {
+        let asked = jump(JUMP_IF_SET, ACCESS, u32::from(rule.access), 1);
+        vec![asked, jump(JUMP, 0, 0, 2), result, exit]
+    }
+}

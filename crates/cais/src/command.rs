@@ -4,6 +4,7 @@ mod create;
 mod create_options;
 mod diff;
 mod exec;
+mod filter;
 mod history;
 mod images;
 mod import;
@@ -23,14 +24,18 @@ mod version;
 mod wait;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::builder::styling::Styles;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
 use engine::{Error, Kind, Result};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use oci::{Platform, PlatformError, Reference, ReferenceError};
 
+use crate::output::{self, Format, Row};
 use crate::session::Session;
 
 /// The exit code of `run`, `exec` and their like when Cais itself failed; Docker's.
@@ -48,9 +53,12 @@ pub(crate) struct Verb {
     run: fn(&Session, &ArgMatches) -> Result<i32>,
 }
 
-/// Makes a [`Verb`] of a module that has `Args` and `run`.
+/// Makes a [`Verb`] of a module that has `Args` and `run`, or another function in its place.
 macro_rules! verb {
     ($name:literal $(| $alias:literal)*, $module:ident, $about:literal, $examples:literal) => {
+        verb!($name $(| $alias)*, $module::run, $about, $examples)
+    };
+    ($name:literal $(| $alias:literal)*, $module:ident::$run:ident, $about:literal, $examples:literal) => {
         Verb {
             name: $name,
             aliases: &[$($alias),*],
@@ -59,7 +67,7 @@ macro_rules! verb {
             augment: <$module::Args as Args>::augment_args,
             run: |session, matches| {
                 let args = <$module::Args as FromArgMatches>::from_arg_matches(matches);
-                $module::run(session, &args.map_err(usage)?)
+                $module::$run(session, &args.map_err(usage)?)
             },
         }
     };
@@ -72,8 +80,9 @@ const CONTAINER: &[Verb] = &[
         "cais container diff web"),
     verb!("exec", exec, "Execute a command in a running container",
         "cais exec -it web sh\n  cais exec -u nobody web id"),
-    verb!("inspect", inspect, "Display detailed information on one or more objects",
-        "cais inspect web\n  cais inspect -f '{{.State.Status}}' web"),
+    verb!("inspect", inspect::run_container,
+        "Display detailed information on one or more containers",
+        "cais container inspect -f '{{.State.Status}}' web"),
     verb!("kill", kill, "Kill one or more running containers", "cais kill -s HUP web"),
     verb!("logs", logs, "Fetch the logs of a container", "cais logs -f --tail 20 web"),
     verb!("ps" | "ls" | "list", ps, "List containers",
@@ -92,7 +101,7 @@ const IMAGE: &[Verb] = &[
     verb!("history", history, "Show the history of an image", "cais history ubuntu"),
     verb!("import", import, "Import the contents from a tarball to create a filesystem image",
         "cais import rootfs.tar mine:1\n  tar -C rootfs -c . | cais import - mine:1"),
-    verb!("inspect", inspect, "Display detailed information on one or more images",
+    verb!("inspect", inspect::run_image, "Display detailed information on one or more images",
         "cais image inspect -f '{{.Architecture}}' ubuntu"),
     verb!("load", load, "Load an image from a tar archive or STDIN", "cais load -i images.tar"),
     verb!("ls" | "list", images, "List images", "cais image ls -q"),
@@ -115,8 +124,12 @@ const TOP_IMAGE: &[(&str, &str)] = &[
     ("tag", "tag"),
 ];
 
-/// The commands about Cais itself.
-const OWN: &[Verb] = &[verb!("version", version, "Show the Cais version information", "cais version")];
+/// The commands about Cais itself, and about anything.
+const OWN: &[Verb] = &[
+    verb!("inspect", inspect, "Display detailed information on one or more objects",
+        "cais inspect web\n  cais inspect -f '{{.State.Status}}' web"),
+    verb!("version", version, "Show the Cais version information", "cais version"),
+];
 
 /// Commands whose failures are [`FAILED`], so that they are told from the container's own codes.
 const RUNNERS: &[&str] = &["run", "create", "exec", "start"];
@@ -137,7 +150,8 @@ fn command() -> Command {
         .subcommand(group("container", "Manage containers", CONTAINER))
         .subcommand(group("image", "Manage images", IMAGE))
         .subcommand(completion());
-    let top = CONTAINER.iter().chain(OWN).fold(top, |top, verb| {
+    let at_top = CONTAINER.iter().filter(|verb| verb.name != "inspect");
+    let top = at_top.chain(OWN).fold(top, |top, verb| {
         top.subcommand(build(verb.name, verb, if verb.name == "ps" { &[] } else { verb.aliases }))
     });
     TOP_IMAGE.iter().fold(top, |top, (name, inner)| {
@@ -219,7 +233,7 @@ fn find_top(name: &str) -> Option<&'static Verb> {
     let image = TOP_IMAGE.iter().find(|(top, _)| *top == name);
     match image {
         Some((_, inner)) => find(IMAGE, inner),
-        None => find(CONTAINER, name).or_else(|| find(OWN, name)),
+        None => find(OWN, name).or_else(|| find(CONTAINER, name)),
     }
 }
 
@@ -253,6 +267,48 @@ fn each(names: &[String], mut act: impl FnMut(&str) -> Result<()>) -> Result<i32
         }
     }
     Ok(code)
+}
+
+/// Prints rows as `--format` and `-q` say.
+fn show(
+    session: &Session,
+    format: Option<&str>,
+    quiet: bool,
+    table: &str,
+    headers: &[(&str, &str)],
+    rows: &[Row],
+) -> Result<i32> {
+    let format = match (quiet, format) {
+        (true, None) => Format::Template("{{.ID}}".into()),
+        _ => Format::parse(format, table),
+    };
+    let mut text = Vec::new();
+    output::render(&mut text, &format, headers, rows)
+        .map_err(|error| Error::new(Kind::Invalid, error.to_string()).hint(FORMAT_HINT))?;
+    session.print_bytes(&text).map(|()| 0)
+}
+
+const FORMAT_HINT: &str = "--format takes json, table, or a Go template as in '{{.ID}}: {{.Names}}'";
+
+/// How long ago an RFC 3339 time was, in words; empty where it is none.
+fn age(time: &str, now: Timestamp) -> String {
+    time.parse::<Timestamp>().map_or_else(|_| String::new(), |time| {
+        output::human_duration(now.duration_since(time))
+    })
+}
+
+/// An RFC 3339 time as Go prints times, in this machine's zone.
+fn local_time(time: &str) -> String {
+    let Ok(time) = time.parse::<Timestamp>() else { return time.to_owned() };
+    time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string()
+}
+
+/// Opens a file that the user named.
+fn open(path: &Path) -> Result<File> {
+    File::open(path).map_err(|error| {
+        Error::caused(Kind::Invalid, format!("open {}", path.display()), error)
+            .hint("check the path")
+    })
 }
 
 /// The image that a user means by `name`.

@@ -42,8 +42,8 @@ impl Engine {
             id: id.to_owned(),
             name: name.clone(),
             created: clock::now(),
-            image_id: *image.id(),
-            layers: image.layers().to_vec(),
+            image_id: image.id,
+            layers: image.diff_ids(),
             settings,
             config,
         };

@@ -39,7 +39,7 @@ impl Engine {
     /// [`Kind::Conflict`] if the container does not run or is paused,
     /// [`Kind::CommandNotFound`] and [`Kind::CommandNotExecutable`].
     pub fn exec(&self, container: &Container, exec: &Exec) -> Result<i32> {
-        let init = stop::running(container)?;
+        let _init = stop::running(container)?;
         if container.state.status == Status::Paused {
             return Err(Error::new(
                 Kind::Conflict,
@@ -53,9 +53,8 @@ impl Engine {
             "" => container.record.config.user.as_str(),
             user => user,
         };
-        let mut executed = runtime::exec(runtime::Exec {
+        let mut executed = runtime::exec(&runtime::Exec {
             pid: container.state.pid,
-            pidfd: Some(std::os::fd::AsFd::as_fd(&init)),
             process: &process,
             seccomp: seccomp.as_ref(),
             cgroup: Some(&cgroup),
@@ -72,7 +71,7 @@ impl Engine {
         }
         let raw = if exec.tty && exec.stdin { RawMode::enter() } else { Ok(None) };
         let _raw = raw.doing(|| "use the terminal".into())?;
-        let mut relay = Relay::new(executed.process(), streams);
+        let mut relay = Relay::new(&executed, streams);
         relay.own = Some(Own { stdin: exec.stdin, stdout: true, stderr: true });
         relay.signals = Some(SignalFd::forwarded().doing(|| "take over signals".into())?);
         let status = relay.run().doing(|| "watch the command".into())?;

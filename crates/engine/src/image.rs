@@ -2,13 +2,14 @@
 
 use std::collections::HashSet;
 use std::io::Read;
+use std::path::Path;
 
 use oci::{ContainerConfig, Digest, Platform, Reference};
 use store::{Image, ImageUse, INGEST_AGE_MAX, Removed};
 
 use crate::Engine;
 use crate::container::SHORT_ID_LENGTH;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Doing, Error, Kind, Result};
 
 pub use registry::Pulled;
 
@@ -135,6 +136,22 @@ impl Engine {
         Ok(self.store.import(archive, import)?)
     }
 
+    /// Bytes of data in a container's writable layer.
+    ///
+    /// # Errors
+    /// If the layer cannot be read.
+    pub fn writable_bytes(&self, container: &crate::Container) -> Result<u64> {
+        let upper = container.directory().join("upper");
+        bytes_below(&upper).doing(|| format!("measure {}", upper.display()))
+    }
+
+    /// Bytes of data in the layers of a container's image.
+    #[must_use]
+    pub fn layers_bytes(&self, container: &crate::Container) -> u64 {
+        let layers = container.record.layers.iter();
+        layers.filter_map(|layer| self.store.layer(layer).ok()).map(|layer| layer.size).sum()
+    }
+
     /// What a container changed in its own layer.
     ///
     /// # Errors
@@ -144,6 +161,22 @@ impl Engine {
         let rootfs = self.store.prepare(layers, container.directory(), false)?;
         Ok(self.store.diff(&rootfs)?)
     }
+}
+
+fn bytes_below(dir: &Path) -> std::io::Result<u64> {
+    let mut bytes = 0;
+    let mut pending = vec![dir.to_owned()];
+    while let Some(dir) = pending.pop() {
+        for entry in std::fs::read_dir(dir)? {
+            let entry = entry?;
+            let meta = entry.metadata()?;
+            match meta.is_dir() {
+                true => pending.push(entry.path()),
+                false => bytes += meta.len(),
+            }
+        }
+    }
+    Ok(bytes)
 }
 
 pub(crate) fn from_store(error: store::Error) -> Error {

@@ -47,7 +47,7 @@ pub use settings::{
     Device, Limits, Mount, MountSource, NetworkMode, Seccomp, Security, Settings, Ulimit,
 };
 pub use start::Outcome;
-pub use stop::RemoveOptions;
+pub use stop::{RemoveOptions, signal};
 pub use terminal::RawMode;
 
 use container::{Containers, State as ContainerState};

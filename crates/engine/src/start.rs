@@ -14,6 +14,7 @@ use runtime::{Launch, Process, SignalFd, Stdio};
 use crate::attached::Attachment;
 use crate::container::{Container, State, StateLock, Status, create_dir, flock};
 use crate::error::{Doing, Error, Kind, Result};
+use crate::image::{from_cgroup, from_runtime};
 use crate::monitor::log::{self, Stream};
 use crate::monitor::relay::{Client, Output, Own, Relay, Streams};
 use crate::monitor::attach;
@@ -195,7 +196,7 @@ impl Engine {
             copy_up: &plan.copy_up,
         };
         let network = &settings.network;
-        let mut created = runtime::create(launch, &mut |namespaces| {
+        let mut created = runtime::create(&launch, &mut |namespaces| {
             self.attach_network(network, namespaces, endpoint.as_ref()).map_err(Into::into)
         })
         .map_err(from_runtime)?;

@@ -100,6 +100,20 @@ pub struct Cgroup {
     nodes: Vec<Node>,
 }
 
+/// Whether this kernel can limit swap per group; a limit on it is an error where it cannot.
+#[must_use]
+pub fn accounts_swap() -> bool {
+    let Ok(layout) = Layout::of_host() else { return false };
+    match layout.of("memory") {
+        Some(memory) if memory.version == Version::V1 => {
+            file::read(memory.root.as_fd(), "memory.memsw.limit_in_bytes").is_ok()
+        }
+        // The root of version 2 has no limits to look for; its files come with swap itself.
+        Some(_) => Path::new("/proc/swaps").exists(),
+        None => false,
+    }
+}
+
 /// The group's directory in one hierarchy, by its index in the layout.
 #[derive(Debug)]
 struct Node {

@@ -40,6 +40,9 @@ pub enum Error {
         /// Its answer; `raw_os_error` is the errno.
         source: io::Error,
     },
+    /// A limit is wrong, or cannot be applied here.
+    #[error(transparent)]
+    Cgroup(#[from] crate::cgroup::Error),
     /// The caller's own work in the new namespaces failed.
     #[error("prepare the namespaces")]
     Prepare(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -71,6 +74,12 @@ impl Error {
     }
 }
 
+impl From<crate::seccomp::Error> for Error {
+    fn from(error: crate::seccomp::Error) -> Self {
+        Error::Spec(error.to_string())
+    }
+}
+
 /// Says what was being done when the kernel refused.
 pub(crate) trait Doing<T> {
     /// Wraps the kernel's answer; `doing` is only called on failure.
@@ -95,6 +104,7 @@ impl Error {
             Error::Spec(text) => (3, None, text.clone()),
             Error::Unsupported(text) => (4, None, text.clone()),
             Error::Kernel { doing, source } => (5, Some(source), doing.clone()),
+            Error::Cgroup(error) => (3, None, error.to_string()),
             Error::Prepare(error) => (3, None, error.to_string()),
         };
         let errno = source.and_then(io::Error::raw_os_error).unwrap_or(libc::EIO);

@@ -105,7 +105,7 @@ pub fn exec(exec: &Exec<'_>) -> Result<Process, Error> {
 fn accompany(exec: &Exec<'_>, pid: i32, socket: &Sync) -> Result<Option<OwnedFd>, Error> {
     program::set_oom_score(pid, exec.process)?;
     if let Some(cgroup) = exec.cgroup {
-        cgroup.attach(pid)?;
+        cgroup.attach(pid, cgroup.v2_fd().is_some())?;
     }
     socket.tell(Point::Attached, None)?;
     socket.expect(Point::Ready)

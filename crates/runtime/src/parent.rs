@@ -88,7 +88,7 @@ fn accompany(
     }
     // Point 2.
     if let Some(cgroup) = launch.cgroup {
-        cgroup.attach(child.pid())?;
+        cgroup.attach(child.pid(), cgroup.v2_fd().is_some())?;
     }
     socket.tell(Point::Attached, None)?;
     // Point 3.
@@ -118,7 +118,7 @@ fn check(spec: &Spec, process: &oci::runtime::Process, plan: &Plan) -> Result<()
 }
 
 pub(crate) fn compile(profile: Option<&LinuxSeccomp>) -> Result<Option<Filter>, Error> {
-    profile.map(seccomp::compile).transpose()
+    Ok(profile.map(seccomp::compile).transpose()?)
 }
 
 /// A container that stands right before its program; dropping it kills it.

@@ -241,20 +241,3 @@ pub(crate) fn set_io_priority(class: u16, level: u16) -> io::Result<()> {
     // SAFETY: no memory is involved.
     check(unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, 0, value) }).map(drop)
 }
-
-/// Installs a seccomp filter (seccomp(2), `SECCOMP_SET_MODE_FILTER`).
-pub(crate) fn seccomp_set_filter(filter: &[libc::sock_filter], flags: u64) -> io::Result<()> {
-    let length =
-        u16::try_from(filter.len()).map_err(|_| io::Error::from_raw_os_error(libc::E2BIG))?;
-    let program = libc::sock_fprog { len: length, filter: filter.as_ptr().cast_mut() };
-    // SAFETY: the kernel only reads `len` instructions of `filter`, which lives across the call.
-    let answer = unsafe {
-        libc::syscall(
-            libc::SYS_seccomp,
-            libc::SECCOMP_SET_MODE_FILTER,
-            flags,
-            ptr::from_ref(&program),
-        )
-    };
-    check(answer).map(drop)
-}

@@ -52,7 +52,9 @@ fn tail(text: &str) -> Option<usize> {
 }
 
 fn time(name: &str, text: &str) -> Result<String> {
-    let time = output::timestamp(text, jiff::Timestamp::now());
+    let now = jiff::Timestamp::now();
+    let zone = jiff::tz::TimeZone::system().to_offset(now);
+    let time = output::parse_timestamp(text, now, zone);
     time.map(engine::clock::format).map_err(|error| {
         Error::caused(Kind::Invalid, format!("invalid value for \"{name}\": {text}"), error)
             .hint("a time as in 2026-01-02T03:04:05Z, seconds since 1970, or an age as in 42m")

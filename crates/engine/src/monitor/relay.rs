@@ -34,13 +34,13 @@ pub(crate) struct Output {
 
 /// This process' own standard streams, attached to the process that is watched.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Own {
+pub struct Own {
     /// Whether standard input is passed on.
-    pub(crate) stdin: bool,
+    pub stdin: bool,
     /// Whether standard output is passed on.
-    pub(crate) stdout: bool,
+    pub stdout: bool,
     /// Whether standard error is passed on.
-    pub(crate) stderr: bool,
+    pub stderr: bool,
 }
 
 /// Everything the loop watches.
@@ -290,7 +290,7 @@ impl<'a> Relay<'a> {
         let Some(Ok(signal)) = self.signals.as_mut().map(SignalFd::read) else { return };
         if signal != rustix::process::Signal::WINCH {
             // A process that has just ended needs no signal.
-            let _ = self.process.signal(signal);
+            let _ = self.process.signal(signal.as_raw());
             return;
         }
         if let (Some(terminal), Ok(size)) =

@@ -85,7 +85,7 @@ fn run(bundle: &Bundle) -> Result<i32, Error> {
     let resources = bundle.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     let cgroup = path.map(|path| Cgroup::create(path, resources)).transpose()?;
     let result = run_in(bundle, cgroup.as_ref());
-    if let Some(cgroup) = &cgroup {
+    if let Some(cgroup) = cgroup {
         let _ = cgroup.delete();
     }
     result

@@ -15,7 +15,7 @@ pub(crate) fn bytes(name: &str, text: &str) -> Result<i64> {
     if text == "-1" {
         return Ok(-1);
     }
-    let size = output::ram_in_bytes(text).and_then(|bytes| i64::try_from(bytes).ok());
+    let size = output::parse_ram(text).ok().and_then(|bytes| i64::try_from(bytes).ok());
     size.ok_or_else(|| {
         Error::invalid(format!("invalid argument \"{text}\" for \"--{name}\" flag: invalid size: '{text}'"))
             .hint("a size is a number with b, k, m or g behind it: 512m, 1.5g")

@@ -22,6 +22,13 @@ impl Fixture {
         Self { directory, store }
     }
 
+    /// In memory, for tests that make hundreds of stores.
+    pub(crate) fn in_memory() -> Self {
+        let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+        let store = Store::open(&directory.path().join("root")).unwrap();
+        Self { directory, store }
+    }
+
     /// Keeps `archive` as a blob and unpacks it.
     pub(crate) fn unpack(&self, archive: &[u8]) -> Result<Layer, Error> {
         let blob = self.blob(archive, media_type::OCI_LAYER);

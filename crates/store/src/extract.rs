@@ -434,7 +434,7 @@ impl Meta {
 }
 
 /// The parts of a name below the root. Absolute names are taken to start there, too.
-fn components(name: &[u8]) -> Result<Vec<&[u8]>, Error> {
+pub(crate) fn components(name: &[u8]) -> Result<Vec<&[u8]>, Error> {
     if name.len() > PATH_BYTES_MAX || name.contains(&0) {
         return invalid(format!("archive entry with an invalid name of {} bytes", name.len()));
     }

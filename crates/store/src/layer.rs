@@ -42,7 +42,7 @@ pub(crate) struct Limits {
     pub(crate) expansion: Expansion,
 }
 
-const LIMITS: Limits = Limits { entries_max: ENTRIES_MAX, expansion: EXPANSION_MAX };
+pub(crate) const LIMITS: Limits = Limits { entries_max: ENTRIES_MAX, expansion: EXPANSION_MAX };
 
 impl Store {
     /// Whether a layer is unpacked.
@@ -100,15 +100,7 @@ impl Store {
         self.publish_layer(unpacked, blob.digest)
     }
 
-    /// Unpacks an archive whose digest is not known before.
-    pub(crate) fn unpack_unseen(
-        &self,
-        archive: &mut dyn Read,
-        progress: &mut dyn FnMut(u64),
-    ) -> Result<Unpacked, Error> {
-        self.unpack_within(archive, progress, LIMITS)
-    }
-
+    /// Unpacks an archive of whatever digest, without making it visible.
     pub(crate) fn unpack_within(
         &self,
         archive: &mut dyn Read,

@@ -49,7 +49,7 @@ impl Store {
             Ok(reference) if is_name_of(&reference, &image) => {
                 self.remove_name(&image, &reference, force, &users)
             }
-            _ => self.remove_by_id(image, force, &users),
+            _ => self.remove_by_id(&image, force, &users),
         }
     }
 
@@ -91,7 +91,7 @@ impl Store {
 
     fn remove_by_id(
         &self,
-        image: Image,
+        image: &Image,
         force: bool,
         users: &[&ImageUse],
     ) -> Result<Vec<Removed>, Error> {
@@ -102,7 +102,7 @@ impl Store {
             let why = format!("image is being used by running container {}", user.container);
             return unable("cannot be forced", why);
         }
-        if !force && !is_single(&image) {
+        if !force && !is_single(image) {
             return unable("must be forced", "image is referenced in multiple repositories".into());
         }
         if let Some(user) = users.first().filter(|_| !force) {
@@ -112,7 +112,7 @@ impl Store {
         let names: Vec<Reference> = image.tags.iter().chain(&image.repo_digests).cloned().collect();
         self.forget_names(&image.id, &names)?;
         let mut removed: Vec<Removed> = names.iter().map(untagged).collect();
-        removed.extend(self.delete(&image)?);
+        removed.extend(self.delete(image)?);
         Ok(removed)
     }
 

@@ -560,23 +560,6 @@ pub(crate) fn shown(name: &[u8]) -> String {
     name.escape_ascii().to_string()
 }
 
-/// Reads the data of the current entry into memory.
-pub(crate) fn read_data<R: BufRead>(tar: &mut Tar<R>, limit: u64) -> Result<Vec<u8>, Error> {
-    let mut bytes = Vec::new();
-    loop {
-        let chunk = tar.data()?;
-        let n = chunk.len();
-        if n == 0 {
-            return Ok(bytes);
-        }
-        if (bytes.len() + n) as u64 > limit {
-            return invalid(format!("archive entry is longer than {limit} bytes"));
-        }
-        bytes.extend_from_slice(chunk);
-        tar.consume(n);
-    }
-}
-
 /// Copies the data of the current entry.
 pub(crate) fn copy_data<R: BufRead>(
     tar: &mut Tar<R>,

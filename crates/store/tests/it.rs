@@ -2,6 +2,8 @@
 
 mod it {
     mod archive;
+    mod diff;
     pub(crate) mod fixture;
     mod images;
+    pub(crate) mod overlay;
 }

@@ -6,7 +6,7 @@
 
 use rustix::io::Errno;
 
-use crate::nftables::{Chain, Element, Key, Register, Set, Step, Transaction};
+use crate::nftables::{self, Chain, Element, Key, Register, Set, Step, Transaction};
 use crate::{Error, Network, Result};
 
 /// The longest name of a table in bytes (`NFT_NAME_MAXLEN` less the NUL).
@@ -108,6 +108,18 @@ pub fn remove_table(table: &str) -> Result<()> {
     let mut change = Transaction::on(table);
     change.delete_table();
     change.commit()
+}
+
+/// The chains of other firewalls, as `family table chain`, that drop by policy what this host
+/// forwards: unless their rules accept a bridge's packets, its containers reach nothing beyond the
+/// host, whatever our table says. For a warning when a network is made.
+///
+/// Rules of iptables' legacy interface, which is not nftables, are not seen.
+///
+/// # Errors
+/// [`Error::Denied`] without CAP_NET_ADMIN; [`Error::Unsupported`] if the kernel lacks nf_tables.
+pub fn forward_drops() -> Result<Vec<String>> {
+    nftables::dropping_chains(FORWARD.hook)
 }
 
 fn elements(network: &Network) -> [(Set, Vec<Element>); 4] {

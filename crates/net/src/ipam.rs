@@ -6,7 +6,7 @@
 //!
 //! Changes happen under a lock (flock(2)) of the directory, which the kernel drops with its holder.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -51,7 +51,7 @@ pub fn allocate(dir: &Path, network: &Network, owner: &str) -> Result<Ipv4Addr> 
     }
     std::fs::create_dir_all(dir).map_err(|e| Error::io(format!("create {}", dir.display()), e))?;
     let leases = Leases::lock(dir)?;
-    let taken: HashSet<Ipv4Addr> = leases.addresses()?.into_iter().collect();
+    let taken: BTreeSet<Ipv4Addr> = leases.addresses()?.into_iter().collect();
     let free = |a: &Ipv4Addr| *a != network.gateway && !taken.contains(a);
     let address = network.subnet.hosts().find(free).ok_or_else(|| {
         let Network { name, subnet, .. } = network;

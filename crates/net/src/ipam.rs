@@ -2,7 +2,8 @@
 //!
 //! A lease is a symbolic link `<dir>/<address>` whose target is the owner's id. One symlink(2)
 //! makes name and content at once, so a process killed at any moment leaves a whole lease or none.
-//! Leases belong in a directory that does not survive a reboot, as the containers do not.
+//! Each network has a directory of its own, best where it does not survive a reboot, as the
+//! containers do not.
 //!
 //! Changes happen under a lock (flock(2)) of the directory, which the kernel drops with its holder.
 

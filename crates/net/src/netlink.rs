@@ -250,10 +250,12 @@ impl Socket {
         }
     }
 
+    /// The kernel has answered by the time a send returns, and lists on as it is read: an answer
+    /// that is not there never comes, and is an error (`EAGAIN`) rather than a wait.
     fn receive(&self, buffer: &mut Vec<u8>, batch: &Batch) -> Result<()> {
         loop {
             buffer.clear();
-            let error = match self.raw.recv(buffer, libc::MSG_TRUNC) {
+            let error = match self.raw.recv(buffer, libc::MSG_TRUNC | libc::MSG_DONTWAIT) {
                 Ok(len) if len <= buffer.len() => return Ok(()),
                 Ok(_) => KernelError { errno: Errno::MSGSIZE, message: None },
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,

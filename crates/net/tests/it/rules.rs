@@ -11,7 +11,7 @@ const RULES: &str = r#"
 table ip cais {
 	set rules-1 {
 		type ifname
-		elements = { "cais0" }
+		elements = { "rules-1" }
 	}
 
 	set bridges {
@@ -67,9 +67,11 @@ fn rules_that_were_lost_or_are_of_another_version_are_made_anew() {
         nft("flush chain ip cais forward");
         nft("add rule ip cais forward drop");
         nft("delete set ip cais rules-1");
-        net::ensure_bridge(&network(), TABLE).unwrap();
+        net::ensure_bridge(&other_network(), TABLE).unwrap();
         assert_eq!(nft("list chain ip cais forward").matches("drop").count(), 1);
         assert!(nft("list ruleset").contains("set rules-1"));
+        net::remove_bridge(&network(), TABLE).unwrap();
+        assert!(!nft("list ruleset").contains("cais0"));
     });
 }
 

@@ -530,6 +530,19 @@ mod tests {
     }
 
     #[test]
+    fn what_a_caller_can_act_on_has_a_name() {
+        static SUBSYSTEM: Subsystem =
+            Subsystem { protocol: 0, unsupported: &[Errno::OPNOTSUPP], hint: "load the module" };
+        let error =
+            |errno| refused(&SUBSYSTEM, String::from("do"), KernelError { errno, message: None });
+        assert!(matches!(error(Errno::PERM), Error::Denied { needs: "CAP_NET_ADMIN", .. }));
+        assert!(matches!(error(Errno::OPNOTSUPP), Error::Unsupported { .. }));
+        assert_eq!(error(Errno::OPNOTSUPP).hint(), Some("load the module"));
+        assert!(matches!(error(Errno::EXIST), Error::Kernel { .. }));
+        assert_eq!(error(Errno::EXIST).hint(), None);
+    }
+
+    #[test]
     fn an_interrupted_listing_is_an_error_to_retry() {
         let batch = batch(&["list"]);
         let mut exchange = exchange(&batch);

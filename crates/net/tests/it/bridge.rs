@@ -1,28 +1,48 @@
 //! The host's end: bridge, forwarding, subnets in use.
 
 use std::fs;
+use std::sync::Barrier;
 use std::thread;
 
 use net::{Error, Network, ipam};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 use super::host::{
-    Namespace, TABLE, container, ip, ip_batch, network, nft, on_host, other_network,
+    Namespace, TABLE, container, ip, ip_batch, make_settings_read_only, network, nft, on_host,
+    other_network,
 };
 
 #[test]
 fn a_bridge_has_the_gateways_address_and_no_ipv6() {
     on_host(|| {
-        assert_eq!(forwarding(), "0\n");
+        assert_eq!(setting("ipv4/ip_forward"), "0\n");
         net::ensure_bridge(&other_network(), TABLE).unwrap();
         let address = ip("-o addr show cais1");
         assert!(address.contains("inet 172.18.0.1/16 brd 172.18.255.255"), "{address}");
-        assert!(!address.contains("inet6"), "{address}");
         let link = ip("-d link show cais1");
         for expected in ["02:42:ac:12:00:01", "bridge forward_delay", "mtu 1400", ",UP"] {
             assert!(link.contains(expected), "{expected}: {link}");
         }
-        assert_eq!(forwarding(), "1\n");
+        assert_eq!(setting("ipv4/ip_forward"), "1\n");
+        // An address would come only with the first container.
+        assert_eq!(setting("ipv6/conf/cais1/disable_ipv6"), "1\n");
+    });
+}
+
+/// As inside a container that was given the right to make networks, but not settings.
+#[test]
+fn settings_that_are_right_may_be_read_only() {
+    on_host(|| {
+        net::ensure_bridge(&network(), TABLE).unwrap();
+        make_settings_read_only();
+        net::ensure_bridge(&network(), TABLE).unwrap();
+    });
+    on_host(|| {
+        make_settings_read_only();
+        let error = net::ensure_bridge(&network(), TABLE).unwrap_err();
+        assert!(matches!(error, Error::Io { .. }), "{error:?}");
+        let path = "/proc/sys/net/ipv6/conf/cais0/disable_ipv6";
+        assert_eq!(error.to_string(), format!("write `1` to `{path}`"));
     });
 }
 
@@ -35,24 +55,32 @@ fn the_bridge_keeps_its_hardware_address_when_containers_come() {
     });
 }
 
-fn forwarding() -> String {
-    fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap()
+fn setting(path: &str) -> String {
+    fs::read_to_string(format!("/proc/sys/net/{path}")).unwrap()
 }
 
+/// Many hosts, since it is by chance that two processes meet between a look and an act.
 #[test]
 fn many_may_ensure_the_same_bridge_at_once() {
-    on_host(|| {
-        let host = Namespace::current();
-        thread::scope(|scope| {
-            let ensure = || host.run(|| net::ensure_bridge(&network(), TABLE));
-            let all: Vec<_> = (0..8).map(|_| scope.spawn(ensure)).collect();
-            for one in all {
-                one.join().unwrap().unwrap();
-            }
+    const AT_ONCE: usize = 4;
+    for _ in 0..20 {
+        on_host(|| {
+            let host = Namespace::current();
+            let start = Barrier::new(AT_ONCE);
+            let ensure = || {
+                start.wait();
+                net::ensure_bridge(&network(), TABLE)
+            };
+            thread::scope(|scope| {
+                let all: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(|| host.run(ensure))).collect();
+                for one in all {
+                    one.join().unwrap().unwrap();
+                }
+            });
+            assert_eq!(ip("-o addr show cais0").lines().count(), 1);
+            assert_eq!(nft("list ruleset").matches("masquerade").count(), 1);
         });
-        assert_eq!(ip("-o addr show cais0").lines().count(), 1);
-        assert_eq!(nft("list ruleset").matches("masquerade").count(), 1);
-    });
+    }
 }
 
 #[test]
@@ -150,6 +178,7 @@ fn the_subnets_of_addresses_and_routes_are_in_use() {
         ip("route add 172.18.4.0/24 dev cais0");
         ip("route add 172.19.0.0/16 dev cais0 table 7");
         ip("route add default via 172.17.0.2");
+        ip("addr add 10.1.2.3/0 dev lo");
         let chosen = ipam::choose_subnet(&net::in_use().unwrap()).unwrap();
         assert_eq!(chosen, "172.20.0.0/16".parse().unwrap());
     });

@@ -46,7 +46,7 @@ pub(crate) fn other_network() -> Network {
 /// Runs a test on a host of its own: a thread in a fresh network namespace, loopback up.
 pub(crate) fn on_host<T: Send>(test: impl FnOnce() -> T + Send) -> T {
     in_thread(|| {
-        unshare_net();
+        unshare(UnshareFlags::NEWNET);
         ip("link set lo up");
         test()
     })
@@ -57,8 +57,18 @@ fn in_thread<T: Send>(run: impl FnOnce() -> T + Send) -> T {
 }
 
 #[expect(deprecated, reason = "its successor is unsafe for the flags that are not used here")]
-fn unshare_net() {
-    rustix::thread::unshare(UnshareFlags::NEWNET).unwrap();
+fn unshare(namespaces: UnshareFlags) {
+    rustix::thread::unshare(namespaces).unwrap();
+}
+
+/// Mounts the kernel's settings read-only, for the calling thread.
+pub(crate) fn make_settings_read_only() {
+    unshare(UnshareFlags::NEWNS);
+    for arguments in
+        ["--make-rprivate /", "--bind /proc/sys /proc/sys", "-o remount,bind,ro /proc/sys"]
+    {
+        command("mount", arguments);
+    }
 }
 
 /// A network namespace.
@@ -68,7 +78,7 @@ impl Namespace {
     /// An empty one.
     pub(crate) fn new() -> Namespace {
         in_thread(|| {
-            unshare_net();
+            unshare(UnshareFlags::NEWNET);
             Namespace::current()
         })
     }

@@ -6,13 +6,14 @@
 
 use rustix::io::Errno;
 
-use crate::nftables::{Chain, Element, Key, Register, Set, Step, Transaction};
+use crate::nftables::{self, Chain, Element, Key, Register, Set, Step, Transaction};
 use crate::{Error, Network, Result};
 
 /// The longest name of a table in bytes (`NFT_NAME_MAXLEN` less the NUL).
 const TABLE_NAME_MAX: usize = 255;
 
-/// Says which rules the table holds: the name changes whenever the rules do.
+/// Says which rules the table holds: the name changes whenever the rules do. Its one element is
+/// its own name, and only there so that adding it can fail where the set does not exist.
 const RULES: Set = Set { name: "rules-1", key: Key::InterfaceName };
 /// The bridges of our networks.
 const BRIDGES: Set = Set { name: "bridges", key: Key::InterfaceName };
@@ -64,6 +65,7 @@ const POSTROUTING: Chain = Chain {
 pub(crate) fn ensure_network(table: &str, network: &Network) -> Result<()> {
     refuse_bad_name(table)?;
     let mut change = Transaction::on(table);
+    change.add_elements(RULES, &Element::names(&[RULES.name]));
     for (set, elements) in elements(network) {
         change.add_elements(set, &elements);
     }
@@ -78,7 +80,9 @@ pub(crate) fn add_network(table: &str, network: &Network) -> Result<()> {
     refuse_bad_name(table)?;
     let mut change = Transaction::on(table);
     change.add_table();
-    for (id, (set, elements)) in (1..).zip(elements(network)) {
+    change.add_set(RULES, 1);
+    change.add_elements(RULES, &Element::names(&[RULES.name]));
+    for (id, (set, elements)) in (2..).zip(elements(network)) {
         change.add_set(set, id);
         change.add_elements(set, &elements);
     }
@@ -110,11 +114,22 @@ pub fn remove_table(table: &str) -> Result<()> {
     change.commit()
 }
 
-fn elements(network: &Network) -> [(Set, Vec<Element>); 4] {
+/// The chains of other firewalls, as `family table chain`, that drop by policy what this host
+/// forwards: unless their rules accept a bridge's packets, its containers reach nothing beyond the
+/// host, whatever our table says. For a warning when a network is made.
+///
+/// Rules of iptables' legacy interface, which is not nftables, are not seen.
+///
+/// # Errors
+/// [`Error::Denied`] without CAP_NET_ADMIN; [`Error::Unsupported`] if the kernel lacks nf_tables.
+pub fn forward_drops() -> Result<Vec<String>> {
+    nftables::dropping_chains(FORWARD.hook)
+}
+
+fn elements(network: &Network) -> [(Set, Vec<Element>); 3] {
     let bridge = network.bridge.as_str();
     let (first, last) = (network.subnet.address(), network.subnet.broadcast());
     [
-        (RULES, Element::names(&[bridge])),
         (BRIDGES, Element::names(&[bridge])),
         (SAME, Element::names(&[bridge, bridge])),
         (SUBNETS, Element::range(first, last)),

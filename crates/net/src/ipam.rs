@@ -2,11 +2,12 @@
 //!
 //! A lease is a symbolic link `<dir>/<address>` whose target is the owner's id. One symlink(2)
 //! makes name and content at once, so a process killed at any moment leaves a whole lease or none.
-//! Leases belong in a directory that does not survive a reboot, as the containers do not.
+//! Each network has a directory of its own, best where it does not survive a reboot, as the
+//! containers do not.
 //!
 //! Changes happen under a lock (flock(2)) of the directory, which the kernel drops with its holder.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -51,7 +52,7 @@ pub fn allocate(dir: &Path, network: &Network, owner: &str) -> Result<Ipv4Addr> 
     }
     std::fs::create_dir_all(dir).map_err(|e| Error::io(format!("create {}", dir.display()), e))?;
     let leases = Leases::lock(dir)?;
-    let taken: HashSet<Ipv4Addr> = leases.addresses()?.into_iter().collect();
+    let taken: BTreeSet<Ipv4Addr> = leases.addresses()?.into_iter().collect();
     let free = |a: &Ipv4Addr| *a != network.gateway && !taken.contains(a);
     let address = network.subnet.hosts().find(free).ok_or_else(|| {
         let Network { name, subnet, .. } = network;

@@ -27,7 +27,8 @@
 //! in our table cannot overrule a drop in another one. A host whose own firewall drops forwarded
 //! packets by policy (ufw does, and so does Docker's `FORWARD` chain) needs an accept rule for the
 //! bridge in *that* firewall; for Docker's, in its `DOCKER-USER` chain, which Docker leaves to the
-//! administrator.
+//! administrator. [`forward_drops`] names such chains. They are not changed from here: a rule in
+//! nftables' own words inside a table of iptables makes `iptables` refuse to show the table.
 
 #![forbid(unsafe_code)]
 
@@ -49,6 +50,6 @@ pub use address::in_use;
 pub use attach::{attach, detach, loopback_up};
 pub use bridge::{ensure_bridge, remove_bridge};
 pub use error::{Error, KernelError, Result};
-pub use filter::remove_table;
+pub use filter::{forward_drops, remove_table};
 pub use network::{Endpoint, INTERFACE_NAME_MAX, MacAddress, Network};
 pub use subnet::Subnet;

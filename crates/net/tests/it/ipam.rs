@@ -1,0 +1,163 @@
+//! Address leases.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+
+use net::ipam::{allocate, choose_subnet, reclaim, release};
+use net::{Error, Network, Subnet};
+use proptest::prelude::*;
+
+use super::host;
+
+/// A network of thirteen free addresses: .2 to .14.
+fn small() -> Network {
+    Network { subnet: "172.17.0.0/28".parse().unwrap(), ..host::network() }
+}
+
+fn leases(dir: &Path) -> BTreeMap<Ipv4Addr, String> {
+    let lease = |entry: std::io::Result<fs::DirEntry>| {
+        let entry = entry.unwrap();
+        let owner = fs::read_link(entry.path()).unwrap().into_os_string().into_string().unwrap();
+        (entry.file_name().to_str().unwrap().parse().unwrap(), owner)
+    };
+    fs::read_dir(dir).map(|entries| entries.map(lease).collect()).unwrap_or_default()
+}
+
+#[derive(Debug, Clone)]
+enum Action {
+    Allocate(u8),
+    Release(u8, u8),
+    Reclaim(BTreeSet<u8>),
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        4 => (0..6_u8).prop_map(Action::Allocate),
+        2 => (0..16_u8, 0..6_u8).prop_map(|(host, owner)| Action::Release(host, owner)),
+        1 => prop::collection::btree_set(0..6_u8, 0..6).prop_map(Action::Reclaim),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Against the obvious model: the lowest free address, or exhaustion.
+    #[test]
+    fn leases_are_what_the_model_says(actions in prop::collection::vec(action(), 1..60)) {
+        let scratch = tempfile::tempdir().unwrap();
+        let (dir, network) = (scratch.path().join("leases"), small());
+        let address = |host: u8| Ipv4Addr::new(172, 17, 0, host);
+        let mut model: BTreeMap<Ipv4Addr, String> = BTreeMap::new();
+        for action in actions {
+            match action {
+                Action::Allocate(owner) => {
+                    let free = (2..=14).map(address).find(|a| !model.contains_key(a));
+                    let got = allocate(&dir, &network, &owner.to_string());
+                    prop_assert_eq!(got.as_ref().ok().copied(), free);
+                    match got {
+                        Ok(got) => { model.insert(got, owner.to_string()); }
+                        Err(e) => prop_assert!(matches!(e, Error::Exhausted(_))),
+                    }
+                }
+                Action::Release(host, owner) => {
+                    let (address, owner) = (address(host), owner.to_string());
+                    release(&dir, address, &owner).unwrap();
+                    if model.get(&address) == Some(&owner) { model.remove(&address); }
+                }
+                Action::Reclaim(alive) => {
+                    let is_alive = |owner: &str| alive.contains(&owner.parse().unwrap());
+                    let ended = reclaim(&dir, &is_alive).unwrap();
+                    let dead = model.iter().filter(|(_, owner)| !is_alive(owner));
+                    let dead: Vec<Ipv4Addr> = dead.map(|(address, _)| *address).collect();
+                    model.retain(|_, owner| is_alive(owner));
+                    prop_assert_eq!(ended, dead);
+                }
+            }
+            prop_assert_eq!(&leases(&dir), &model);
+        }
+    }
+}
+
+/// The directory of the leases, for the test below when it runs as a child of itself.
+const CHILD_DIR: &str = "CAIS_TEST_LEASES";
+const PER_WORKER: usize = 50;
+
+fn work(dir: &Path, worker: &str) -> Vec<Ipv4Addr> {
+    (0..PER_WORKER).map(|_| allocate(dir, &host::network(), worker).unwrap()).collect()
+}
+
+#[test]
+fn threads_and_processes_never_share_an_address() {
+    if let Some(dir) = std::env::var_os(CHILD_DIR) {
+        work(Path::new(&dir), &std::process::id().to_string());
+        return;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path();
+    let this = "it::ipam::threads_and_processes_never_share_an_address";
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", this]).env(CHILD_DIR, dir).stdout(Stdio::null());
+    let children: Vec<_> = (0..3).map(|_| child.spawn().unwrap()).collect();
+    let given: Vec<Ipv4Addr> = thread::scope(|scope| {
+        let workers: Vec<_> =
+            (0..3).map(|n| scope.spawn(move || work(dir, &format!("t{n}")))).collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+    });
+    for mut child in children {
+        assert!(child.wait().unwrap().success());
+    }
+    assert_eq!(given.iter().collect::<BTreeSet<_>>().len(), 3 * PER_WORKER);
+    let leases = leases(dir);
+    assert_eq!(leases.len(), 6 * PER_WORKER);
+    assert_eq!(leases.values().collect::<BTreeSet<_>>().len(), 6);
+}
+
+#[test]
+fn files_that_are_no_leases_are_left_alone() {
+    let scratch = tempfile::tempdir().unwrap();
+    let stranger = scratch.path().join("README");
+    fs::write(&stranger, "").unwrap();
+    allocate(scratch.path(), &small(), "a").unwrap();
+    reclaim(scratch.path(), &|_| false).unwrap();
+    assert!(stranger.exists());
+    assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn where_nothing_was_leased_nothing_is_to_be_ended() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path().join("absent");
+    release(&dir, Ipv4Addr::new(172, 17, 0, 2), "a").unwrap();
+    assert!(reclaim(&dir, &|_| false).unwrap().is_empty());
+    assert!(!dir.exists());
+}
+
+#[test]
+fn an_owner_has_a_name() {
+    let scratch = tempfile::tempdir().unwrap();
+    for owner in ["", "a\0b", &"x".repeat(256)] {
+        let error = allocate(scratch.path(), &small(), owner).unwrap_err();
+        assert!(matches!(error, Error::Invalid(_)), "{error:?}");
+    }
+}
+
+#[test]
+fn the_first_default_pool_clear_of_everything_is_chosen() {
+    let subnet = |text: &str| text.parse::<Subnet>().unwrap();
+    let check = |in_use: &[&str], expected: &str| {
+        let in_use: Vec<Subnet> = in_use.iter().map(|text| subnet(text)).collect();
+        assert_eq!(choose_subnet(&in_use).unwrap(), subnet(expected), "{in_use:?}");
+    };
+    check(&[], "172.17.0.0/16");
+    check(&["10.0.0.0/8", "172.16.0.0/16"], "172.17.0.0/16");
+    check(&["172.17.3.0/24"], "172.18.0.0/16");
+    check(&["172.17.0.0/16", "172.18.255.255/32"], "172.19.0.0/16");
+    check(&["172.16.0.0/12"], "192.168.0.0/20");
+    check(&["172.16.0.0/12", "192.168.15.0/24"], "192.168.16.0/20");
+    let error = choose_subnet(&[subnet("172.0.0.0/8"), subnet("192.168.0.0/16")]).unwrap_err();
+    assert!(matches!(error, Error::Exhausted(_)), "{error:?}");
+}

@@ -76,40 +76,79 @@ macro_rules! verb {
 /// `cais container …`, and at the top level.
 const CONTAINER: &[Verb] = &[
     verb!("create", create, "Create a new container", "cais create --name web nginx"),
-    verb!("diff", diff, "Inspect changes to files or directories on a container's filesystem",
-        "cais container diff web"),
-    verb!("exec", exec, "Execute a command in a running container",
-        "cais exec -it web sh\n  cais exec -u nobody web id"),
-    verb!("inspect", inspect::run_container,
+    verb!(
+        "diff",
+        diff,
+        "Inspect changes to files or directories on a container's filesystem",
+        "cais container diff web"
+    ),
+    verb!(
+        "exec",
+        exec,
+        "Execute a command in a running container",
+        "cais exec -it web sh\n  cais exec -u nobody web id"
+    ),
+    verb!(
+        "inspect",
+        inspect::run_container,
         "Display detailed information on one or more containers",
-        "cais container inspect -f '{{.State.Status}}' web"),
+        "cais container inspect -f '{{.State.Status}}' web"
+    ),
     verb!("kill", kill, "Kill one or more running containers", "cais kill -s HUP web"),
     verb!("logs", logs, "Fetch the logs of a container", "cais logs -f --tail 20 web"),
-    verb!("ps" | "ls" | "list", ps, "List containers",
-        "cais ps -a\n  cais ps -q -f status=exited\n  cais ps --format '{{.Names}}: {{.Status}}'"),
+    verb!(
+        "ps" | "ls" | "list",
+        ps,
+        "List containers",
+        "cais ps -a\n  cais ps -q -f status=exited\n  cais ps --format '{{.Names}}: {{.Status}}'"
+    ),
     verb!("rm" | "remove", rm, "Remove one or more containers", "cais rm -f web"),
-    verb!("run", run, "Create and run a new container from an image",
-        "cais run --rm -it ubuntu bash\n  cais run -d --name web -m 256m --cpus 0.5 nginx\n  cais run --rm -v \"$PWD\":/work -w /work python:3 python job.py"),
+    verb!(
+        "run",
+        run,
+        "Create and run a new container from an image",
+        "cais run --rm -it ubuntu bash\n  cais run -d --name web -m 256m --cpus 0.5 nginx\n  cais run --rm -v \"$PWD\":/work -w /work python:3 python job.py"
+    ),
     verb!("start", start, "Start one or more stopped containers", "cais start -a web"),
     verb!("stop", stop, "Stop one or more running containers", "cais stop -t 30 web"),
-    verb!("wait", wait, "Block until one or more containers stop, then print their exit codes",
-        "cais wait web"),
+    verb!(
+        "wait",
+        wait,
+        "Block until one or more containers stop, then print their exit codes",
+        "cais wait web"
+    ),
 ];
 
 /// `cais image …`, and at the top level under the names of [`TOP_IMAGE`].
 const IMAGE: &[Verb] = &[
     verb!("history", history, "Show the history of an image", "cais history ubuntu"),
-    verb!("import", import, "Import the contents from a tarball to create a filesystem image",
-        "cais import rootfs.tar mine:1\n  tar -C rootfs -c . | cais import - mine:1"),
-    verb!("inspect", inspect::run_image, "Display detailed information on one or more images",
-        "cais image inspect -f '{{.Architecture}}' ubuntu"),
+    verb!(
+        "import",
+        import,
+        "Import the contents from a tarball to create a filesystem image",
+        "cais import rootfs.tar mine:1\n  tar -C rootfs -c . | cais import - mine:1"
+    ),
+    verb!(
+        "inspect",
+        inspect::run_image,
+        "Display detailed information on one or more images",
+        "cais image inspect -f '{{.Architecture}}' ubuntu"
+    ),
     verb!("load", load, "Load an image from a tar archive or STDIN", "cais load -i images.tar"),
     verb!("ls" | "list", images, "List images", "cais image ls -q"),
-    verb!("pull", pull, "Download an image from a registry",
-        "cais pull ubuntu:24.04\n  cais pull --platform linux/arm64 alpine"),
+    verb!(
+        "pull",
+        pull,
+        "Download an image from a registry",
+        "cais pull ubuntu:24.04\n  cais pull --platform linux/arm64 alpine"
+    ),
     verb!("rm" | "remove", rmi, "Remove one or more images", "cais rmi ubuntu:24.04"),
-    verb!("tag", tag, "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE",
-        "cais tag mine:1 registry.example.com/mine:1"),
+    verb!(
+        "tag",
+        tag,
+        "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE",
+        "cais tag mine:1 registry.example.com/mine:1"
+    ),
 ];
 
 /// The commands about images that stand at the top level too, by their names there and in the
@@ -126,8 +165,12 @@ const TOP_IMAGE: &[(&str, &str)] = &[
 
 /// The commands about Cais itself, and about anything.
 const OWN: &[Verb] = &[
-    verb!("inspect", inspect, "Display detailed information on one or more objects",
-        "cais inspect web\n  cais inspect -f '{{.State.Status}}' web"),
+    verb!(
+        "inspect",
+        inspect,
+        "Display detailed information on one or more objects",
+        "cais inspect web\n  cais inspect -f '{{.State.Status}}' web"
+    ),
     verb!("version", version, "Show the Cais version information", "cais version"),
 ];
 
@@ -135,9 +178,9 @@ const OWN: &[Verb] = &[
 const RUNNERS: &[&str] = &["run", "create", "exec", "start"];
 
 fn command() -> Command {
-    let path = |name: &'static str, env: &'static str, help: &'static str| {
-        let arg = Arg::new(name).long(name).env(env).help(help).global(true);
-        arg.value_name("DIR").value_parser(value_parser!(PathBuf)).hide_env_values(true)
+    let path = |name: &'static str, help: &'static str| {
+        let arg = Arg::new(name).long(name).help(help).global(true);
+        arg.value_name("DIR").value_parser(value_parser!(PathBuf))
     };
     let top = Command::new("cais")
         .about("Builds images, runs containers and orchestrates them: one static binary")
@@ -145,8 +188,8 @@ fn command() -> Command {
         .styles(Styles::plain())
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .arg(path("root", "CAIS_ROOT", "Where state is kept"))
-        .arg(path("run-root", "CAIS_RUN", "Where state is kept that ends with the machine"))
+        .arg(path("root", "Where state is kept (CAIS_ROOT)"))
+        .arg(path("run-root", "Where state is kept that ends with the machine (CAIS_RUN)"))
         .subcommand(group("container", "Manage containers", CONTAINER))
         .subcommand(group("image", "Manage images", IMAGE))
         .subcommand(completion());
@@ -161,7 +204,8 @@ fn command() -> Command {
 }
 
 fn group(name: &'static str, about: &'static str, verbs: &'static [Verb]) -> Command {
-    let group = Command::new(name).about(about).subcommand_required(true).arg_required_else_help(true);
+    let group =
+        Command::new(name).about(about).subcommand_required(true).arg_required_else_help(true);
     verbs.iter().fold(group, |group, verb| group.subcommand(build(verb.name, verb, verb.aliases)))
 }
 
@@ -183,7 +227,9 @@ fn completion() -> Command {
 }
 
 /// Reads the command line; prints help, versions and usage errors itself.
-pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> std::result::Result<ArgMatches, ExitCode> {
+pub(crate) fn parse(
+    args: impl IntoIterator<Item = OsString>,
+) -> std::result::Result<ArgMatches, ExitCode> {
     let args: Vec<OsString> = args.into_iter().collect();
     let called = |name: &&str| args.iter().take(4).any(|arg| arg == *name);
     let runs = RUNNERS.iter().any(called);
@@ -288,19 +334,20 @@ fn show(
     session.print_bytes(&text).map(|()| 0)
 }
 
-const FORMAT_HINT: &str = "--format takes json, table, or a Go template as in '{{.ID}}: {{.Names}}'";
+const FORMAT_HINT: &str =
+    "--format takes json, table, or a Go template as in '{{.ID}}: {{.Names}}'";
 
 /// How long ago an RFC 3339 time was, in words; empty where it is none.
 fn age(time: &str, now: Timestamp) -> String {
-    time.parse::<Timestamp>().map_or_else(|_| String::new(), |time| {
-        output::human_duration(now.duration_since(time))
-    })
+    time.parse::<Timestamp>()
+        .map_or_else(|_| String::new(), |time| output::human_duration(now.duration_since(time)))
 }
 
 /// An RFC 3339 time as Go prints times, in this machine's zone.
 fn local_time(time: &str) -> String {
     let Ok(time) = time.parse::<Timestamp>() else { return time.to_owned() };
-    time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string()
+    let time = jiff::ZonedDateTime::new(time, TimeZone::system());
+    time.strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string()
 }
 
 /// Opens a file that the user named.
@@ -320,9 +367,8 @@ fn reference(name: &str) -> Result<Reference> {
 }
 
 fn platform(text: Option<&str>) -> Result<Option<Platform>> {
-    let parse = |text: &str| {
-        text.parse().map_err(|error: PlatformError| Error::invalid(error.to_string()))
-    };
+    let parse =
+        |text: &str| text.parse().map_err(|error: PlatformError| Error::invalid(error.to_string()));
     text.map(parse).transpose()
 }
 

@@ -30,9 +30,15 @@ impl Config {
                 }
             }
         }
-        if table.is_empty() {
-            return Ok(Self::default());
-        }
+        let mut config: Self =
+            if table.is_empty() { Self::default() } else { Self::from_table(table)? };
+        let path = |name| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
+        config.root = path("CAIS_ROOT").or(config.root);
+        config.run_root = path("CAIS_RUN").or(config.run_root);
+        Ok(config)
+    }
+
+    fn from_table(table: toml::Table) -> Result<Self> {
         table.try_into().map_err(|error: toml::de::Error| {
             Error::caused(Kind::Invalid, "read the configuration", error.message().to_owned())
         })
@@ -65,7 +71,9 @@ fn home() -> Option<PathBuf> {
 fn files() -> Vec<PathBuf> {
     let mut files = vec![PathBuf::from("/etc/cais/config.toml")];
     let own = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
-    files.extend(own.or_else(|| Some(home()?.join(".config"))).map(|dir| dir.join("cais/config.toml")));
+    files.extend(
+        own.or_else(|| Some(home()?.join(".config"))).map(|dir| dir.join("cais/config.toml")),
+    );
     files
 }
 
@@ -98,8 +106,12 @@ mod tests {
 
     #[test]
     fn later_files_win_key_by_key() {
-        let mut table: toml::Table = "root = '/a'\n[registry.'docker.io']\ninsecure = true".parse().unwrap();
-        merge(&mut table, "root = '/b'\n[registry.'docker.io']\nmirrors = ['http://x']".parse().unwrap());
+        let mut table: toml::Table =
+            "root = '/a'\n[registry.'docker.io']\ninsecure = true".parse().unwrap();
+        merge(
+            &mut table,
+            "root = '/b'\n[registry.'docker.io']\nmirrors = ['http://x']".parse().unwrap(),
+        );
         let config: Config = table.try_into().unwrap();
         assert_eq!(config.root, Some("/b".into()));
         let host = &config.registry.hosts["docker.io"];

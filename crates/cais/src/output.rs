@@ -8,7 +8,6 @@ mod style;
 mod table;
 mod time;
 
-pub(crate) use size::{bytes_size, custom_size, ellipsis, human_size, parse_ram};
-pub(crate) use style::colour;
-pub(crate) use table::{Format, RenderError, Row, render};
-pub(crate) use time::{TimeError, human_duration, parse_duration, parse_timestamp};
+pub(crate) use size::{ellipsis, human_size, parse_ram};
+pub(crate) use table::{Format, Row, inspect, render};
+pub(crate) use time::{human_duration, parse_timestamp};

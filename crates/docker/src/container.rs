@@ -18,9 +18,9 @@ pub fn container(engine: &Engine, container: &Container) -> Result<Value> {
     let dir = container.directory();
     let file = |name: &str| dir.join(name).display().to_string();
     let command: Vec<&String> = record.config.entrypoint.iter().chain(&record.config.cmd).collect();
-    let (path, args) = command.split_first().map_or((String::new(), &[][..]), |(path, args)| {
-        (path.to_string(), args)
-    });
+    let (path, args) = command
+        .split_first()
+        .map_or((String::new(), &[][..]), |(path, args)| (path.to_string(), args));
     Ok(json!({
         "Id": record.id,
         "Created": record.created,

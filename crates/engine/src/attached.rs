@@ -81,7 +81,8 @@ impl Attachment {
 
     /// Sends what was typed; returns whether the detach keys were among it.
     fn input(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
-        let read = match rustix::io::read(rustix::stdio::stdin(), &mut buffer[..PAYLOAD_BYTES_MAX]) {
+        let read = match rustix::io::read(rustix::stdio::stdin(), &mut buffer[..PAYLOAD_BYTES_MAX])
+        {
             Err(Errno::AGAIN | Errno::INTR) => return Ok(false),
             Ok(0) | Err(_) => {
                 self.stdin = false;

@@ -105,7 +105,9 @@ pub struct Container {
 
 /// Holds a container's `lock` while its state changes.
 #[derive(Debug)]
-pub(crate) struct StateLock(#[expect(dead_code, reason = "the lock lives as long as the file")] File);
+pub(crate) struct StateLock(
+    #[expect(dead_code, reason = "the lock lives as long as the file")] File,
+);
 
 impl Container {
     /// The first digits of the id.
@@ -151,7 +153,9 @@ impl Container {
         let path = self.dir.join("lock");
         let missing = |error: io::Error| match error.kind() {
             io::ErrorKind::NotFound => no_such(&self.record.id),
-            _ => Error::caused(Kind::Internal, format!("lock container {}", self.record.name), error),
+            _ => {
+                Error::caused(Kind::Internal, format!("lock container {}", self.record.name), error)
+            }
         };
         let file = File::options().write(true).open(path).map_err(missing)?;
         flock(&file, FlockOperation::LockExclusive)?;
@@ -214,7 +218,8 @@ impl Containers {
                 return Ok(name);
             }
         }
-        Err(Error::new(Kind::Exists, "choose a name: all that were tried are taken").hint("give one with --name"))
+        Err(Error::new(Kind::Exists, "choose a name: all that were tried are taken")
+            .hint("give one with --name"))
     }
 
     /// Whether the name could be linked; a link whose container is gone is stale and replaced.
@@ -299,10 +304,10 @@ impl Containers {
         let mut matches = self.ids()?.into_iter().filter(|id| id.starts_with(key));
         match (matches.next(), matches.next()) {
             (Some(id), None) => self.read(&id),
-            (Some(_), Some(_)) => Err(Error::invalid(format!(
-                "multiple IDs found with provided prefix: {key}"
-            ))
-            .hint("give more digits of the id, or the name")),
+            (Some(_), Some(_)) => {
+                Err(Error::invalid(format!("multiple IDs found with provided prefix: {key}"))
+                    .hint("give more digits of the id, or the name"))
+            }
             _ => Err(no_such(key)),
         }
     }

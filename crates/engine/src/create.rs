@@ -48,8 +48,12 @@ impl Engine {
             config,
         };
         let dir = self.root.join("containers").join(id);
-        let container =
-            Container { record, state: State::default(), run_dir: self.containers.run_dir(id), dir };
+        let container = Container {
+            record,
+            state: State::default(),
+            run_dir: self.containers.run_dir(id),
+            dir,
+        };
         self.write(&container).inspect_err(|_| self.containers.release(&name, id))?;
         Ok(container)
     }
@@ -59,20 +63,31 @@ impl Engine {
         spec::plan(container, &self.volumes(), None)?;
         container.save()?;
         crate::container::write_file(&container.dir, "lock", b"")?;
-        self.store.prepare(&container.record.layers, &container.dir, container.record.settings.auto_remove)?;
+        self.store.prepare(
+            &container.record.layers,
+            &container.dir,
+            container.record.settings.auto_remove,
+        )?;
         write_json(&container.dir, "config.json", &container.record)
     }
 
     /// The mounts asked for, with their sources made, and an anonymous volume for each path that
     /// the image declares and nothing is mounted at.
-    fn mounts(&self, id: &str, settings: &Settings, config: &ContainerConfig) -> Result<Vec<Mount>> {
+    fn mounts(
+        &self,
+        id: &str,
+        settings: &Settings,
+        config: &ContainerConfig,
+    ) -> Result<Vec<Mount>> {
         let mut mounts = settings.mounts.clone();
         for target in config.volumes.keys() {
-            if mounts.iter().any(|mount| mount.target.trim_end_matches('/') == target.trim_end_matches('/')) {
+            if mounts
+                .iter()
+                .any(|mount| mount.target.trim_end_matches('/') == target.trim_end_matches('/'))
+            {
                 continue;
             }
-            let source =
-                MountSource::Volume { name: String::new(), anonymous: true, copy: true };
+            let source = MountSource::Volume { name: String::new(), anonymous: true, copy: true };
             mounts.push(Mount { source, target: target.clone(), read_only: false });
         }
         for mount in &mut mounts {

@@ -1,7 +1,7 @@
 //! A further command in a running container.
 
-use runtime::cgroup::Cgroup;
 use runtime::SignalFd;
+use runtime::cgroup::Cgroup;
 
 use crate::container::{Container, Status};
 use crate::error::{Doing, Error, Kind, Result};
@@ -43,7 +43,10 @@ impl Engine {
         if container.state.status == Status::Paused {
             return Err(Error::new(
                 Kind::Conflict,
-                format!("container {} is paused, unpause the container before exec", container.record.name),
+                format!(
+                    "container {} is paused, unpause the container before exec",
+                    container.record.name
+                ),
             ));
         }
         let (process, seccomp) = spec::exec_process(container, exec)?;

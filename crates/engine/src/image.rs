@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use oci::{ContainerConfig, Digest, Platform, Reference};
-use store::{Image, ImageUse, INGEST_AGE_MAX, Removed};
+use store::{INGEST_AGE_MAX, Image, ImageUse, Removed};
 
 use crate::Engine;
 use crate::container::SHORT_ID_LENGTH;
@@ -133,7 +133,7 @@ impl Engine {
             platform: Platform::host(),
             reference: reference.cloned(),
         };
-        Ok(self.store.import(archive, import)?)
+        Ok(self.store.import(archive, &import)?)
     }
 
     /// Bytes of data in a container's writable layer.
@@ -221,8 +221,9 @@ fn from_registry(error: registry::Error) -> Error {
                 None => outer,
             }
         }
-        E::NotFound { .. } => Error::new(Kind::NotFound, error.to_string())
-            .hint("check the name and the tag"),
+        E::NotFound { .. } => {
+            Error::new(Kind::NotFound, error.to_string()).hint("check the name and the tag")
+        }
         E::Denied { .. } => Error::new(Kind::Denied, error.to_string())
             .hint("check the name; credentials are read from ~/.docker/config.json"),
         E::NoPlatform { .. } => Error::new(Kind::NotFound, error.to_string())
@@ -255,6 +256,7 @@ pub(crate) fn from_runtime(error: runtime::Error) -> Error {
             Some("it needs the execute permission, the host's architecture, and its interpreter"),
         ),
         E::Spec(text) => return Error::invalid(text.clone()),
+        E::Cgroup(_) => (Kind::Internal, "limit the container".into(), None),
         E::Unsupported(_) => (Kind::Unsupported, "start the container".into(), None),
         E::Kernel { .. } | E::Prepare(_) => (Kind::Internal, "start the container".into(), None),
     };

@@ -84,7 +84,10 @@ impl<'a> Tail<'a> {
     }
 
     /// What is there already, the rotated files first.
-    fn existing(&mut self, take: &mut dyn FnMut(LogLine) -> std::io::Result<()>) -> std::io::Result<()> {
+    fn existing(
+        &mut self,
+        take: &mut dyn FnMut(LogLine) -> std::io::Result<()>,
+    ) -> std::io::Result<()> {
         let mut last = VecDeque::new();
         for path in files(self.path) {
             self.reader = Some(BufReader::new(File::open(path)?));

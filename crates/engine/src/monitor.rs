@@ -1,5 +1,5 @@
 //! What watches a container while it lives: its streams, its log, its exit.
 
 pub(crate) mod attach;
-pub mod log;
-pub mod relay;
+pub(crate) mod log;
+pub(crate) mod relay;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <root>/network/bridge.json   the bridge: chosen when the first container needs it
-//! <root>/network/leases/<ip>   symbolic link to the id of the container that has the address
+//! <run root>/network/leases/<ip>   symbolic link to the id of the container that has the address
 //! ```
 
 use std::fmt::Write as _;
@@ -27,6 +27,11 @@ const NAME_SERVERS: &str = "nameserver 8.8.8.8\nnameserver 8.8.4.4\n";
 impl Engine {
     fn network_dir(&self) -> PathBuf {
         self.root.join("network")
+    }
+
+    /// Addresses end with the machine.
+    fn leases_dir(&self) -> PathBuf {
+        self.containers.run_dir("network").join("leases")
     }
 
     /// What the interfaces and rules of this root are called after `cais`.
@@ -66,7 +71,7 @@ impl Engine {
             return Ok(None);
         }
         let network = self.bridge()?;
-        let leases = self.network_dir().join("leases");
+        let leases = self.leases_dir();
         let id = &container.record.id;
         let address = match net::ipam::allocate(&leases, &network, id) {
             Err(net::Error::Exhausted(_)) => {
@@ -81,7 +86,7 @@ impl Engine {
 
     pub(crate) fn release_address(&self, endpoint: &Endpoint, id: &str) {
         // A lease that cannot be ended now is reclaimed when addresses run out.
-        let _ = net::ipam::release(&self.network_dir().join("leases"), endpoint.address, id);
+        let _ = net::ipam::release(&self.leases_dir(), endpoint.address, id);
     }
 
     /// Gives a new network namespace what its mode promises.
@@ -105,7 +110,9 @@ impl Engine {
 
     /// The network namespace of the container that this one shares it with.
     pub(crate) fn joined_network(&self, container: &Container) -> Result<Option<PathBuf>> {
-        let NetworkMode::Container(id) = &container.record.settings.network else { return Ok(None) };
+        let NetworkMode::Container(id) = &container.record.settings.network else {
+            return Ok(None);
+        };
         let other = self.find(id)?;
         if !other.is_running() {
             return Err(Error::new(

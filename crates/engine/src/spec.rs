@@ -8,8 +8,8 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use oci::runtime::{
-    Capability, Linux, LinuxIdMapping, LinuxNamespace, LinuxNamespaceType, LinuxSeccomp, Process,
-    Root, Spec, User,
+    Capability, Linux, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType, LinuxSeccomp,
+    Process, Root, Spec, User,
 };
 
 use crate::container::Container;
@@ -30,7 +30,11 @@ pub(crate) struct Plan {
 }
 
 /// Makes the plan for starting `container`; `network` is the namespace to join, if not a new one.
-pub(crate) fn plan(container: &Container, volumes: &Path, network: Option<PathBuf>) -> Result<Plan> {
+pub(crate) fn plan(
+    container: &Container,
+    volumes: &Path,
+    network: Option<PathBuf>,
+) -> Result<Plan> {
     let settings = &container.record.settings;
     let granted = capability::granted(&settings.security)?;
     let (mounts, copy_up) = mounts::mounts(container, volumes)?;
@@ -69,8 +73,8 @@ fn linux(
     linux.set_masked_paths(paths(mounts::MASKED));
     linux.set_readonly_paths(paths(mounts::READ_ONLY));
     if let Some((first, count)) = security.user_namespace {
-        let mut map = LinuxIdMapping::default();
-        map.set_container_id(0).set_host_id(first).set_size(count);
+        let map = LinuxIdMappingBuilder::default().container_id(0u32).host_id(first).size(count);
+        let map = map.build().map_err(|error| Error::invalid(error.to_string()))?;
         linux.set_uid_mappings(Some(vec![map])).set_gid_mappings(Some(vec![map]));
     }
     Ok(linux)
@@ -127,7 +131,11 @@ fn process(container: &Container, granted: &HashSet<Capability>) -> Result<Proce
     let mut process = Process::default();
     process.set_args(Some(args));
     process.set_terminal(Some(settings.tty));
-    process.set_env(Some(environment(&container.record.config_hostname(), settings.tty, &config.env)));
+    process.set_env(Some(environment(
+        &container.record.config_hostname(),
+        settings.tty,
+        &config.env,
+    )));
     process.set_cwd(PathBuf::from(match config.working_dir.as_str() {
         "" => "/",
         dir => dir,
@@ -164,7 +172,10 @@ pub(crate) fn set(env: &mut Vec<String>, variable: &str) {
 }
 
 /// A further process in a running container: the same confinement, its own command.
-pub(crate) fn exec_process(container: &Container, exec: &crate::exec::Exec) -> Result<(Process, Option<LinuxSeccomp>)> {
+pub(crate) fn exec_process(
+    container: &Container,
+    exec: &crate::exec::Exec,
+) -> Result<(Process, Option<LinuxSeccomp>)> {
     let settings = &container.record.settings;
     let mut security = settings.security.clone();
     security.privileged |= exec.privileged;

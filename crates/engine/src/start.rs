@@ -15,9 +15,9 @@ use crate::attached::Attachment;
 use crate::container::{Container, State, StateLock, Status, create_dir, flock};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::image::{from_cgroup, from_runtime};
+use crate::monitor::attach;
 use crate::monitor::log::{self, Stream};
 use crate::monitor::relay::{Client, Output, Own, Relay, Streams};
-use crate::monitor::attach;
 use crate::{Engine, clock, network, spec, terminal};
 
 /// How an attached run ended.
@@ -218,7 +218,13 @@ impl Engine {
     }
 
     /// Records the exit, and removes what lived in the kernel; then lets go of the monitor's lock.
-    fn finish(&self, mut container: Container, cgroup: &Cgroup, mut monitor: &File, code: i32) -> Result<()> {
+    fn finish(
+        &self,
+        mut container: Container,
+        cgroup: &Cgroup,
+        mut monitor: &File,
+        code: i32,
+    ) -> Result<()> {
         let lock = container.lock();
         let oom_killed = cgroup.oom_kills() > 0;
         self.bury(&mut container);
@@ -292,7 +298,7 @@ pub(crate) fn stdio(tty: bool, open_stdin: bool) -> Result<(Stdio, Streams)> {
         nonblocking(&writer)?;
         (stdin, streams.input) = (Some(reader), Some(writer));
     }
-    Ok((Stdio::Fds { stdin, stdout, stderr }, streams))
+    Ok((Stdio::Fds { stdin, stdout: Some(stdout), stderr: Some(stderr) }, streams))
 }
 
 pub(crate) fn terminal_streams(master: OwnedFd) -> Result<Streams> {

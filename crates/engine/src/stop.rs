@@ -39,7 +39,12 @@ impl Engine {
     ///
     /// # Errors
     /// If signals cannot be sent.
-    pub fn stop(&self, container: &Container, timeout_s: Option<i64>, signal: Option<Signal>) -> Result<()> {
+    pub fn stop(
+        &self,
+        container: &Container,
+        timeout_s: Option<i64>,
+        signal: Option<Signal>,
+    ) -> Result<()> {
         let Ok(process) = running(container) else { return Ok(()) };
         let own = container.record.settings.stop_timeout_s.unwrap_or(STOP_TIMEOUT_S);
         let timeout = u64::try_from(timeout_s.unwrap_or(own)).ok().map(Duration::from_secs);

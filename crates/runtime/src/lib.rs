@@ -41,6 +41,4 @@ pub use namespace::Namespaces;
 pub use parent::{Created, create};
 pub use process::{ExitStatus, Process};
 pub use signal::{signal, start_time};
-pub use sys::monitor::{
-    Child, Fork, SignalFd, detach_from_session, exit_now, fork, trim_memory,
-};
+pub use sys::monitor::{Child, Fork, SignalFd, detach_from_session, exit_now, fork, trim_memory};

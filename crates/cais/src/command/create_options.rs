@@ -261,7 +261,10 @@ impl clap::FromArgMatches for Unsupported {
         Ok(Self(UNSUPPORTED.iter().map(|(name, ..)| *name).find(|name| given(name))))
     }
 
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> std::result::Result<(), clap::Error> {
+    fn update_from_arg_matches(
+        &mut self,
+        matches: &ArgMatches,
+    ) -> std::result::Result<(), clap::Error> {
         *self = Self::from_arg_matches(matches)?;
         Ok(())
     }
@@ -395,15 +398,15 @@ fn is_host(name: &str, text: &str, private: &[&str]) -> Result<bool> {
             Err(Error::new(Kind::Unsupported, format!("--{name} {other} is not supported yet"))
                 .hint(format!("--{name} host is")))
         }
-        other => Err(Error::invalid(format!("--{name}: invalid {} mode: {other}", name.to_uppercase()))),
+        other => {
+            Err(Error::invalid(format!("--{name}: invalid {} mode: {other}", name.to_uppercase())))
+        }
     }
 }
 
 fn security_option(option: &str, security: &mut Security) -> Result<()> {
-    let (key, value) = option
-        .split_once('=')
-        .or_else(|| option.split_once(':'))
-        .unwrap_or((option, "true"));
+    let (key, value) =
+        option.split_once('=').or_else(|| option.split_once(':')).unwrap_or((option, "true"));
     match (key, value) {
         ("no-new-privileges", "true" | "false") => security.no_new_privileges = value == "true",
         ("seccomp", "unconfined") => security.seccomp = Seccomp::Unconfined,

@@ -1,6 +1,7 @@
 //! `cais diff`
 
 use engine::Result;
+use store::ChangeKind;
 
 use crate::session::Session;
 
@@ -16,9 +17,18 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     let engine = session.engine()?;
     let mut text = Vec::new();
     for change in engine.diff(&engine.find(&args.container)?)? {
-        text.extend_from_slice(&[change.letter(), b' ']);
+        text.extend_from_slice(&[letter(change.kind), b' ']);
         text.extend_from_slice(change.path.as_os_str().as_bytes());
         text.push(b'\n');
     }
     session.print_bytes(&text).map(|()| 0)
+}
+
+/// Docker's letters.
+fn letter(kind: ChangeKind) -> u8 {
+    match kind {
+        ChangeKind::Added => b'A',
+        ChangeKind::Changed => b'C',
+        ChangeKind::Deleted => b'D',
+    }
 }

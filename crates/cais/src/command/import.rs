@@ -78,7 +78,9 @@ fn apply(change: &str, config: &mut ContainerConfig) -> Result<()> {
             }
         }
         "VOLUME" => {
-            for path in json_words(rest).unwrap_or_else(|| rest.split_whitespace().map(Into::into).collect()) {
+            for path in json_words(rest)
+                .unwrap_or_else(|| rest.split_whitespace().map(Into::into).collect())
+            {
                 config.volumes.insert(path, serde_json::json!({}));
             }
         }
@@ -103,7 +105,13 @@ mod tests {
     #[test]
     fn changes_are_instructions() {
         let mut config = ContainerConfig::default();
-        for change in ["CMD [\"sh\", \"-l\"]", "entrypoint echo hi", "ENV A=1", "LABEL x y", "EXPOSE 80 53/udp"] {
+        for change in [
+            "CMD [\"sh\", \"-l\"]",
+            "entrypoint echo hi",
+            "ENV A=1",
+            "LABEL x y",
+            "EXPOSE 80 53/udp",
+        ] {
             apply(change, &mut config).unwrap();
         }
         assert_eq!(config.cmd, ["sh", "-l"]);

@@ -64,8 +64,11 @@ fn object(engine: &Engine, name: &str, kind: Option<&str>) -> Result<Value> {
             .hint("`cais ps -a` and `cais images` list what there is")
     };
     if !matches!(kind, None | Some("container" | "image")) {
-        return Err(Error::invalid(format!("{:?} is not a valid value for --type", kind.unwrap_or_default()))
-            .hint("container or image"));
+        return Err(Error::invalid(format!(
+            "{:?} is not a valid value for --type",
+            kind.unwrap_or_default()
+        ))
+        .hint("container or image"));
     }
     if kind != Some("image") {
         match engine.find(name) {

@@ -22,11 +22,8 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     let mut archive: Box<dyn Read> = match &args.input {
         Some(path) => Box::new(super::open(path)?),
         None if std::io::stdin().is_terminal() => {
-            return Err(Error::new(
-                Kind::Invalid,
-                "requested load from stdin, but stdin is empty",
-            )
-            .hint("name the file with -i, or redirect it into the command"));
+            return Err(Error::new(Kind::Invalid, "requested load from stdin, but stdin is empty")
+                .hint("name the file with -i, or redirect it into the command"));
         }
         None => Box::new(std::io::stdin()),
     };

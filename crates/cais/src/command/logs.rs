@@ -65,12 +65,15 @@ fn print(line: &LogLine, timestamps: bool) -> std::io::Result<()> {
     let stamp = if timestamps { format!("{} ", line.time) } else { String::new() };
     let text = [stamp.as_bytes(), line.text.as_bytes()].concat();
     match line.stream {
-        Stream::Stdout => std::io::stdout().write_all(&text).and_then(|()| std::io::stdout().flush()),
+        Stream::Stdout => {
+            std::io::stdout().write_all(&text).and_then(|()| std::io::stdout().flush())
+        }
         Stream::Stderr => std::io::stderr().write_all(&text),
     }
 }
 
 fn is_broken_pipe(error: &Error) -> bool {
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    let cause =
+        std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
     cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
 }

@@ -107,7 +107,9 @@ fn wanted(
         container.state.status == Status::Exited && code == container.state.exit_code.to_string()
     };
     filters.any("id", |id| record.id.starts_with(id))
-        && filters.any("name", |name| record.name.contains(name.trim_start_matches(['/', '^']).trim_end_matches('$')))
+        && filters.any("name", |name| {
+            record.name.contains(name.trim_start_matches(['/', '^']).trim_end_matches('$'))
+        })
         && filters.all("label", |label| super::filter::has_label(labels, label))
         && filters.any("status", |status| status == state(container.state.status))
         && filters.any("exited", exited)
@@ -211,4 +213,3 @@ fn size(engine: &Engine, container: &Container) -> Result<String> {
     let human = |bytes| output::human_size(bytes, 3);
     Ok(format!("{} (virtual {})", human(own), human(own + image)))
 }
-

@@ -24,6 +24,12 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     if !reference.has_tag() && reference.digest().is_none() && !args.quiet {
         session.say("Using default tag: latest")?;
     }
-    progress::pull(session.engine()?, &reference, platform.as_ref(), progress::To::Stdout, args.quiet)?;
+    progress::pull(
+        session.engine()?,
+        &reference,
+        platform.as_ref(),
+        progress::To::Stdout,
+        args.quiet,
+    )?;
     session.say(reference.to_string()).map(|()| 0)
 }

@@ -85,6 +85,21 @@ pub(crate) fn render(
     Ok(out.write_all(text.as_bytes())?)
 }
 
+/// Writes each object through a template, as `docker inspect --format` does: a field that an
+/// object does not have is an error.
+///
+/// # Errors
+/// A template that does not parse or does not fit.
+pub(crate) fn inspect(template: &str, objects: &[Value]) -> Result<String, RenderError> {
+    let template = Template::parse(template)?.mode(Mode::Strict);
+    let mut text = String::new();
+    for object in objects {
+        template.execute(object, &mut text)?;
+        text.push('\n');
+    }
+    Ok(text)
+}
+
 fn table(template: &str, headers: &[(&str, &str)], rows: &[Row]) -> Result<String, RenderError> {
     let named: Map<String, Value> =
         headers.iter().map(|(field, header)| ((*field).to_owned(), (*header).into())).collect();

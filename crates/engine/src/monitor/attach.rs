@@ -9,7 +9,7 @@ use std::path::Path;
 
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with,
-    bind, connect, listen, recv, send, socket_with,
+    bind, listen, recv, send, socket_with,
 };
 
 /// The largest payload of a packet, in bytes.
@@ -95,13 +95,6 @@ pub(crate) fn listener(path: &Path) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-pub(crate) fn dial(path: &Path) -> io::Result<OwnedFd> {
-    let socket = socket()?;
-    let (address, _dir) = address(path)?;
-    connect(&socket, &address)?;
-    Ok(socket)
-}
-
 /// A client's socket and the monitor's, connected before the monitor is forked.
 pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = SocketFlags::CLOEXEC;
@@ -121,8 +114,7 @@ pub(crate) fn send_packet(socket: impl AsFd, packet: &[u8], wait: bool) -> io::R
 
 /// Receives one packet into `buffer`; an empty one means that the other side has gone.
 pub(crate) fn receive<'a>(socket: impl AsFd, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
-    let (read, _) =
-        rustix::io::retry_on_intr(|| recv(&socket, &mut *buffer, RecvFlags::empty()))?;
+    let (read, _) = rustix::io::retry_on_intr(|| recv(&socket, &mut *buffer, RecvFlags::empty()))?;
     Ok(&buffer[..read])
 }
 
@@ -155,7 +147,9 @@ mod tests {
         std::fs::create_dir_all(&deep).unwrap();
         let path = deep.join("attach");
         let listening = listener(&path).unwrap();
-        let client = dial(&path).unwrap();
+        let client = socket().unwrap();
+        let (address, _dir) = address(&path).unwrap();
+        rustix::net::connect(&client, &address).unwrap();
         let served = accept(&listening).unwrap();
         send_packet(&client, &Message::InputEnd.encode(), true).unwrap();
         let mut buffer = [0; 16];

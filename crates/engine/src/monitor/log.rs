@@ -39,7 +39,7 @@ pub struct Entry {
 
 /// The path of a rotated file: 0 is the current one, larger numbers are older.
 #[must_use]
-pub fn file(path: &Path, age: u32) -> PathBuf {
+pub(crate) fn file(path: &Path, age: u32) -> PathBuf {
     if age == 0 {
         return path.to_owned();
     }
@@ -50,7 +50,7 @@ pub fn file(path: &Path, age: u32) -> PathBuf {
 
 /// All files of a log that exist, oldest first.
 #[must_use]
-pub fn files(path: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(path: &Path) -> Vec<PathBuf> {
     (0..FILES_MAX).rev().map(|age| file(path, age)).filter(|path| path.exists()).collect()
 }
 

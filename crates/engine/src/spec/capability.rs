@@ -145,7 +145,8 @@ fn number(capability: Capability) -> usize {
 
 /// This process' own bounding set: nobody can give what they do not have.
 fn held() -> Result<u64> {
-    let status = fs::read_to_string("/proc/self/status").doing(|| "read /proc/self/status".into())?;
+    let status =
+        fs::read_to_string("/proc/self/status").doing(|| "read /proc/self/status".into())?;
     let line = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
     let bits = line.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
     Ok(bits.unwrap_or(0))

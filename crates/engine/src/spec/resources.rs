@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use oci::runtime::{
     LinuxCpu, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, LinuxMemory, LinuxPids,
-    LinuxResources, PosixRlimit, PosixRlimitType,
+    LinuxResources, PosixRlimit, PosixRlimitBuilder, PosixRlimitType,
 };
 
 use crate::error::{Doing, Error, Result};
@@ -165,7 +165,8 @@ pub(crate) fn devices(settings: &Settings) -> Result<Vec<LinuxDevice>> {
 }
 
 /// Nodes that each container has of its own.
-const OWN: &[&str] = &["pts", "shm", "fd", "mqueue", "console", "ptmx", ".udev", "lxc", "hugepages"];
+const OWN: &[&str] =
+    &["pts", "shm", "fd", "mqueue", "console", "ptmx", ".udev", "lxc", "hugepages"];
 
 fn host_devices(dir: &Path, nodes: &mut Vec<LinuxDevice>) {
     // A directory that cannot be read has nothing to offer.
@@ -194,7 +195,9 @@ fn node(host: &PathBuf, container: &Path) -> std::io::Result<Option<LinuxDevice>
     node.set_path(container.to_owned()).set_typ(kind);
     node.set_major(i64::from(rustix::fs::major(meta.rdev())));
     node.set_minor(i64::from(rustix::fs::minor(meta.rdev())));
-    node.set_file_mode(Some(meta.mode() & 0o7777)).set_uid(Some(meta.uid())).set_gid(Some(meta.gid()));
+    node.set_file_mode(Some(meta.mode() & 0o7777))
+        .set_uid(Some(meta.uid()))
+        .set_gid(Some(meta.gid()));
     Ok(Some(node))
 }
 
@@ -205,9 +208,8 @@ pub(crate) fn rlimits(limits: &Limits) -> Result<Vec<PosixRlimit>> {
             Error::invalid(format!("invalid ulimit type: {}", ulimit.name))
                 .hint("types are those of getrlimit(2) in lower case: nofile, nproc, core, …")
         })?;
-        let mut limit = PosixRlimit::default();
-        limit.set_typ(typ).set_soft(ulimit.soft).set_hard(ulimit.hard);
-        Ok(limit)
+        let limit = PosixRlimitBuilder::default().typ(typ).soft(ulimit.soft).hard(ulimit.hard);
+        limit.build().map_err(|error| Error::invalid(error.to_string()))
     };
     limits.ulimits.iter().map(convert).collect()
 }
@@ -261,7 +263,9 @@ mod tests {
     #[test]
     fn cpus_become_a_quota() {
         let cpu = cpu(&limits(|l| l.nano_cpus = Some(1_500_000_000)));
-        let Ok(Some(cpu)) = cpu else { return assert!(std::thread::available_parallelism().unwrap().get() < 2) };
+        let Ok(Some(cpu)) = cpu else {
+            return assert!(std::thread::available_parallelism().unwrap().get() < 2);
+        };
         assert_eq!((cpu.quota(), cpu.period()), (Some(150_000), Some(100_000)));
     }
 }

@@ -1,13 +1,17 @@
 //! `-v`, `--mount` and `--tmpfs`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use engine::{Error, Kind, Mount, MountSource, Result};
 
 const PROPAGATIONS: [&str; 6] = ["private", "rprivate", "shared", "rshared", "slave", "rslave"];
 
 /// All mounts that were asked for; no two at one place.
-pub(crate) fn mounts(volumes: &[String], mounts: &[String], tmpfs: &[String]) -> Result<Vec<Mount>> {
+pub(crate) fn mounts(
+    volumes: &[String],
+    mounts: &[String],
+    tmpfs: &[String],
+) -> Result<Vec<Mount>> {
     let mut all = Vec::new();
     for text in volumes {
         all.push(volume(text)?);
@@ -118,7 +122,9 @@ fn mount(text: &str) -> Result<Mount> {
     }
     let kind = fields.kind.as_deref().unwrap_or("volume");
     let Some(target) = fields.target else {
-        return Err(Error::invalid(format!("invalid argument \"{text}\" for \"--mount\" flag: target is required")));
+        return Err(Error::invalid(format!(
+            "invalid argument \"{text}\" for \"--mount\" flag: target is required"
+        )));
     };
     let source = match (kind, fields.source) {
         ("bind", Some(source)) => match bind(Path::new(&source), fields.create)? {
@@ -131,7 +137,9 @@ fn mount(text: &str) -> Result<Mount> {
             other => other,
         },
         ("bind", None) => {
-            return Err(Error::invalid(format!("invalid argument \"{text}\" for \"--mount\" flag: source is required")));
+            return Err(Error::invalid(format!(
+                "invalid argument \"{text}\" for \"--mount\" flag: source is required"
+            )));
         }
         ("volume", name) => match named(&name.unwrap_or_default()) {
             MountSource::Volume { name, anonymous, .. } => {
@@ -141,11 +149,16 @@ fn mount(text: &str) -> Result<Mount> {
         },
         ("tmpfs", None) => MountSource::Tmpfs { options: fields.tmpfs },
         ("tmpfs", Some(_)) => {
-            return Err(Error::invalid("invalid mount config for type \"tmpfs\": field Source must not be specified"));
+            return Err(Error::invalid(
+                "invalid mount config for type \"tmpfs\": field Source must not be specified",
+            ));
         }
         (other, _) => {
-            return Err(Error::new(Kind::Unsupported, format!("mount type \"{other}\" is not supported yet"))
-                .hint("types are bind, volume and tmpfs"));
+            return Err(Error::new(
+                Kind::Unsupported,
+                format!("mount type \"{other}\" is not supported yet"),
+            )
+            .hint("types are bind, volume and tmpfs"));
         }
     };
     Ok(Mount { source, target, read_only: fields.read_only })
@@ -159,7 +172,9 @@ fn set(fields: &mut Fields, key: &str, value: Option<&str>, field: &str) -> Resu
     };
     let text = || {
         let value = value.filter(|value| !value.is_empty()).map(str::to_owned);
-        value.ok_or_else(|| Error::invalid(format!("invalid field '{field}' must be a key=value pair")))
+        value.ok_or_else(|| {
+            Error::invalid(format!("invalid field '{field}' must be a key=value pair"))
+        })
     };
     match key {
         "type" => fields.kind = Some(text()?.to_lowercase()),
@@ -192,6 +207,8 @@ fn set(fields: &mut Fields, key: &str, value: Option<&str>, field: &str) -> Resu
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     fn check(volume_text: &str, expected: &str) {

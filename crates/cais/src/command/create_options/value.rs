@@ -17,8 +17,10 @@ pub(crate) fn bytes(name: &str, text: &str) -> Result<i64> {
     }
     let size = output::parse_ram(text).ok().and_then(|bytes| i64::try_from(bytes).ok());
     size.ok_or_else(|| {
-        Error::invalid(format!("invalid argument \"{text}\" for \"--{name}\" flag: invalid size: '{text}'"))
-            .hint("a size is a number with b, k, m or g behind it: 512m, 1.5g")
+        Error::invalid(format!(
+            "invalid argument \"{text}\" for \"--{name}\" flag: invalid size: '{text}'"
+        ))
+        .hint("a size is a number with b, k, m or g behind it: 512m, 1.5g")
     })
 }
 
@@ -147,7 +149,8 @@ pub(crate) fn hostname(text: &str) -> Result<String> {
     if text.len() <= 64 && text.bytes().all(|b| b.is_ascii_graphic() && b != b'/') {
         return Ok(text.to_owned());
     }
-    Err(Error::invalid(format!("invalid hostname: {text}")).hint("at most 64 letters, digits, - and ."))
+    Err(Error::invalid(format!("invalid hostname: {text}"))
+        .hint("at most 64 letters, digits, - and ."))
 }
 
 /// `FIRST:COUNT` of the host's ids.

@@ -1,1 +1,72 @@
-//! To come.
+//! Images on this disk.
+//!
+//! **What it is.** Blobs, unpacked layers, images with their tags, writable views of layers for
+//! containers, the differences in them, and the collection of what nothing needs any more.
+//!
+//! **What it must not know.** Registries and their protocol, containers' life cycles, mount
+//! namespaces, Docker's or Kubernetes' JSON.
+//!
+//! **Front doors.** [`Store::open`], [`Store::unpack`], [`Store::resolve`], [`Store::prepare`],
+//! [`Store::collect`].
+//!
+//! **How to test it.** `cargo test -p store` as root: real file systems, and overlays in a mount
+//! namespace of their own.
+//!
+//! # Layout
+//!
+//! ```text
+//! <root>/store.lock                       shared: somebody adds content; exclusive: the collector
+//! <root>/blobs/sha256/<hex>               manifests, configurations, layers: exactly as received
+//! <root>/ingest/<hex>                     partial blobs, locked by their writer, resumable
+//! <root>/ingest/.<random>/                members of an archive being loaded
+//! <root>/layers/<diff id hex>/tree/       an unpacked layer in overlayfs' conventions
+//! <root>/layers/<diff id hex>/layer.json  diff id, blob, bytes, entries
+//! <root>/layers/.<random>/                a layer being unpacked
+//! <root>/bases/<chain id hex>/tree/       the mount points that all containers of one chain share
+//! <root>/images/<image id hex>.json       manifest, configuration, layers, repository digests
+//! <root>/tags/<hex>.json                  a reference and its image; named by the reference's digest
+//! <root>/trash/                           on its way out
+//! ```
+//!
+//! # Changes
+//!
+//! There is no data base and no server. Everything is written under a hidden name and appears by
+//! one rename; readers take no lock. A process that is killed leaves hidden names and partial blobs,
+//! which the next collection removes. Records that are read, changed and written again are
+//! serialised by a lock on `images/`.
+//!
+//! Whoever adds content holds a [`Lease`], a shared lock that ends with its process; the collector
+//! works under the exclusive one. The roots of what stays are the records in `images/` and the
+//! layers that the caller says are in use.
+//!
+//! A loss of power may leave records that are not whole, which count as absent, and layers whose
+//! files are empty: like Docker, the store does not sync layers to disk.
+
+mod blob;
+mod collect;
+mod diff;
+mod disk;
+mod error;
+mod extract;
+mod image;
+mod import;
+mod layer;
+mod load;
+mod remove;
+mod snapshot;
+mod spool;
+mod stream;
+mod tarball;
+mod trash;
+mod walk;
+
+pub use blob::Ingest;
+pub use collect::{Collected, DiskUsage, INGEST_AGE_MAX};
+pub use diff::{Change, ChangeKind};
+pub use disk::{Exclusive, Lease, Store};
+pub use error::Error;
+pub use image::{DOCUMENT_BYTES_MAX, Image, ImageLayer, NewImage};
+pub use import::Import;
+pub use layer::Layer;
+pub use load::Loaded;
+pub use remove::{ImageUse, Removed};

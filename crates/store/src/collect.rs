@@ -1,0 +1,187 @@
+//! Garbage collection: what no image and no container needs any more.
+//!
+//! The roots are the records of images and the layers that the caller says are in use. The store's
+//! exclusive lock is held only while garbage is found and moved into the trash, one rename each.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use oci::Digest;
+
+use crate::disk::{Exclusive, Part, Store, all_names};
+use crate::error::Error;
+
+/// Partial blobs older than this are not waiting for a retry any more.
+pub const INGEST_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What a collection removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Blobs that no image has.
+    pub blobs: Vec<Digest>,
+    /// Layers, by diff id, that no image and no container has.
+    pub layers: Vec<Digest>,
+    /// Bytes freed: of blobs, of partial blobs, and of data in the files of layers.
+    pub bytes: u64,
+}
+
+/// How much is where.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DiskUsage {
+    /// Number of images.
+    pub images: u64,
+    /// Number of unpacked layers.
+    pub layers: u64,
+    /// Bytes of data in the files of unpacked layers.
+    pub layer_bytes: u64,
+    /// Number of blobs.
+    pub blobs: u64,
+    /// Bytes of blobs.
+    pub blob_bytes: u64,
+    /// Bytes of partial blobs.
+    pub ingest_bytes: u64,
+}
+
+/// What must stay.
+#[derive(Debug, Default)]
+struct Live {
+    blobs: HashSet<Digest>,
+    layers: HashSet<Digest>,
+}
+
+impl Store {
+    /// Removes what neither an image nor one of `in_use_layers` (diff ids) needs, and partial blobs
+    /// that were not written to for `ingest_age_max` ([`INGEST_AGE_MAX`], unless asked otherwise).
+    ///
+    /// The caller finds out what is in use after it got `exclusive`, which this lets go of before
+    /// the slow part. A layer that is in use keeps its blob.
+    ///
+    /// # Errors
+    /// [`Error::Io`]. What was not removed is left for the next time.
+    pub fn collect(
+        &self,
+        exclusive: Exclusive,
+        in_use_layers: &HashSet<Digest>,
+        ingest_age_max: Duration,
+    ) -> Result<Collected, Error> {
+        let live = self.live(in_use_layers)?;
+        let mut collected = Collected::default();
+        self.sweep_layers(&live, &mut collected)?;
+        self.sweep_bases(&live)?;
+        self.sweep_blobs(&live, &mut collected)?;
+        self.sweep_ingests(ingest_age_max, &mut collected)?;
+        for part in [Part::Images, Part::Tags] {
+            self.sweep_hidden(part)?;
+        }
+        drop(exclusive);
+        self.empty_trash()?;
+        Ok(collected)
+    }
+
+    /// How much is where, from the records.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn disk_usage(&self) -> Result<DiskUsage, Error> {
+        let mut usage = DiskUsage { images: self.records()?.len() as u64, ..DiskUsage::default() };
+        for layer in self.digests(Part::Layers)? {
+            usage.layers += 1;
+            usage.layer_bytes += self.layer(&layer).map_or(0, |layer| layer.size);
+        }
+        for blob in self.digests(Part::Blobs)? {
+            usage.blobs += 1;
+            usage.blob_bytes += file_size(&self.blob_path(&blob));
+        }
+        let ingest = self.part(Part::Ingest);
+        usage.ingest_bytes =
+            all_names(&ingest)?.iter().map(|name| file_size(&ingest.join(name))).sum();
+        Ok(usage)
+    }
+
+    fn live(&self, in_use: &HashSet<Digest>) -> Result<Live, Error> {
+        let mut live = Live { layers: in_use.clone(), ..Live::default() };
+        for layer in in_use {
+            live.blobs.extend(self.layer(layer).ok().map(|layer| layer.blob));
+        }
+        for image in self.records()? {
+            live.blobs.extend([image.id, image.manifest.digest]);
+            live.blobs.extend(image.index);
+            for layer in image.layers {
+                live.layers.insert(layer.diff_id);
+                live.blobs.insert(layer.blob.digest);
+            }
+        }
+        Ok(live)
+    }
+
+    fn sweep_layers(&self, live: &Live, collected: &mut Collected) -> Result<(), Error> {
+        for layer in self.digests(Part::Layers)? {
+            if !live.layers.contains(&layer) {
+                collected.bytes += self.layer(&layer).map_or(0, |layer| layer.size);
+                self.hide(&self.layer_path(&layer))?;
+                collected.layers.push(layer);
+            }
+        }
+        self.sweep_hidden(Part::Layers)
+    }
+
+    fn sweep_bases(&self, live: &Live) -> Result<(), Error> {
+        let bases = self.part(Part::Bases);
+        for name in all_names(&bases)? {
+            let base = self.base(&name)?;
+            let is_live =
+                base.is_some_and(|base| base.layers.iter().all(|l| live.layers.contains(l)));
+            if !is_live {
+                self.hide(&bases.join(name))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn sweep_blobs(&self, live: &Live, collected: &mut Collected) -> Result<(), Error> {
+        for blob in self.digests(Part::Blobs)? {
+            if !live.blobs.contains(&blob) {
+                let path = self.blob_path(&blob);
+                collected.bytes += file_size(&path);
+                self.hide(&path)?;
+                collected.blobs.push(blob);
+            }
+        }
+        self.sweep_hidden(Part::Blobs)
+    }
+
+    /// Nobody writes to a partial blob now: its writer would hold a lease.
+    fn sweep_ingests(&self, age_max: Duration, collected: &mut Collected) -> Result<(), Error> {
+        let ingest = self.part(Part::Ingest);
+        for name in all_names(&ingest)? {
+            let path = ingest.join(&name);
+            let Ok(meta) = path.symlink_metadata() else { continue };
+            let age = meta.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+            if name.starts_with('.') || age.is_none_or(|age| age >= age_max) {
+                collected.bytes += meta.len();
+                self.hide(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what a killed process was building: nobody builds anything now.
+    fn sweep_hidden(&self, part: Part) -> Result<(), Error> {
+        let directory = self.part(part);
+        for name in all_names(&directory)?.iter().filter(|name| name.starts_with('.')) {
+            self.hide(&directory.join(name))?;
+        }
+        Ok(())
+    }
+
+    /// The digests that name the entries of a part.
+    fn digests(&self, part: Part) -> Result<Vec<Digest>, Error> {
+        let names = all_names(&self.part(part))?;
+        Ok(names.iter().filter_map(|name| Digest::from_hex(name).ok()).collect())
+    }
+}
+
+fn file_size(path: &Path) -> u64 {
+    path.symlink_metadata().map_or(0, |meta| meta.len())
+}

@@ -1,0 +1,262 @@
+//! What a container changed, as `docker diff` says it.
+//!
+//! Docker compares two complete views, the container's and its image's. The same answer comes from
+//! the writable layer alone, because overlayfs puts everything that differs there:
+//!
+//! - an entry of the image counts as changed if its kind, permission bits, owner, device number or
+//!   capabilities differ or, unless it is a directory, its size or modification time. Times are the
+//!   same if they fall into one second of which either knows no fraction. A file that was copied up
+//!   and not changed is not reported;
+//! - a directory counts as changed, too, if anything below it does; the root never;
+//! - everything in a new directory is added; of a deleted one, only the directory is deleted;
+//! - what replaces a directory by something else is a change, and its entries are not mentioned;
+//! - of a directory that was removed and made again, the entries that are not there are deleted.
+
+use std::collections::BTreeSet;
+use std::ffi::{CStr, CString, OsStr};
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use oci::Rootfs;
+use rustix::fs::{AtFlags, Dir, FileType, Stat, statat};
+use rustix::io::Errno;
+
+use crate::disk::Store;
+use crate::error::{Doing as _, Error, invalid};
+use crate::extract::{is_opaque, is_whiteout};
+use crate::walk::open_directory;
+
+/// Of the directories of a writable layer; the kernel's limit on paths implies fewer in practice.
+const DEPTH_MAX: usize = 400;
+
+/// What happened to a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ChangeKind {
+    /// `A`: the image does not have it.
+    Added,
+    /// `C`: it, or something in it, differs from the image's.
+    Changed,
+    /// `D`: the image has it.
+    Deleted,
+}
+
+/// A path that differs between a container and its image.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Change {
+    /// How it differs.
+    pub kind: ChangeKind,
+    /// The absolute path in the container.
+    pub path: PathBuf,
+}
+
+impl Store {
+    /// What was changed in a view that [`Store::prepare`] made, sorted by the bytes of the paths.
+    ///
+    /// Reads the writable layer, not the image, so its cost is that of the changes.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if `rootfs` is a plain directory; [`Error::Io`].
+    pub fn diff(&self, rootfs: &Rootfs) -> Result<Vec<Change>, Error> {
+        let Rootfs::Overlay { lower, upper, .. } = rootfs else {
+            return invalid("a plain directory has no image to compare it with");
+        };
+        let open = |path: &PathBuf| {
+            let opened = File::open(path).doing(|| format!("open `{}`", path.display()))?;
+            Ok(Rc::new(OwnedFd::from(opened)))
+        };
+        let below = lower.iter().map(open).collect::<Result<Vec<_>, Error>>()?;
+        let upper_fd = open(upper)?;
+        let mut walk = Walk { path: b"/".to_vec(), depth: 0, changes: Vec::new() };
+        walk.directory(upper_fd.as_fd(), &View(below))
+            .doing(|| format!("compare `{}` with its image", upper.display()))?;
+        let mut changes = walk.changes;
+        changes.sort_by(|a, b| a.path.as_os_str().as_bytes().cmp(b.path.as_os_str().as_bytes()));
+        Ok(changes)
+    }
+}
+
+/// A directory of the image: its parts in the layers that show, topmost first. Empty where the
+/// image has none.
+struct View(Vec<Rc<OwnedFd>>);
+
+/// An entry of the image: its own state and, if it is a directory, its parts.
+struct Entry {
+    stat: Stat,
+    /// The directory of the layer it shows from.
+    at: Rc<OwnedFd>,
+    view: View,
+}
+
+impl View {
+    /// Looks a name up the way overlayfs does.
+    fn entry(&self, name: &CStr) -> Result<Option<Entry>, Errno> {
+        let mut found: Option<Entry> = None;
+        for at in &self.0 {
+            let stat = match statat(at, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::NOENT) => continue,
+                stat => stat?,
+            };
+            let is_directory = is_directory(&stat);
+            if is_whiteout(&stat) || found.is_some() && !is_directory {
+                break;
+            }
+            let entry =
+                found.get_or_insert_with(|| Entry { stat, at: at.clone(), view: View(Vec::new()) });
+            if !is_directory {
+                break;
+            }
+            let part = open_directory(at.as_fd(), name.to_bytes())?;
+            let hides = is_opaque(part.as_fd());
+            entry.view.0.push(Rc::new(part));
+            if hides {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// The names in the directory, with the layers merged.
+    fn names(&self) -> Result<BTreeSet<CString>, Errno> {
+        let mut hidden = BTreeSet::new();
+        let mut shown = BTreeSet::new();
+        for part in &self.0 {
+            let mut hidden_below = Vec::new();
+            for (name, kind) in list(part.as_fd())? {
+                let stat = |name: &CStr| statat(part, name, AtFlags::SYMLINK_NOFOLLOW);
+                if kind == FileType::CharacterDevice && is_whiteout(&stat(&name)?) {
+                    hidden_below.push(name);
+                } else if !hidden.contains(&name) {
+                    shown.insert(name);
+                }
+            }
+            hidden.extend(hidden_below);
+        }
+        Ok(shown)
+    }
+}
+
+struct Walk {
+    /// Of the directory being looked at, with a slash at its end.
+    path: Vec<u8>,
+    depth: usize,
+    changes: Vec<Change>,
+}
+
+impl Walk {
+    /// Compares a directory of the writable layer with the image's.
+    fn directory(&mut self, upper: BorrowedFd<'_>, below: &View) -> Result<(), Errno> {
+        let listed = list(upper)?;
+        for (name, kind) in &listed {
+            let old = below.entry(name)?;
+            let stat = || statat(upper, name.as_c_str(), AtFlags::SYMLINK_NOFOLLOW);
+            if *kind == FileType::CharacterDevice && is_whiteout(&stat()?) {
+                if old.is_some() {
+                    self.add(ChangeKind::Deleted, name);
+                }
+                continue;
+            }
+            let new = stat()?;
+            match old {
+                None => self.added(upper, name, &new)?,
+                Some(old) => self.both(upper, name, &new, &old)?,
+            }
+        }
+        if is_opaque(upper) {
+            let here: BTreeSet<CString> = listed.into_iter().map(|(name, _)| name).collect();
+            for name in below.names()?.difference(&here) {
+                self.add(ChangeKind::Deleted, name);
+            }
+        }
+        Ok(())
+    }
+
+    fn added(&mut self, upper: BorrowedFd<'_>, name: &CStr, new: &Stat) -> Result<(), Errno> {
+        self.add(ChangeKind::Added, name);
+        if is_directory(new) {
+            self.descend(upper, name, &View(Vec::new()))?;
+        }
+        Ok(())
+    }
+
+    /// An entry that both have.
+    fn both(
+        &mut self,
+        upper: BorrowedFd<'_>,
+        name: &CStr,
+        new: &Stat,
+        old: &Entry,
+    ) -> Result<(), Errno> {
+        let at = self.changes.len();
+        if is_directory(new) {
+            self.descend(upper, name, &old.view)?;
+        }
+        let differs = stat_differs(&old.stat, new)
+            || capability(old.at.as_fd(), name)? != capability(upper, name)?;
+        if differs || self.changes.len() > at {
+            self.add(ChangeKind::Changed, name);
+        }
+        Ok(())
+    }
+
+    fn descend(&mut self, upper: BorrowedFd<'_>, name: &CStr, below: &View) -> Result<(), Errno> {
+        if self.depth == DEPTH_MAX {
+            return Err(Errno::NAMETOOLONG);
+        }
+        let directory = open_directory(upper, name.to_bytes())?;
+        let length = self.path.len();
+        self.path.extend_from_slice(name.to_bytes());
+        self.path.push(b'/');
+        self.depth += 1;
+        self.directory(directory.as_fd(), below)?;
+        self.depth -= 1;
+        self.path.truncate(length);
+        Ok(())
+    }
+
+    fn add(&mut self, kind: ChangeKind, name: &CStr) {
+        let path = [&self.path, name.to_bytes()].concat();
+        self.changes.push(Change { kind, path: Path::new(OsStr::from_bytes(&path)).to_owned() });
+    }
+}
+
+fn list(directory: BorrowedFd<'_>) -> Result<Vec<(CString, FileType)>, Errno> {
+    let mut names = Vec::new();
+    let mut entries = Dir::read_from(directory)?;
+    while let Some(entry) = entries.read() {
+        let entry = entry?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            names.push((entry.file_name().to_owned(), entry.file_type()));
+        }
+    }
+    Ok(names)
+}
+
+fn is_directory(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode).is_dir()
+}
+
+fn stat_differs(old: &Stat, new: &Stat) -> bool {
+    let same_time = old.st_mtime == new.st_mtime
+        && (old.st_mtime_nsec == new.st_mtime_nsec
+            || old.st_mtime_nsec == 0
+            || new.st_mtime_nsec == 0);
+    (old.st_mode, old.st_uid, old.st_gid, old.st_rdev)
+        != (new.st_mode, new.st_uid, new.st_gid, new.st_rdev)
+        || !is_directory(new) && (old.st_size != new.st_size || !same_time)
+}
+
+/// The value of `security.capability`, empty if there is none.
+fn capability(at: BorrowedFd<'_>, name: &CStr) -> Result<Vec<u8>, Errno> {
+    let path = crate::extract::through_proc(at, name.to_bytes());
+    let mut value = vec![0; 64];
+    match rustix::fs::lgetxattr(&path, "security.capability", &mut value[..]) {
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(Vec::new()),
+        length => {
+            value.truncate(length?);
+            Ok(value)
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! The root directory of a store: where things lie, how files appear in it, and who may remove them.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use oci::Digest;
+use rustix::fs::{FlockOperation, RenameFlags};
+use serde::Serialize;
+
+use crate::error::{Doing as _, Error};
+
+/// Images, layers and their content below one directory.
+///
+/// Nothing is kept in memory or open: any number of processes may use one root at a time.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+}
+
+/// A promise that the collector removes nothing while it is held.
+///
+/// Whoever adds content (a pull, a load, the creation of a container) holds one from before the
+/// first thing it needs exists until something durable refers to it. The kernel drops it with the
+/// process. A process that holds an [`Exclusive`] must not ask for one: it would wait for itself.
+#[derive(Debug)]
+pub struct Lease {
+    _lock: File,
+}
+
+/// The right to remove what nothing refers to: no [`Lease`] exists while it is held.
+#[derive(Debug)]
+pub struct Exclusive {
+    _lock: File,
+}
+
+/// The parts of a store, as directories below its root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Blobs,
+    Ingest,
+    Layers,
+    Bases,
+    Images,
+    Tags,
+    Trash,
+}
+
+impl Part {
+    fn path(self) -> &'static str {
+        match self {
+            Self::Blobs => "blobs/sha256",
+            Self::Ingest => "ingest",
+            Self::Layers => "layers",
+            Self::Bases => "bases",
+            Self::Images => "images",
+            Self::Tags => "tags",
+            Self::Trash => "trash",
+        }
+    }
+}
+
+impl Store {
+    /// The store at `root`, which is created (mode 0700) if it is missing.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if `root` can be neither found nor created.
+    pub fn open(root: &Path) -> Result<Self, Error> {
+        let root = std::path::absolute(root).doing(|| format!("resolve `{}`", root.display()))?;
+        make_directory(&root)?;
+        Ok(Self { root })
+    }
+
+    /// The directory everything lies in.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Keeps the collector away. Waits while it is at work.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn lease(&self) -> Result<Lease, Error> {
+        let lock = self.lock_file()?;
+        rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, FlockOperation::LockShared))
+            .doing(|| "lock the store")?;
+        Ok(Lease { _lock: lock })
+    }
+
+    /// Keeps everybody who adds content away, for [`Store::collect`].
+    ///
+    /// What is in use must be found out while this is held, or a container that is just being
+    /// created would be missed.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] while anyone holds a [`Lease`].
+    pub fn exclusive(&self) -> Result<Exclusive, Error> {
+        let lock = self.lock_file()?;
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Busy("collect garbage".into())),
+            outcome => {
+                outcome.doing(|| "lock the store")?;
+                Ok(Exclusive { _lock: lock })
+            }
+        }
+    }
+
+    fn lock_file(&self) -> Result<File, Error> {
+        let path = self.root.join("store.lock");
+        open_lock(&path).doing(|| format!("open `{}`", path.display()))
+    }
+
+    /// Where a part lies; it may not exist yet.
+    pub(crate) fn part(&self, part: Part) -> PathBuf {
+        self.root.join(part.path())
+    }
+
+    /// A part that exists.
+    pub(crate) fn made(&self, part: Part) -> Result<PathBuf, Error> {
+        let path = self.part(part);
+        make_directory(&path)?;
+        Ok(path)
+    }
+
+    /// The place of a blob.
+    pub(crate) fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.part(Part::Blobs).join(digest.hex())
+    }
+
+    /// The place of a layer: its tree and its record.
+    pub(crate) fn layer_path(&self, diff_id: &Digest) -> PathBuf {
+        self.part(Part::Layers).join(diff_id.hex())
+    }
+
+    /// An empty directory of a random, hidden name in `part`, removed on drop unless published.
+    pub(crate) fn scratch(&self, part: Part) -> Result<Scratch, Error> {
+        let path = self.made(part)?.join(hidden_name()?);
+        rustix::fs::mkdir(&path, 0o700.into()).doing(|| format!("create `{}`", path.display()))?;
+        Ok(Scratch { store: self.clone(), path: Some(path) })
+    }
+
+    /// Makes `bytes` appear as the file `name` of `part`, whole or not at all.
+    pub(crate) fn publish(&self, part: Part, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        let directory = self.made(part)?;
+        let hidden = directory.join(hidden_name()?);
+        let written = write_new(&hidden, bytes)
+            .and_then(|()| fs::rename(&hidden, directory.join(name)))
+            .doing(|| format!("write `{}`", directory.join(name).display()));
+        if written.is_err() {
+            // The first failure is the one to report; what is left is hidden and collected later.
+            let _ = fs::remove_file(&hidden);
+        }
+        written
+    }
+
+    /// [`Store::publish`] for a record.
+    pub(crate) fn publish_json<T: Serialize>(
+        &self,
+        part: Part,
+        name: &str,
+        record: &T,
+    ) -> Result<(), Error> {
+        self.publish(part, name, &json(record)?)
+    }
+
+    /// Serialises changes to the records of `part`, so that two read-modify-writes do not lose one.
+    pub(crate) fn change(&self, part: Part) -> Result<File, Error> {
+        let path = self.made(part)?;
+        let directory = File::open(&path).doing(|| format!("open `{}`", path.display()))?;
+        rustix::io::retry_on_intr(|| rustix::fs::flock(&directory, FlockOperation::LockExclusive))
+            .doing(|| format!("lock `{}`", path.display()))?;
+        Ok(directory)
+    }
+}
+
+/// A record as it is written to disk.
+pub(crate) fn json<T: Serialize>(record: &T) -> Result<Vec<u8>, Error> {
+    serde_json::to_vec(record).map_err(io::Error::from).doing(|| "serialise a record")
+}
+
+/// The names in a directory; none if it does not exist. Hidden names are left out.
+pub(crate) fn names(directory: &Path) -> Result<Vec<String>, Error> {
+    Ok(all_names(directory)?.into_iter().filter(|name| !name.starts_with('.')).collect())
+}
+
+/// The names in a directory, hidden ones too; none if it does not exist.
+pub(crate) fn all_names(directory: &Path) -> Result<Vec<String>, Error> {
+    let listed = match fs::read_dir(directory) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        listed => listed.and_then(Iterator::collect::<io::Result<Vec<_>>>),
+    };
+    let listed = listed.doing(|| format!("list `{}`", directory.display()))?;
+    Ok(listed.into_iter().filter_map(|entry| entry.file_name().into_string().ok()).collect())
+}
+
+/// The bytes of a file, or `None` if it does not exist.
+pub(crate) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+    match fs::read(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some).doing(|| format!("read `{}`", path.display())),
+    }
+}
+
+/// Removes a file that may be gone already.
+pub(crate) fn remove_if_there(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.doing(|| format!("remove `{}`", path.display())),
+    }
+}
+
+fn make_directory(path: &Path) -> Result<(), Error> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .doing(|| format!("create `{}`", path.display()))
+}
+
+fn open_lock(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)
+}
+
+/// `.` and 16 random hexadecimal digits. Readers pass over hidden names.
+pub(crate) fn hidden_name() -> Result<String, Error> {
+    let random = getrandom::u64().map_err(io::Error::other).doing(|| "draw a random name")?;
+    Ok(format!(".{random:016x}"))
+}
+
+/// A directory under construction.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    store: Store,
+    path: Option<PathBuf>,
+}
+
+impl Scratch {
+    /// Where it is being built.
+    pub(crate) fn path(&self) -> &Path {
+        self.path.as_deref().expect("a scratch directory has a path until it is published")
+    }
+
+    /// Moves it to `place` in one step. `false` if something was there already: then that stays,
+    /// and this is removed.
+    pub(crate) fn publish(mut self, place: &Path) -> Result<bool, Error> {
+        use rustix::io::Errno;
+        let moved = rustix::fs::renameat_with(
+            rustix::fs::CWD,
+            self.path(),
+            rustix::fs::CWD,
+            place,
+            RenameFlags::NOREPLACE,
+        );
+        match moved {
+            Err(Errno::EXIST | Errno::NOTEMPTY) => Ok(false),
+            moved => {
+                moved.doing(|| format!("move into place `{}`", place.display()))?;
+                self.path = None;
+                Ok(true)
+            }
+        }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            // What cannot be removed now stays hidden, and the next collection takes it.
+            let _ = self.store.discard(path);
+        }
+    }
+}

@@ -1,0 +1,519 @@
+//! Unpacks one layer's archive into an empty directory, in overlayfs' conventions
+//! (image-spec, layer.md; kernel, Documentation/filesystems/overlayfs.rst).
+//!
+//! Everything is done relative to open directories that were reached without following a link
+//! (see `walk`). The directory belongs to the caller alone until it is published.
+
+use std::io::BufRead;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
+};
+use rustix::io::Errno;
+
+use crate::error::{Doing as _, Error, invalid};
+use crate::tarball::{Entry, Kind, Tar, shown};
+use crate::walk::{Missing, Tree, make_directory, open_directory};
+
+/// Entries of one layer. The largest images in use have about one million files in all.
+pub(crate) const ENTRIES_MAX: u64 = 4_000_000;
+const PATH_BYTES_MAX: usize = 4096;
+
+const WHITEOUT_PREFIX: &[u8] = b".wh.";
+const WHITEOUT_META_PREFIX: &[u8] = b".wh..wh.";
+const OPAQUE_MARK: &[u8] = b".wh..wh..opq";
+const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
+
+/// What an archive came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Extracted {
+    /// Bytes of data in files.
+    pub(crate) size: u64,
+    pub(crate) entries: u64,
+    /// Whether the layer hides everything below it.
+    pub(crate) is_opaque: bool,
+}
+
+/// Unpacks `tar` into `root`, an empty directory. Directories that an entry replaces are moved to
+/// `pit`, a directory of the same file system that the caller removes.
+pub(crate) fn extract<R: BufRead>(
+    tar: &mut Tar<R>,
+    root: OwnedFd,
+    pit: OwnedFd,
+    entries_max: u64,
+) -> Result<Extracted, Error> {
+    let mut extractor = Extractor::new(root, pit).doing(|| "prepare the layer's directory")?;
+    while let Some(entry) = tar.next()? {
+        extractor.done.entries += 1;
+        if extractor.done.entries > entries_max {
+            return invalid(format!("archive has more than {entries_max} entries"));
+        }
+        extractor.entry(tar, entry)?;
+    }
+    extractor.finish()?;
+    Ok(extractor.done)
+}
+
+/// Metadata of a directory, set when nothing in it changes any more.
+#[derive(Debug)]
+struct Later {
+    path: Vec<u8>,
+    entry: Meta,
+    /// Whether the directory was there before with other metadata.
+    existed: bool,
+}
+
+/// What an entry says besides its content.
+#[derive(Debug)]
+struct Meta {
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    times: Timestamps,
+    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+struct Extractor {
+    tree: Tree,
+    /// A second place to look, so that the targets of hard links do not displace the first.
+    targets: Tree,
+    pit: OwnedFd,
+    in_pit: u64,
+    directories: Vec<Later>,
+    /// Permission bits that the process' umask takes away.
+    umask: u32,
+    /// Who owns what this process creates.
+    own: (u32, u32),
+    done: Extracted,
+}
+
+impl Extractor {
+    fn new(root: OwnedFd, pit: OwnedFd) -> Result<Self, Errno> {
+        // A default ACL on the store's directory would change the mode of everything below.
+        match rustix::fs::fremovexattr(&root, "system.posix_acl_default") {
+            Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+            Err(e) => return Err(e),
+        }
+        rustix::fs::mkdirat(&pit, "umask", 0o777.into())?;
+        let made = rustix::fs::statat(&pit, "umask", AtFlags::SYMLINK_NOFOLLOW)?;
+        rustix::fs::fchmod(&root, 0o755.into())?;
+        let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let root = Rc::new(root);
+        Ok(Self {
+            tree: Tree::new(root.clone()),
+            targets: Tree::new(root),
+            pit,
+            in_pit: 0,
+            directories: Vec::new(),
+            umask: 0o777 & !made.st_mode,
+            own,
+            done: Extracted::default(),
+        })
+    }
+
+    fn entry<R: BufRead>(&mut self, tar: &mut Tar<R>, mut entry: Entry) -> Result<(), Error> {
+        let name = std::mem::take(&mut entry.name);
+        let link = std::mem::take(&mut entry.link);
+        let path = components(&name)?;
+        let Some((&last, above)) = path.split_last() else {
+            return self.root_entry(entry);
+        };
+        if path.iter().any(|part| part.starts_with(WHITEOUT_META_PREFIX)) {
+            // The others are housekeeping of aufs.
+            let is_mark = last == OPAQUE_MARK
+                && !above.iter().any(|part| part.starts_with(WHITEOUT_META_PREFIX));
+            return if is_mark { self.opaque(above) } else { Ok(()) };
+        }
+        let doing = || format!("unpack `{}`", shown(&name));
+        let parent = self.tree.directory(above, Missing::Create).doing(doing)?;
+        let parent = parent.as_fd();
+        if let Some(hidden) = last.strip_prefix(WHITEOUT_PREFIX) {
+            return self.whiteout(parent, above, hidden);
+        }
+        match entry.kind {
+            Kind::File => self.file(tar, parent, last, entry),
+            Kind::Directory => self.directory(parent, last, &path, entry).doing(doing),
+            Kind::HardLink => self.hard_link(parent, &path, &link),
+            Kind::Symlink => {
+                let make = || rustix::fs::symlinkat(&link[..], parent, last);
+                self.make(parent, last, make).doing(doing)?;
+                self.leaf_meta(parent, last, &Meta::of(entry), true).doing(doing)
+            }
+            Kind::CharDevice | Kind::BlockDevice | Kind::Fifo => {
+                self.special(parent, last, entry).doing(doing)
+            }
+        }
+    }
+
+    /// The entry `./`.
+    fn root_entry(&mut self, entry: Entry) -> Result<(), Error> {
+        if entry.kind != Kind::Directory {
+            return invalid("archive's root is not a directory");
+        }
+        let later = Later { path: Vec::new(), entry: Meta::of(entry), existed: true };
+        self.directories.push(later);
+        Ok(())
+    }
+
+    fn directory(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        name: &[u8],
+        path: &[&[u8]],
+        entry: Entry,
+    ) -> Result<(), Errno> {
+        // Until the end, root's lack of capabilities must not keep us from filling it.
+        let mode = Mode::from(entry.mode & 0o777 | 0o700);
+        let mut existed = false;
+        match rustix::fs::mkdirat(parent, name, mode) {
+            Err(Errno::EXIST) => {
+                let there = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+                existed = is_directory(&there);
+                if !existed {
+                    self.remove(parent, name)?;
+                    rustix::fs::mkdirat(parent, name, mode)?;
+                }
+                if is_whiteout(&there) {
+                    set_opaque(open_directory(parent, name)?.as_fd())?;
+                }
+            }
+            made => made?,
+        }
+        self.directories.push(Later { path: path.join(&b'/'), entry: Meta::of(entry), existed });
+        Ok(())
+    }
+
+    fn file<R: BufRead>(
+        &mut self,
+        tar: &mut Tar<R>,
+        parent: BorrowedFd<'_>,
+        name: &[u8],
+        mut entry: Entry,
+    ) -> Result<(), Error> {
+        let doing = || format!("unpack file `{}`", shown(name));
+        let sparse = entry.sparse.take();
+        let size = entry.size;
+        let meta = Meta::of(entry);
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::from(meta.mode & 0o777);
+        let file = self
+            .make(parent, name, || rustix::fs::openat(parent, name, flags, mode))
+            .doing(doing)?;
+        match sparse {
+            None => self.done.size += write_data(tar, &file, size)?,
+            Some(segments) => {
+                rustix::fs::ftruncate(&file, size).doing(doing)?;
+                for (offset, length) in segments {
+                    rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(offset)).doing(doing)?;
+                    self.done.size += write_data(tar, &file, length)?;
+                }
+            }
+        }
+        self.file_meta(&file, &meta).doing(doing)
+    }
+
+    /// Owner, then mode (a change of owner clears set-user-id), then attributes (it clears
+    /// capabilities, too), then times.
+    fn file_meta(&self, file: &OwnedFd, meta: &Meta) -> Result<(), Errno> {
+        if (meta.uid, meta.gid) != self.own {
+            rustix::fs::fchown(file, Some(uid(meta.uid)), Some(gid(meta.gid)))?;
+        }
+        if self.mode_differs(meta.mode) {
+            rustix::fs::fchmod(file, meta.mode.into())?;
+        }
+        for (name, value) in &meta.xattrs {
+            let set = rustix::fs::fsetxattr(file, &name[..], value, XattrFlags::empty());
+            allow_unsupported(set, name)?;
+        }
+        rustix::fs::futimens(file, &meta.times)
+    }
+
+    /// The same for what cannot be opened, which nobody but us can have put there.
+    fn leaf_meta(
+        &self,
+        parent: BorrowedFd<'_>,
+        name: &[u8],
+        meta: &Meta,
+        is_link: bool,
+    ) -> Result<(), Errno> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        if (meta.uid, meta.gid) != self.own {
+            let (user, group) = (Some(uid(meta.uid)), Some(gid(meta.gid)));
+            rustix::fs::chownat(parent, name, user, group, flags)?;
+        }
+        if !is_link && self.mode_differs(meta.mode) {
+            rustix::fs::chmodat(parent, name, meta.mode.into(), AtFlags::empty())?;
+        }
+        for (key, value) in &meta.xattrs {
+            if !key.starts_with(b"user.") {
+                let path = through_proc(parent, name);
+                let set = rustix::fs::lsetxattr(&path, &key[..], value, XattrFlags::empty());
+                allow_unsupported(set, key)?;
+            }
+        }
+        rustix::fs::utimensat(parent, name, &meta.times, flags)
+    }
+
+    fn mode_differs(&self, mode: u32) -> bool {
+        mode & 0o7000 != 0 || mode & self.umask != 0
+    }
+
+    fn special(&mut self, parent: BorrowedFd<'_>, name: &[u8], entry: Entry) -> Result<(), Errno> {
+        let kind = match entry.kind {
+            Kind::CharDevice => FileType::CharacterDevice,
+            Kind::BlockDevice => FileType::BlockDevice,
+            _ => FileType::Fifo,
+        };
+        let device = rustix::fs::makedev(entry.major, entry.minor);
+        let meta = Meta::of(entry);
+        let mode = Mode::from(meta.mode & 0o777);
+        self.make(parent, name, || rustix::fs::mknodat(parent, name, kind, mode, device))?;
+        self.leaf_meta(parent, name, &meta, false)
+    }
+
+    /// A link to an earlier entry of the same layer; its last component is not followed.
+    fn hard_link(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        path: &[&[u8]],
+        link: &[u8],
+    ) -> Result<(), Error> {
+        let doing = || format!("link `{}` to `{}`", shown(&path.join(&b'/')), shown(link));
+        let to = components(link)?;
+        let (Some((&to, above)), Some(&name)) = (to.split_last(), path.last()) else {
+            return invalid(format!("{}: not a file", doing()));
+        };
+        let at = self.targets.directory(above, Missing::Refuse).doing(doing)?;
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        let target = rustix::fs::statat(&at, to, flags).doing(doing)?;
+        if is_directory(&target) || is_whiteout(&target) {
+            return invalid(format!("{}: not a file", doing()));
+        }
+        if let Ok(there) = rustix::fs::statat(parent, name, flags)
+            && (there.st_dev, there.st_ino) == (target.st_dev, target.st_ino)
+        {
+            return Ok(());
+        }
+        let make = || rustix::fs::linkat(&at, to, parent, name, AtFlags::empty());
+        self.make(parent, name, make).doing(doing)
+    }
+
+    /// Hides `name` of the layers below. What this layer itself has there stays, and hides it.
+    fn whiteout(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        above: &[&[u8]],
+        name: &[u8],
+    ) -> Result<(), Error> {
+        if matches!(name, b"" | b"." | b"..") {
+            return invalid(format!(
+                "archive has a whiteout of `{}` in `{}`",
+                shown(name),
+                shown(&above.join(&b'/'))
+            ));
+        }
+        let doing = || format!("hide `{}`", shown(name));
+        let kind = FileType::CharacterDevice;
+        match rustix::fs::mknodat(parent, name, kind, Mode::empty(), 0) {
+            Err(Errno::EXIST) => {
+                let there = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW);
+                if is_directory(&there.doing(doing)?) {
+                    let directory = open_directory(parent, name).doing(doing)?;
+                    set_opaque(directory.as_fd()).doing(doing)?;
+                }
+                Ok(())
+            }
+            made => made.doing(doing),
+        }
+    }
+
+    /// Hides everything that the layers below have in a directory.
+    fn opaque(&mut self, path: &[&[u8]]) -> Result<(), Error> {
+        let doing = || format!("make `{}` opaque", shown(&path.join(&b'/')));
+        let directory = self.tree.directory(path, Missing::Create).doing(doing)?;
+        let own = open_directory(directory.as_fd(), b".").doing(doing)?;
+        set_opaque(own.as_fd()).doing(doing)?;
+        self.done.is_opaque |= path.is_empty();
+        Ok(())
+    }
+
+    /// Makes something; what is in the way gives way: the later entry wins.
+    fn make<T>(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        name: &[u8],
+        mut make: impl FnMut() -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        match make() {
+            Err(Errno::EXIST) => {
+                self.remove(parent, name)?;
+                make()
+            }
+            made => made,
+        }
+    }
+
+    fn remove(&mut self, parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+        self.tree.forget();
+        self.targets.forget();
+        match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
+            Err(Errno::ISDIR) => {
+                self.in_pit += 1;
+                rustix::fs::renameat(parent, name, &self.pit, self.in_pit.to_string())
+            }
+            removed => removed,
+        }
+    }
+
+    /// Sets what directories are to look like, now that nothing in them changes any more.
+    fn finish(&mut self) -> Result<(), Error> {
+        for later in std::mem::take(&mut self.directories) {
+            self.finish_directory(&later).doing(|| format!("unpack `{}`", shown(&later.path)))?;
+        }
+        Ok(())
+    }
+
+    fn finish_directory(&mut self, later: &Later) -> Result<(), Errno> {
+        let parts: Vec<&[u8]> = later.path.split(|&b| b == b'/').collect();
+        let Some((&name, above)) = parts.split_last().filter(|_| !later.path.is_empty()) else {
+            let root = open_directory(self.tree.root(), b".")?;
+            return self.directory_meta(&root, &later.entry);
+        };
+        let parent = match self.tree.directory(above, Missing::Refuse) {
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+            found => found?,
+        };
+        let meta = &later.entry;
+        let is_plain = (meta.uid, meta.gid) == self.own
+            && !self.mode_differs(meta.mode)
+            && meta.mode & 0o700 == 0o700
+            && meta.xattrs.is_empty();
+        if is_plain && !later.existed && self.in_pit == 0 {
+            let flags = AtFlags::SYMLINK_NOFOLLOW;
+            return rustix::fs::utimensat(&parent, name, &meta.times, flags);
+        }
+        match open_directory(parent.as_fd(), name) {
+            // A later entry put something else there.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(()),
+            opened => self.directory_meta(&opened?, meta),
+        }
+    }
+
+    fn directory_meta(&self, directory: &OwnedFd, meta: &Meta) -> Result<(), Errno> {
+        rustix::fs::fchown(directory, Some(uid(meta.uid)), Some(gid(meta.gid)))?;
+        rustix::fs::fchmod(directory, meta.mode.into())?;
+        for (name, value) in &meta.xattrs {
+            let set = rustix::fs::fsetxattr(directory, &name[..], value, XattrFlags::empty());
+            allow_unsupported(set, name)?;
+        }
+        rustix::fs::futimens(directory, &meta.times)
+    }
+}
+
+impl Meta {
+    fn of(entry: Entry) -> Self {
+        let time = Timespec { tv_sec: entry.mtime_s, tv_nsec: entry.mtime_ns.into() };
+        let mut xattrs = entry.xattrs;
+        // Overlayfs' own attributes would let a layer rename and redirect what others hold.
+        xattrs.retain(|(name, _)| {
+            !name.starts_with(b"trusted.overlay.") && !name.starts_with(b"user.overlay.")
+        });
+        Self {
+            mode: entry.mode,
+            uid: entry.uid,
+            gid: entry.gid,
+            times: Timestamps { last_access: time, last_modification: time },
+            xattrs,
+        }
+    }
+}
+
+/// The parts of a name below the root. Absolute names are taken to start there, too.
+pub(crate) fn components(name: &[u8]) -> Result<Vec<&[u8]>, Error> {
+    if name.len() > PATH_BYTES_MAX || name.contains(&0) {
+        return invalid(format!("archive entry with an invalid name of {} bytes", name.len()));
+    }
+    let mut parts = Vec::new();
+    for part in name.split(|&b| b == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." if parts.pop().is_none() => {
+                return invalid(format!("archive entry `{}` is outside its root", shown(name)));
+            }
+            b".." => {}
+            part => parts.push(part),
+        }
+    }
+    Ok(parts)
+}
+
+fn write_data<R: BufRead>(tar: &mut Tar<R>, file: &OwnedFd, mut left: u64) -> Result<u64, Error> {
+    let length = left;
+    while left > 0 {
+        let chunk = tar.data()?;
+        let n = chunk.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        if n == 0 {
+            return invalid("archive is truncated");
+        }
+        let n = rustix::io::retry_on_intr(|| rustix::io::write(file, &chunk[..n]))
+            .doing(|| "write a file of the layer")?;
+        tar.consume(n);
+        left -= n as u64;
+    }
+    Ok(length)
+}
+
+fn is_directory(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode).is_dir()
+}
+
+/// Overlayfs' mark for "not here any more".
+pub(crate) fn is_whiteout(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode).is_char_device() && stat.st_rdev == 0
+}
+
+/// Whether a directory hides what lies below it.
+pub(crate) fn is_opaque(directory: BorrowedFd<'_>) -> bool {
+    let mut value = [0; 2];
+    let length = rustix::fs::fgetxattr(directory, OPAQUE_XATTR, &mut value[..]);
+    length == Ok(1) && value[0] == b'y'
+}
+
+fn set_opaque(directory: BorrowedFd<'_>) -> Result<(), Errno> {
+    rustix::fs::fsetxattr(directory, OPAQUE_XATTR, b"y", XattrFlags::empty())
+}
+
+/// A kernel or file system without a class of attributes is no reason to refuse an image, except
+/// for capabilities, without which its programs would not work.
+fn allow_unsupported(set: Result<(), Errno>, name: &[u8]) -> Result<(), Errno> {
+    match set {
+        Err(Errno::OPNOTSUPP) if name != b"security.capability" => Ok(()),
+        set => set,
+    }
+}
+
+/// A name below an open directory, for calls that take only paths.
+pub(crate) fn through_proc(parent: BorrowedFd<'_>, name: &[u8]) -> PathBuf {
+    let mut path = PathBuf::from(format!("/proc/self/fd/{}", parent.as_raw_fd()));
+    path.push(std::ffi::OsStr::from_bytes(name));
+    path
+}
+
+fn uid(raw: u32) -> Uid {
+    Uid::from_raw(raw)
+}
+
+fn gid(raw: u32) -> Gid {
+    Gid::from_raw(raw)
+}
+
+/// See [`make_directory`]; layers have their tree made this way.
+pub(crate) fn new_tree(at: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
+    make_directory(at, name.as_bytes(), 0o755)?;
+    open_directory(at, name.as_bytes())
+}

@@ -1,0 +1,164 @@
+//! Layers: archives unpacked once, shared by every image and container that is made of them.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use oci::{Descriptor, Digest};
+use serde::{Deserialize, Serialize};
+
+use crate::disk::{Part, Scratch, Store, json, read_if_there};
+use crate::error::{Doing as _, Error, invalid};
+use crate::extract::{self, ENTRIES_MAX, Extracted};
+use crate::stream::{self, Content, EXPANSION_MAX, Expansion};
+use crate::tarball::Tar;
+
+/// The tree of a layer, below its directory.
+pub(crate) const TREE: &str = "tree";
+const RECORD: &str = "layer.json";
+const PIT: &str = "replaced";
+
+/// An unpacked layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layer {
+    /// The digest of the uncompressed archive.
+    pub diff_id: Digest,
+    /// The digest of the archive as it was received.
+    pub blob: Digest,
+    /// Bytes of data in its files.
+    pub size: u64,
+    /// Entries of the archive.
+    pub entries: u64,
+    /// Whether it hides all layers below.
+    #[serde(default)]
+    pub is_opaque: bool,
+}
+
+/// What unpacking may come to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) entries_max: u64,
+    pub(crate) expansion: Expansion,
+}
+
+pub(crate) const LIMITS: Limits = Limits { entries_max: ENTRIES_MAX, expansion: EXPANSION_MAX };
+
+impl Store {
+    /// Whether a layer is unpacked.
+    #[must_use]
+    pub fn has_layer(&self, diff_id: &Digest) -> bool {
+        self.layer_path(diff_id).exists()
+    }
+
+    /// The record of an unpacked layer.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn layer(&self, diff_id: &Digest) -> Result<Layer, Error> {
+        let path = self.layer_path(diff_id).join(RECORD);
+        let Some(bytes) = read_if_there(&path)? else {
+            return Err(Error::NotFound(format!("layer: {diff_id}")));
+        };
+        serde_json::from_slice(&bytes)
+            .map_err(std::io::Error::from)
+            .doing(|| format!("read `{}`", path.display()))
+    }
+
+    /// Where the tree of a layer lies.
+    #[must_use]
+    pub fn layer_tree(&self, diff_id: &Digest) -> PathBuf {
+        self.layer_path(diff_id).join(TREE)
+    }
+
+    /// Unpacks the layer `diff_id` from `archive`: the content of `blob`, uncompressed or
+    /// compressed by gzip or zstd, which its first bytes tell.
+    ///
+    /// `progress` is told of every step, in bytes of the archive. The layer appears when all of it
+    /// is on disk and the digest of the uncompressed archive is right; otherwise nothing stays.
+    /// A layer that exists already is returned without reading the archive.
+    ///
+    /// # Errors
+    /// [`Error::Digest`]; [`Error::Invalid`] if the archive is malformed, leads outside its root or
+    /// exceeds a limit; [`Error::Io`] if it cannot be read or written.
+    pub fn unpack(
+        &self,
+        diff_id: &Digest,
+        blob: &Descriptor,
+        archive: &mut dyn Read,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Layer, Error> {
+        let _lease = self.lease()?;
+        if self.has_layer(diff_id) {
+            return self.layer(diff_id);
+        }
+        let unpacked = self.unpack_within(archive, progress, LIMITS)?;
+        if unpacked.diff_id != *diff_id {
+            let what = format!("content of layer {}", blob.digest);
+            return Err(Error::Digest { what, expected: *diff_id, actual: unpacked.diff_id });
+        }
+        self.publish_layer(unpacked, blob.digest)
+    }
+
+    /// Unpacks an archive of whatever digest, without making it visible.
+    pub(crate) fn unpack_within(
+        &self,
+        archive: &mut dyn Read,
+        progress: &mut dyn FnMut(u64),
+        limits: Limits,
+    ) -> Result<Unpacked, Error> {
+        let scratch = self.scratch(Part::Layers)?;
+        let (extracted, diff_id) = unpack_into(scratch.path(), archive, progress, limits)?;
+        Ok(Unpacked { scratch, diff_id, extracted })
+    }
+
+    /// Makes an unpacked layer visible. If somebody else was faster, theirs stays.
+    pub(crate) fn publish_layer(&self, unpacked: Unpacked, blob: Digest) -> Result<Layer, Error> {
+        let Unpacked { scratch, diff_id, extracted } = unpacked;
+        let layer = Layer {
+            diff_id,
+            blob,
+            size: extracted.size,
+            entries: extracted.entries,
+            is_opaque: extracted.is_opaque,
+        };
+        let record = scratch.path().join(RECORD);
+        std::fs::write(&record, json(&layer)?).doing(|| format!("write `{}`", record.display()))?;
+        self.discard(&scratch.path().join(PIT))?;
+        if scratch.publish(&self.layer_path(&diff_id))? { Ok(layer) } else { self.layer(&diff_id) }
+    }
+}
+
+/// A layer that is complete, but not visible yet.
+#[derive(Debug)]
+pub(crate) struct Unpacked {
+    scratch: Scratch,
+    pub(crate) diff_id: Digest,
+    extracted: Extracted,
+}
+
+fn unpack_into(
+    directory: &Path,
+    archive: &mut dyn Read,
+    progress: &mut dyn FnMut(u64),
+    limits: Limits,
+) -> Result<(Extracted, Digest), Error> {
+    let (tree, pit) = trees(directory)?;
+    stream::consume(archive, limits.expansion, progress, move |content: Content<'_>| {
+        let mut tar = Tar::new(content);
+        let extracted = extract::extract(&mut tar, tree, pit, limits.entries_max)?;
+        tar.drain()?;
+        Ok((extracted, tar.into_input().digest()))
+    })
+    .and_then(|(extracted, digest)| match extracted.size {
+        size if size > i64::MAX as u64 => invalid("archive is too large"),
+        _ => Ok((extracted, digest)),
+    })
+}
+
+fn trees(directory: &Path) -> Result<(OwnedFd, OwnedFd), Error> {
+    let doing = || format!("create a tree in `{}`", directory.display());
+    let at = File::open(directory).doing(doing)?;
+    let tree = extract::new_tree(at.as_fd(), TREE).doing(doing)?;
+    Ok((tree, extract::new_tree(at.as_fd(), PIT).doing(doing)?))
+}

@@ -1,0 +1,259 @@
+//! Images from archives: what `docker save` writes, old and new, and OCI image layouts
+//! (image-spec, image-layout.md).
+
+use std::io::Read;
+use std::path::Path;
+
+use oci::{
+    Descriptor, Digest, Document, ImageConfig, Index, Manifest, Platform, Reference, media_type,
+};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::disk::Store;
+use crate::error::{Error, invalid};
+use crate::image::{DOCUMENT_BYTES_MAX, Image, NewImage};
+use crate::spool::Spool;
+
+/// Indexes within indexes.
+const INDEX_DEPTH_MAX: usize = 4;
+/// The annotation in which containerd and Docker keep the whole name.
+const NAME_ANNOTATION: &str = "io.containerd.image.name";
+/// The annotation of the specification: a tag, or a whole name.
+const REF_ANNOTATION: &str = "org.opencontainers.image.ref.name";
+
+/// An image that an archive held.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The image.
+    pub image: Image,
+    /// The tags that the archive gave it.
+    pub references: Vec<Reference>,
+}
+
+/// One image in `manifest.json` (moby, image/tarexport).
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Saved {
+    config: String,
+    repo_tags: Option<Vec<Reference>>,
+    layers: Option<Vec<String>>,
+}
+
+impl Store {
+    /// Adds the images of an archive: of `docker save` or an OCI image layout, plain or compressed.
+    ///
+    /// The archive is read once and may come from a pipe; `progress` is told of every step in its
+    /// bytes.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if it is neither, malformed, or has no image for this machine;
+    /// [`Error::Digest`]; [`Error::Io`].
+    pub fn load(
+        &self,
+        archive: &mut dyn Read,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Vec<Loaded>, Error> {
+        let _lease = self.lease()?;
+        self.load_spooled(Spool::of_archive(self, archive, progress)?)
+    }
+
+    /// Adds the images of a directory in the OCI image layout.
+    ///
+    /// # Errors
+    /// As [`Store::load`].
+    pub fn load_dir(&self, directory: &Path) -> Result<Vec<Loaded>, Error> {
+        let _lease = self.lease()?;
+        self.load_spooled(Spool::of_directory(self, directory)?)
+    }
+
+    fn load_spooled(&self, mut spool: Spool<'_>) -> Result<Vec<Loaded>, Error> {
+        let index = match spool.find("index.json")? {
+            Some(file) => Some(parse::<Index>(&file.read(DOCUMENT_BYTES_MAX)?, "index.json")?),
+            None => None,
+        };
+        if let Some(file) = spool.find("manifest.json")? {
+            let saved: Vec<Saved> = parse(&file.read(DOCUMENT_BYTES_MAX)?, "manifest.json")?;
+            let known = index.map_or_else(Vec::new, |index| index.manifests);
+            return saved.into_iter().map(|one| self.load_saved(&mut spool, one, &known)).collect();
+        }
+        match index {
+            Some(index) => self.load_layout(&mut spool, index),
+            None => invalid("archive is neither of `docker save` nor an OCI image layout"),
+        }
+    }
+
+    fn load_saved(
+        &self,
+        spool: &mut Spool<'_>,
+        saved: Saved,
+        known: &[Descriptor],
+    ) -> Result<Loaded, Error> {
+        let file = spool.get(&saved.config)?;
+        let config: ImageConfig = parse(&file.read(DOCUMENT_BYTES_MAX)?, &saved.config)?;
+        spool.adopt(&file)?;
+        let names = saved.layers.unwrap_or_default();
+        let layers = names
+            .iter()
+            .map(|name| spool.get(name)?.layer_descriptor())
+            .collect::<Result<Vec<_>, Error>>()?;
+        let synthetic = Manifest {
+            schema_version: 2,
+            media_type: Some(media_type::OCI_MANIFEST.to_owned()),
+            config: file.descriptor(media_type::OCI_CONFIG),
+            layers,
+            annotations: Default::default(),
+        };
+        let manifest = match known_manifest(spool, known, &synthetic)? {
+            Some(manifest) => manifest,
+            None => self.put_document(&crate::disk::json(&synthetic)?, media_type::OCI_MANIFEST)?,
+        };
+        self.load_layers(spool, &synthetic.layers, &names, &config)?;
+        let references = saved.repo_tags.unwrap_or_default();
+        self.add_loaded(NewImage { manifest, index: None, repo_digest: None }, references)
+    }
+
+    fn load_layout(&self, spool: &mut Spool<'_>, index: Index) -> Result<Vec<Loaded>, Error> {
+        let mut loaded = Vec::new();
+        for top in index.manifests {
+            let references: Vec<Reference> = name_of(&top).into_iter().collect();
+            if let Some((manifest, index)) = choose(spool, top, INDEX_DEPTH_MAX)? {
+                loaded.push(self.load_manifest(spool, manifest, index, references)?);
+            }
+        }
+        if loaded.is_empty() {
+            return invalid(format!("archive has no image for {}", Platform::host()));
+        }
+        Ok(loaded)
+    }
+
+    fn load_manifest(
+        &self,
+        spool: &mut Spool<'_>,
+        descriptor: Descriptor,
+        index: Option<Digest>,
+        references: Vec<Reference>,
+    ) -> Result<Loaded, Error> {
+        let file = spool.blob(&descriptor.digest)?;
+        let manifest: Manifest = parse(&file.read(DOCUMENT_BYTES_MAX)?, "manifest")?;
+        spool.adopt(&file)?;
+        let config_file = spool.blob(&manifest.config.digest)?;
+        let config: ImageConfig = parse(&config_file.read(DOCUMENT_BYTES_MAX)?, "configuration")?;
+        spool.adopt(&config_file)?;
+        for layer in &manifest.layers {
+            spool.blob(&layer.digest)?;
+        }
+        let names: Vec<String> = manifest
+            .layers
+            .iter()
+            .map(|layer| format!("blobs/sha256/{}", layer.digest.hex()))
+            .collect();
+        self.load_layers(spool, &manifest.layers, &names, &config)?;
+        let manifest = Descriptor {
+            size: file.size,
+            platform: None,
+            annotations: Default::default(),
+            ..descriptor
+        };
+        self.add_loaded(NewImage { manifest, index, repo_digest: None }, references)
+    }
+
+    /// Keeps and unpacks the members that are layers.
+    fn load_layers(
+        &self,
+        spool: &mut Spool<'_>,
+        layers: &[Descriptor],
+        names: &[String],
+        config: &ImageConfig,
+    ) -> Result<(), Error> {
+        let diff_ids = &config.rootfs.diff_ids;
+        if diff_ids.len() != layers.len() {
+            return invalid(format!(
+                "archive has {} layers for an image of {}",
+                layers.len(),
+                diff_ids.len()
+            ));
+        }
+        for ((layer, name), diff_id) in layers.iter().zip(names).zip(diff_ids) {
+            let file = spool.get(name)?;
+            spool.adopt(&file)?;
+            let mut blob = self.open_blob(&layer.digest)?;
+            self.unpack(diff_id, layer, &mut blob, &mut |_| {})?;
+        }
+        Ok(())
+    }
+
+    fn add_loaded(&self, new: NewImage, references: Vec<Reference>) -> Result<Loaded, Error> {
+        let image = self.add_image(new)?;
+        for reference in &references {
+            self.tag(reference, &image.id)?;
+        }
+        Ok(Loaded { image: self.resolve(&image.id.to_string())?, references })
+    }
+}
+
+/// The manifest that the archive itself has for an image of `manifest.json`: then a push sends the
+/// same bytes that were pulled.
+fn known_manifest(
+    spool: &mut Spool<'_>,
+    known: &[Descriptor],
+    wanted: &Manifest,
+) -> Result<Option<Descriptor>, Error> {
+    let digests = |m: &Manifest| m.layers.iter().map(|l| l.digest).collect::<Vec<_>>();
+    for top in known {
+        let name = format!("blobs/sha256/{}", top.digest.hex());
+        if spool.find(&name)?.is_none() {
+            continue;
+        }
+        let Some((descriptor, _)) = choose(spool, top.clone(), INDEX_DEPTH_MAX)? else { continue };
+        let file = spool.blob(&descriptor.digest)?;
+        let manifest: Manifest = parse(&file.read(DOCUMENT_BYTES_MAX)?, "manifest")?;
+        if manifest.config.digest == wanted.config.digest && digests(&manifest) == digests(wanted) {
+            spool.adopt(&file)?;
+            return Ok(Some(Descriptor {
+                platform: None,
+                annotations: Default::default(),
+                ..descriptor
+            }));
+        }
+    }
+    Ok(None)
+}
+
+/// The manifest for this machine below an entry of an index, with the index that led to it.
+fn choose(
+    spool: &mut Spool<'_>,
+    top: Descriptor,
+    depth: usize,
+) -> Result<Option<(Descriptor, Option<Digest>)>, Error> {
+    let host = Platform::host();
+    if top.platform.as_ref().is_some_and(|platform| !host.accepts(platform)) {
+        return Ok(None);
+    }
+    let file = spool.blob(&top.digest)?;
+    let document = Document::parse(&file.read(DOCUMENT_BYTES_MAX)?, &top.media_type)
+        .or_else(|e| invalid(format!("manifest {}: {e}", top.digest)))?;
+    let Document::Index(index) = document else {
+        return Ok(Some((top, None)));
+    };
+    if depth == 0 {
+        return invalid("archive has indexes nested too deeply");
+    }
+    let Some(chosen) = index.select(&host).cloned() else {
+        return Ok(None);
+    };
+    spool.adopt(&file)?;
+    let below = choose(spool, chosen, depth - 1)?;
+    Ok(below.map(|(manifest, _)| (manifest, Some(top.digest))))
+}
+
+/// The name that an entry of an index was given, where it is a whole one.
+fn name_of(entry: &Descriptor) -> Option<Reference> {
+    let whole = entry.annotations.get(NAME_ANNOTATION);
+    let short = entry.annotations.get(REF_ANNOTATION).filter(|name| name.contains(['/', ':']));
+    whole.or(short).and_then(|name| name.parse().ok())
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T, Error> {
+    serde_json::from_slice(bytes).or_else(|e| invalid(format!("malformed {what}: {e}")))
+}

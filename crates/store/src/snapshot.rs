@@ -1,0 +1,245 @@
+//! Writable views of layers: what a container's root file system is put together from.
+
+use std::fs::{self, File};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use oci::{Digest, Rootfs};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, readlinkat, statat, symlinkat};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::disk::{Part, Store, json, read_if_there};
+use crate::error::{Doing as _, Error};
+use crate::layer::TREE;
+use crate::walk::{Missing, Tree, make_directory};
+
+const RECORD: &str = "base.json";
+const WORK: &str = "work";
+const UPPER: &str = "upper";
+/// The name of an image without layers among the bases.
+const SCRATCH_CHAIN: &str = "scratch";
+/// Symbolic links followed to the place of a mount point.
+const LINKS_MAX: u32 = 40;
+
+/// What every container has mounted or linked, whether its image has a place for it or not.
+const MOUNT_POINTS: &[(&str, Point)] = &[
+    ("dev", Point::Directory),
+    ("dev/pts", Point::Directory),
+    ("dev/shm", Point::Directory),
+    ("proc", Point::Directory),
+    ("sys", Point::Directory),
+    ("etc/hosts", Point::File),
+    ("etc/hostname", Point::File),
+    ("etc/resolv.conf", Point::File),
+    ("etc/mtab", Point::Link("/proc/mounts")),
+];
+
+#[derive(Debug, Clone, Copy)]
+enum Point {
+    Directory,
+    File,
+    Link(&'static str),
+}
+
+/// The mount points of one chain of layers.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Base {
+    /// All layers of the chain, lowest first.
+    pub(crate) layers: Vec<Digest>,
+    /// How many of them, counted from the lowest, are hidden whole by the one above.
+    hidden: usize,
+}
+
+/// The chain ids of a list of layers, one for each of its beginnings (image-spec, config.md).
+pub(crate) fn chain_ids(layers: &[Digest]) -> Vec<Digest> {
+    let mut chain: Vec<Digest> = Vec::with_capacity(layers.len());
+    for layer in layers {
+        let next = match chain.last() {
+            None => *layer,
+            Some(below) => Digest::of(format!("{below} {layer}").as_bytes()),
+        };
+        chain.push(next);
+    }
+    chain
+}
+
+/// The name of a chain's base.
+pub(crate) fn base_name(layers: &[Digest]) -> String {
+    chain_ids(layers).last().map_or_else(|| SCRATCH_CHAIN.to_owned(), Digest::hex)
+}
+
+impl Store {
+    /// Makes a writable view of `layers`, lowest first, in `container`, an existing directory:
+    /// creates `upper` and `work` there.
+    ///
+    /// `volatile` is passed on: the view is thrown away with its container and need not be synced.
+    /// The caller holds a [`crate::Lease`] until something durable says that the layers are in use.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if a layer is missing; [`Error::Io`].
+    pub fn prepare(
+        &self,
+        layers: &[Digest],
+        container: &Path,
+        volatile: bool,
+    ) -> Result<Rootfs, Error> {
+        let name = base_name(layers);
+        let base = match self.base(&name)? {
+            Some(base) => base,
+            None => self.make_base(&name, layers)?,
+        };
+        let tree = self.part(Part::Bases).join(&name).join(TREE);
+        let doing = || format!("prepare `{}`", container.display());
+        let at = File::open(container).doing(doing)?;
+        let root = rustix::fs::stat(&tree).doing(doing)?;
+        make_directory(at.as_fd(), UPPER.as_bytes(), root.st_mode & 0o7777).doing(doing)?;
+        if (root.st_uid, root.st_gid) != (0, 0) {
+            let (user, group) =
+                (rustix::fs::Uid::from_raw(root.st_uid), rustix::fs::Gid::from_raw(root.st_gid));
+            rustix::fs::chownat(&at, UPPER, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)
+                .doing(doing)?;
+        }
+        make_directory(at.as_fd(), WORK.as_bytes(), 0o700).doing(doing)?;
+        let shown = base.layers[base.hidden..].iter().rev().map(|layer| self.layer_tree(layer));
+        Ok(Rootfs::Overlay {
+            lower: [tree].into_iter().chain(shown).collect(),
+            upper: container.join(UPPER),
+            work: container.join(WORK),
+            volatile,
+        })
+    }
+
+    /// The record of a base.
+    pub(crate) fn base(&self, name: &str) -> Result<Option<Base>, Error> {
+        let bytes = read_if_there(&self.part(Part::Bases).join(name).join(RECORD))?;
+        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    }
+
+    fn make_base(&self, name: &str, layers: &[Digest]) -> Result<Base, Error> {
+        let _lease = self.lease()?;
+        let opaque = layers.iter().map(|layer| Ok(self.layer(layer)?.is_opaque));
+        let opaque = opaque.collect::<Result<Vec<bool>, Error>>()?;
+        let hidden = opaque.iter().rposition(|&is_opaque| is_opaque).unwrap_or(0);
+        let base = Base { layers: layers.to_vec(), hidden };
+        let trees: Vec<PathBuf> =
+            layers[hidden..].iter().rev().map(|layer| self.layer_tree(layer)).collect();
+        let scratch = self.scratch(Part::Bases)?;
+        make_mount_points(scratch.path(), &trees)
+            .doing(|| format!("make mount points for the image of layers {name}"))?;
+        self.discard(&scratch.path().join(WORK))?;
+        let record = scratch.path().join(RECORD);
+        fs::write(&record, json(&base)?).doing(|| format!("write `{}`", record.display()))?;
+        scratch.publish(&self.part(Part::Bases).join(name))?;
+        Ok(base)
+    }
+}
+
+/// Creates what is missing of [`MOUNT_POINTS`] in `directory/tree`, as seen through the layers.
+fn make_mount_points(directory: &Path, layers: &[PathBuf]) -> Result<(), Errno> {
+    let at = rustix::fs::open(directory, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    make_directory(at.as_fd(), TREE.as_bytes(), 0o755)?;
+    let upper = open_path(&directory.join(TREE))?;
+    let Some(topmost) = layers.first() else {
+        return fill(upper);
+    };
+    // The root shows the topmost directory's owner and mode.
+    let root = rustix::fs::stat(topmost)?;
+    let (user, group) =
+        (rustix::fs::Uid::from_raw(root.st_uid), rustix::fs::Gid::from_raw(root.st_gid));
+    rustix::fs::chownat(&at, TREE, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
+    rustix::fs::chmodat(&at, TREE, Mode::from(root.st_mode & 0o7777), AtFlags::empty())?;
+    make_directory(at.as_fd(), WORK.as_bytes(), 0o700)?;
+    let work = open_path(&directory.join(WORK))?;
+    fill(detached_overlay(layers, &upper, &work)?)
+}
+
+/// An overlay that is mounted nowhere and gone when the descriptor is closed. Volatile, since
+/// unmounting another one syncs the whole file system.
+fn detached_overlay(layers: &[PathBuf], upper: &OwnedFd, work: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let overlay = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    let lower = layers.iter().map(|path| open_path(path)).collect::<Result<Vec<_>, _>>()?;
+    for layer in &lower {
+        fsconfig_set_string(&overlay, "lowerdir+", through_proc(layer))?;
+    }
+    fsconfig_set_string(&overlay, "upperdir", through_proc(upper))?;
+    fsconfig_set_string(&overlay, "workdir", through_proc(work))?;
+    for (option, value) in [("redirect_dir", "off"), ("metacopy", "off"), ("index", "off")] {
+        fsconfig_set_string(&overlay, option, value)?;
+    }
+    fsconfig_set_flag(&overlay, "volatile")?;
+    fsconfig_create(&overlay)?;
+    fsmount(&overlay, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+}
+
+/// A path of any length in few bytes: one value of `fsconfig` holds at most 255.
+fn through_proc(fd: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+fn open_path(path: &Path) -> Result<OwnedFd, Errno> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+fn fill(root: OwnedFd) -> Result<(), Errno> {
+    let root = Rc::new(root);
+    for (path, point) in MOUNT_POINTS {
+        match make_point(&root, path, *point) {
+            // Something of another kind is in the way, or links lead nowhere: the image wants it so,
+            // and mounting there will say what is wrong if it matters.
+            Err(Errno::NOTDIR | Errno::LOOP | Errno::EXIST) => {}
+            made => made?,
+        }
+    }
+    Ok(())
+}
+
+/// Makes one mount point, where the links of the image lead.
+fn make_point(root: &Rc<OwnedFd>, path: &str, point: Point) -> Result<(), Errno> {
+    let mut tree = Tree::new(root.clone());
+    let parts: Vec<&[u8]> = path.split('/').map(str::as_bytes).collect();
+    if let Point::Directory = point {
+        return tree.directory(&parts, Missing::Create).map(drop);
+    }
+    let (name, above) = parts.split_last().expect("a mount point has a name");
+    let mut name = name.to_vec();
+    let mut parent = tree.directory(above, Missing::Create)?;
+    let mut links = LINKS_MAX;
+    loop {
+        match statat(&parent, &name[..], AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => break,
+            Ok(there) if FileType::from_raw_mode(there.st_mode).is_symlink() => {
+                if let Point::Link(_) = point {
+                    return Ok(());
+                }
+            }
+            there => return there.map(drop),
+        }
+        let target = readlinkat(&parent, &name[..], Vec::new())?.into_bytes();
+        let (above, last) = split_target(&target);
+        parent = tree.follow(&parent, above, Missing::Create, &mut links)?;
+        name = last.to_vec();
+        if matches!(last, b"" | b"." | b"..") {
+            return Ok(());
+        }
+    }
+    if let Point::Link(target) = point {
+        return symlinkat(target, &parent, &name[..]);
+    }
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::WRONLY;
+    let file = openat(&parent, &name[..], flags, Mode::from(0o644))?;
+    rustix::fs::fchmod(&file, Mode::from(0o644))
+}
+
+/// The directory part of a link's target, with its slash, and the name behind it.
+fn split_target(target: &[u8]) -> (&[u8], &[u8]) {
+    match target.iter().rposition(|&b| b == b'/') {
+        Some(slash) => target.split_at(slash + 1),
+        None => (b"", target),
+    }
+}

@@ -1,0 +1,236 @@
+//! Members of an archive, or of a directory, on their way to becoming blobs.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use oci::{Compression, Descriptor, Digest, Hasher, media_type};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use crate::disk::{Part, Scratch, Store};
+use crate::error::{Doing as _, Error, invalid};
+use crate::extract::{ENTRIES_MAX, components};
+use crate::stream::{self, EXPANSION_MAX};
+use crate::tarball::{Kind, Tar, copy_data, shown};
+
+/// Links from one name in an archive to another; legacy layouts have one.
+const LINKS_MAX: usize = 8;
+
+/// Files by their names, spooled next to the blobs.
+#[derive(Debug)]
+pub(crate) struct Spool<'a> {
+    store: &'a Store,
+    scratch: Scratch,
+    members: HashMap<Vec<u8>, Member>,
+    /// Where members come from when they are asked for, if not from an archive.
+    directory: Option<OwnedFd>,
+}
+
+#[derive(Debug, Clone)]
+enum Member {
+    File(Spooled),
+    /// Another name.
+    Link(Vec<u8>),
+}
+
+/// A file with its digest.
+#[derive(Debug, Clone)]
+pub(crate) struct Spooled {
+    path: PathBuf,
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+}
+
+impl<'a> Spool<'a> {
+    /// Spools all files of an archive, which may be compressed and is read to its end.
+    pub(crate) fn of_archive(
+        store: &'a Store,
+        archive: &mut dyn Read,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Self, Error> {
+        let scratch = store.scratch(Part::Ingest)?;
+        let directory = scratch.path();
+        let members = stream::consume(archive, EXPANSION_MAX, progress, |content| {
+            let mut tar = Tar::new(content);
+            let mut members = HashMap::new();
+            while let Some(entry) = tar.next()? {
+                if members.len() as u64 == ENTRIES_MAX {
+                    return invalid(format!("archive has more than {ENTRIES_MAX} entries"));
+                }
+                let name = components(&entry.name)?;
+                let member = match entry.kind {
+                    Kind::File if entry.sparse.is_some() => {
+                        return invalid(format!("`{}` is a sparse file", shown(&entry.name)));
+                    }
+                    Kind::File => {
+                        let mut file = Sink::create(directory.join(members.len().to_string()))?;
+                        copy_data(&mut tar, &mut file)?;
+                        Member::File(file.finish())
+                    }
+                    Kind::Symlink => Member::Link(beside(&name, &entry.link)?),
+                    Kind::HardLink => Member::Link(components(&entry.link)?.join(&b'/')),
+                    _ => continue,
+                };
+                members.insert(name.join(&b'/'), member);
+            }
+            tar.drain()?;
+            Ok(members)
+        })?;
+        Ok(Self { store, scratch, members, directory: None })
+    }
+
+    /// Members are taken from a directory as they are needed.
+    pub(crate) fn of_directory(store: &'a Store, directory: &Path) -> Result<Self, Error> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(directory, flags, Mode::empty())
+            .doing(|| format!("open `{}`", directory.display()))?;
+        let scratch = store.scratch(Part::Ingest)?;
+        Ok(Self { store, scratch, members: HashMap::new(), directory: Some(opened) })
+    }
+
+    /// The file of this name, if there is one.
+    pub(crate) fn find(&mut self, name: &str) -> Result<Option<Spooled>, Error> {
+        let mut name = components(name.as_bytes())?.join(&b'/');
+        for _ in 0..LINKS_MAX {
+            match self.members.get(&name) {
+                Some(Member::File(file)) => return Ok(Some(file.clone())),
+                Some(Member::Link(target)) => name.clone_from(target),
+                None => return self.fetch(name),
+            }
+        }
+        invalid(format!("`{}` is a chain of links", shown(&name)))
+    }
+
+    /// The file of this name.
+    pub(crate) fn get(&mut self, name: &str) -> Result<Spooled, Error> {
+        match self.find(name)? {
+            Some(file) => Ok(file),
+            None => invalid(format!("archive has no `{name}`")),
+        }
+    }
+
+    /// The file that an OCI layout keeps under a digest, verified.
+    pub(crate) fn blob(&mut self, digest: &Digest) -> Result<Spooled, Error> {
+        let name = format!("blobs/sha256/{}", digest.hex());
+        let file = self.get(&name)?;
+        if file.digest == *digest {
+            return Ok(file);
+        }
+        Err(Error::Digest { what: format!("`{name}`"), expected: *digest, actual: file.digest })
+    }
+
+    /// Copies a member from the directory. It is not ours: what it links to stays below it.
+    fn fetch(&mut self, name: Vec<u8>) -> Result<Option<Spooled>, Error> {
+        let Some(directory) = &self.directory else {
+            return Ok(None);
+        };
+        let doing = || format!("read `{}`", shown(&name));
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let opened = rustix::fs::openat2(directory, &name[..], flags, Mode::empty(), resolve);
+        let mut file = match opened {
+            Err(Errno::NOENT) => return Ok(None),
+            opened => File::from(opened.doing(doing)?),
+        };
+        if !file.metadata().doing(doing)?.is_file() {
+            return invalid(format!("`{}` is not a file", shown(&name)));
+        }
+        let mut sink = Sink::create(self.scratch.path().join(self.members.len().to_string()))?;
+        io::copy(&mut file, &mut sink).doing(doing)?;
+        let spooled = sink.finish();
+        self.members.insert(name, Member::File(spooled.clone()));
+        Ok(Some(spooled))
+    }
+
+    /// Keeps a file as a blob.
+    pub(crate) fn adopt(&self, file: &Spooled) -> Result<(), Error> {
+        file.adopt(self.store)
+    }
+}
+
+impl Spooled {
+    /// Its content, which is at most `limit` bytes long.
+    pub(crate) fn read(&self, limit: u64) -> Result<Vec<u8>, Error> {
+        if self.size > limit {
+            return invalid(format!("document {} is longer than {limit} bytes", self.digest));
+        }
+        fs::read(&self.path).doing(|| format!("read `{}`", self.path.display()))
+    }
+
+    /// Keeps it as a blob; several members may be the same one.
+    pub(crate) fn adopt(&self, store: &Store) -> Result<(), Error> {
+        let place = store.made(Part::Blobs)?.join(self.digest.hex());
+        match fs::hard_link(&self.path, &place) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            linked => linked.doing(|| format!("keep blob {}", self.digest)),
+        }
+    }
+
+    /// Describes it as a layer, by its first bytes.
+    pub(crate) fn layer_descriptor(&self) -> Result<Descriptor, Error> {
+        let doing = || format!("read `{}`", self.path.display());
+        let mut head = Vec::new();
+        File::open(&self.path).doing(doing)?.take(4).read_to_end(&mut head).doing(doing)?;
+        let suffix = match Compression::detect(&head) {
+            Compression::None => "",
+            Compression::Gzip => "+gzip",
+            Compression::Zstd => "+zstd",
+        };
+        Ok(self.descriptor(&format!("{}{suffix}", media_type::OCI_LAYER)))
+    }
+
+    pub(crate) fn descriptor(&self, media_type: &str) -> Descriptor {
+        Descriptor {
+            media_type: media_type.to_owned(),
+            digest: self.digest,
+            size: self.size,
+            platform: None,
+            annotations: Default::default(),
+        }
+    }
+}
+
+/// A file that is hashed while it is written.
+pub(crate) struct Sink {
+    file: File,
+    path: PathBuf,
+    hasher: Hasher,
+    size: u64,
+}
+
+impl Sink {
+    pub(crate) fn create(path: PathBuf) -> Result<Self, Error> {
+        let file = File::create_new(&path).doing(|| format!("create `{}`", path.display()))?;
+        Ok(Self { file, path, hasher: Hasher::default(), size: 0 })
+    }
+
+    pub(crate) fn finish(self) -> Spooled {
+        Spooled { path: self.path, digest: self.hasher.finish(), size: self.size }
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..n]);
+        self.size += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Where a symbolic link in an archive points, as a name in it.
+fn beside(name: &[&[u8]], target: &[u8]) -> Result<Vec<u8>, Error> {
+    if target.starts_with(b"/") {
+        return Ok(components(target)?.join(&b'/'));
+    }
+    let above = name.split_last().map_or(&[][..], |(_, above)| above);
+    let whole = [above.join(&b'/'), target.to_vec()].join(&b'/');
+    Ok(components(&whole)?.join(&b'/'))
+}

@@ -6,8 +6,8 @@ use oci::{Digest, media_type};
 use registry::{Auth, Config, Error};
 use serde_json::json;
 
-use crate::fake::{Fake, Reply, Request, Site};
-use crate::place::{Fixture, GZIP, Place, client, descriptor, noise};
+use super::fake::{Fake, Reply, Request, Site};
+use super::place::{Fixture, GZIP, Place, client, descriptor, noise};
 
 /// Pulls `app` from a registry with `fixture` that answers as `twist` wants; says the error.
 fn fails(

@@ -10,7 +10,7 @@ use registry::{Auth, Client, Config, Error, Event, Pulled, pull};
 use serde_json::{Value, json};
 use store::Store;
 
-use crate::fake::Site;
+use super::fake::Site;
 
 /// An image in the making, as the documents that a registry has of it.
 #[derive(Debug, Clone)]

@@ -3,8 +3,8 @@
 use base64::Engine as _;
 use registry::{Auth, Config, Error};
 
-use crate::fake::{Fake, Reply, Request};
-use crate::place::{Fixture, Place, client};
+use super::fake::{Fake, Reply, Request};
+use super::place::{Fixture, Place, client};
 
 fn basic(user: &str, password: &str) -> String {
     let text = format!("{user}:{password}");
@@ -118,7 +118,7 @@ fn a_token_that_is_no_longer_good_is_replaced() {
 
 #[test]
 fn a_token_server_elsewhere_must_be_secure() {
-    let thief = Fake::honest(crate::fake::Site::default());
+    let thief = Fake::honest(super::fake::Site::default());
     let realm = format!("http://localhost:{}/token", thief.address.port());
     let fixture = Fixture::noisy(10);
     let fake = Fake::start(fixture.site(), move |_, _| Some(bearer(&realm)));

@@ -4,8 +4,8 @@ use oci::Digest;
 use registry::{Auth, Config, Error, Event, HostConfig, LayerState};
 use serde_json::json;
 
-use crate::fake::{Fake, Reply, Site};
-use crate::place::{DOCKER, Fixture, GZIP, PLAIN, Place, ZSTD, client, descriptor, noise};
+use super::fake::{Fake, Reply, Site};
+use super::place::{DOCKER, Fixture, GZIP, PLAIN, Place, ZSTD, client, descriptor, noise};
 
 #[test]
 fn every_form_of_an_image_is_pulled() {
@@ -57,7 +57,10 @@ fn a_layer_is_told_from_waiting_to_done() {
             _ => None,
         })
         .collect();
-    assert_eq!(states, [LayerState::Waiting, LayerState::Verifying, LayerState::Done]);
+    let total = fixture.blobs[0].len() as u64;
+    let downloading = LayerState::Downloading { done: total, total };
+    let expected = [LayerState::Waiting, downloading, LayerState::Verifying, LayerState::Done];
+    assert_eq!(states, expected);
     assert!(matches!(events.first(), Some(Event::Pulling { .. })));
     assert_eq!(events.last(), Some(&Event::Digest(Digest::of(&fixture.bytes()))));
 }
@@ -185,9 +188,7 @@ fn mirrors_are_asked_first_and_blamed_together() {
 fn a_registry_may_be_elsewhere() {
     let fixture = Fixture::noisy(10);
     let mut site = Site::default();
-    for (from, to) in [("manifests/latest", fixture.bytes())] {
-        site.put(&format!("/v2/hub/app/{from}"), fixture.kind(), &to);
-    }
+    site.put("/v2/hub/app/manifests/latest", fixture.kind(), &fixture.bytes());
     let config_bytes = fixture.config.to_string();
     for bytes in [config_bytes.as_bytes(), &fixture.blobs[0]] {
         site.put(&format!("/v2/hub/app/blobs/{}", Digest::of(bytes)), "x/y", bytes);

@@ -9,7 +9,7 @@ use oci::Digest;
 use registry::{Auth, Client, Config, Error, HostConfig};
 use serde_json::json;
 
-use crate::place::{Fixture, GZIP, Place, ZSTD, client, descriptor, noise};
+use super::place::{Fixture, GZIP, Place, ZSTD, client, descriptor, noise};
 
 /// `secret`, by bcrypt, the only method that docker-registry knows.
 const HTPASSWD: &str = "me:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n";

@@ -173,7 +173,7 @@ impl Job<'_> {
         let held = ingest.offset() - start;
         let skipped = io::copy(&mut body.by_ref().take(held), &mut io::sink());
         skipped.map_err(|error| broken(error.to_string()))?;
-        let mut told = Instant::now();
+        let mut told: Option<Instant> = None;
         loop {
             if self.repository.stop().is_set() {
                 return Err(Error::Invalid("stopped".to_owned()).into());
@@ -194,8 +194,8 @@ impl Job<'_> {
             }
             ingest.write_all(&buffer[..n]).map_err(|error| kept(digest, error))?;
             feeder.pass(buffer, n);
-            if told.elapsed() >= TELL_INTERVAL {
-                told = Instant::now();
+            if told.is_none_or(|told| told.elapsed() >= TELL_INTERVAL) {
+                told = Some(Instant::now());
                 self.tell(LayerState::Downloading { done: ingest.offset(), total: *size });
             }
         }

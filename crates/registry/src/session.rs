@@ -62,9 +62,14 @@ impl Session {
             match (outcome, &first) {
                 // A server that breaks off the greeting may just not know TLS.
                 (Err(fault), None) if fault.is_silence() => first = Some(fault),
-                // What does not know TLS, and breaks off, broke off.
-                (Err(fault @ Fault::Broken(_)), Some(_)) => return Err(fault),
-                (Err(Fault::Unconnected { .. } | Fault::Wrong(_)), Some(_)) => break,
+                // Neither scheme was understood: the usual one's failure tells more.
+                (Err(Fault::Unconnected { .. }), Some(Fault::Unconnected { cause, .. }))
+                    if *cause == Cause::Network =>
+                {
+                    break;
+                }
+                (Err(Fault::Wrong(_)), Some(Fault::Broken(_))) => break,
+                (Err(fault), Some(_)) if fault.is_silence() => return Err(fault),
                 (outcome, _) => {
                     let _ = self.scheme.set(*scheme);
                     return outcome.map_err(|fault| self.hint(fault));

@@ -7,40 +7,33 @@
 //!
 //! A limit that was asked for and cannot be applied is an error; nothing is skipped silently.
 
+mod apply;
 mod bpf;
 mod device;
 mod file;
+mod freezer;
 mod hierarchy;
 mod limit;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod tree;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use oci::runtime::LinuxResources;
-use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, Signal};
 
+use apply::{Plan, Undo};
 use hierarchy::{Hierarchy, Layout, Version};
-use limit::Setting;
 
 pub use stats::{CpuStats, IoStats, MemoryStats, PidsStats, Stats};
 
-/// How long [`Cgroup::delete`] waits for the kernel to finish with processes that have ended.
-const DELETE_WAIT_MAX: Duration = Duration::from_secs(5);
-/// How long [`Cgroup::freeze`] waits for processes to stop; one in uninterruptible sleep does not.
-const FREEZE_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How often [`Cgroup::kill`] looks for processes that were forked meanwhile.
 const KILL_ROUNDS_MAX: usize = 64;
-/// How deep groups may be nested inside a container's.
-const DEPTH_MAX: usize = 64;
-/// A parent directory is removed with its last container if it is one of ours, by its name.
-const OWN_PARENT_PREFIX: &str = "cais";
 
 /// What can go wrong with a control group.
 #[derive(Debug, thiserror::Error)]
@@ -247,7 +240,7 @@ impl Cgroup {
     /// [`Error::Unsupported`] without any freezer, [`Error::Io`].
     pub fn is_frozen(&self) -> Result<bool, Error> {
         let (version, node) = self.freezer()?;
-        let name = freezer_file(version);
+        let name = freezer::file_of(version);
         let text = file::read(&node.dir, name).map_err(self.failed(node, "read", name))?;
         Ok(!matches!(text.trim(), "0" | "THAWED"))
     }
@@ -295,15 +288,7 @@ impl Cgroup {
     /// [`Error::Io`].
     pub fn pids(&self) -> Result<Vec<i32>, Error> {
         let Some(node) = self.v2().or_else(|| self.nodes.first()) else { return Ok(Vec::new()) };
-        let mut pids = Vec::new();
-        collect_pids(&node.dir, &mut pids, DEPTH_MAX).map_err(self.failed(
-            node,
-            "read",
-            "cgroup.procs",
-        ))?;
-        pids.sort_unstable();
-        pids.dedup();
-        Ok(pids)
+        tree::pids(&node.dir).map_err(self.failed(node, "read", "cgroup.procs"))
     }
 
     /// What the group has used so far.
@@ -335,250 +320,15 @@ impl Cgroup {
     /// Removes the group and groups inside it from every hierarchy, and its parents if they are
     /// ours and empty.
     ///
-    /// Waits up to 5 s for the kernel to finish with ended processes. What cannot be removed in
+    /// Waits up to 2 s for the kernel to finish with ended processes. What cannot be removed in
     /// one hierarchy does not keep the others; the first error is returned.
     ///
     /// # Errors
     ///
     /// [`Error::Busy`] if processes are left, [`Error::Io`].
     pub fn delete(self) -> Result<(), Error> {
-        let deadline = Instant::now() + DELETE_WAIT_MAX;
-        let mut result = Ok(());
-        for node in &self.nodes {
-            let removed = self.remove(node, deadline);
-            result = result.and(removed);
-            self.remove_parents(self.at(node));
-        }
-        result
+        self.remove_everywhere()
     }
-}
-
-/// What a request means on this machine.
-struct Plan {
-    settings: Vec<Setting>,
-    devices: Option<device::Rules>,
-}
-
-impl Plan {
-    fn of(
-        resources: &LinuxResources,
-        layout: &Layout,
-        read: &dyn Fn(&str, &str) -> Option<String>,
-    ) -> Result<Self, Error> {
-        let version = |controller: &str| match controller {
-            // The core of version 2 is no controller and always there.
-            "cgroup" => layout.v2().map(|h| h.version),
-            _ => layout.version(controller),
-        };
-        let settings = limit::settings(resources, &limit::Host { version: &version, read })?;
-        let rules = resources.devices().as_deref().filter(|rules| !rules.is_empty());
-        let devices = rules.map(device::Rules::read).transpose()?;
-        Ok(Self { settings, devices })
-    }
-
-    fn controllers(&self) -> Vec<&str> {
-        let mut needed: Vec<&str> = self.settings.iter().map(|s| s.controller.as_str()).collect();
-        needed.sort_unstable();
-        needed.dedup();
-        needed
-    }
-}
-
-/// Removes what was made, unless all went well.
-struct Undo {
-    layout: Arc<Layout>,
-    made: Vec<(usize, PathBuf)>,
-}
-
-impl Drop for Undo {
-    fn drop(&mut self) {
-        for (index, path) in self.made.iter().rev() {
-            // A parent that someone else meanwhile uses stays.
-            let _ = self.layout.hierarchies[*index].remove(path);
-        }
-    }
-}
-
-/// Making and limiting.
-impl Cgroup {
-    fn make(&mut self, plan: &Plan, undo: &mut Undo) -> Result<(), Error> {
-        let layout = self.layout.clone();
-        let needed = plan.controllers();
-        for (index, hierarchy) in layout.joined(&needed) {
-            let failed = |what: &str| {
-                let shown = hierarchy.mount.join(&self.path);
-                Error::io(format!("{what} control group {}", shown.display()))
-            };
-            let mut made = Vec::new();
-            let result = hierarchy.make(&self.path, &mut made);
-            undo.made.extend(made.into_iter().map(|path| (index, path)));
-            let new = result.map_err(failed("make"))?;
-            let dir = file::open_dir(hierarchy.root.as_fd(), &self.path).map_err(failed("open"))?;
-            let node = Node { hierarchy: index, dir };
-            if !new {
-                self.refuse_used(&node)?;
-            }
-            if hierarchy.version == Version::V1 && hierarchy.has("cpuset") {
-                hierarchy.inherit_cpuset(&self.path).map_err(failed("prepare the cpuset of"))?;
-            }
-            if hierarchy.version == Version::V2 {
-                self.enable(hierarchy, &needed)?;
-            }
-            self.nodes.push(node);
-        }
-        Ok(())
-    }
-
-    /// A group that exists may be taken over, but not joined.
-    fn refuse_used(&self, node: &Node) -> Result<(), Error> {
-        let shown = self.at(node).mount.join(&self.path);
-        let procs = file::read(&node.dir, "cgroup.procs").map_err(self.failed(
-            node,
-            "read",
-            "cgroup.procs",
-        ))?;
-        if let Some(pid) = procs.lines().next() {
-            let shown = shown.display();
-            return Err(Error::Busy(format!("control group {shown} is in use by process {pid}")));
-        }
-        let frozen = file::read(&node.dir, "cgroup.freeze").is_ok_and(|text| text.trim() == "1");
-        if frozen {
-            return Err(Error::Busy(format!("control group {} is frozen", shown.display())));
-        }
-        Ok(())
-    }
-
-    /// Enables in version 2 what limits need, and what usage is read from.
-    fn enable(&self, hierarchy: &Hierarchy, needed: &[&str]) -> Result<(), Error> {
-        const COUNTED: [&str; 4] = ["cpu", "memory", "pids", "io"];
-        let also = needed.iter().filter(|c| !COUNTED.contains(c));
-        let wanted: Vec<&str> =
-            COUNTED.iter().chain(also).copied().filter(|c| hierarchy.has(c)).collect();
-        if wanted.is_empty() {
-            return Ok(());
-        }
-        let failed = hierarchy.enable(&self.path, &wanted).into_iter();
-        match failed.into_iter().find(|(controller, _)| needed.contains(&controller.as_str())) {
-            Some((controller, source)) => Err(Error::Limit {
-                limit: controller.clone(),
-                value: format!("+{controller}"),
-                file: hierarchy.display(Path::new(""), "cgroup.subtree_control"),
-                remedy: "a group above holds processes itself, or does not delegate this \
-                         controller: move them into a group of their own"
-                    .into(),
-                source,
-            }),
-            None => Ok(()),
-        }
-    }
-
-    fn apply(&self, plan: &Plan) -> Result<(), Error> {
-        for setting in &plan.settings {
-            self.set(setting)?;
-        }
-        plan.devices.as_ref().map_or(Ok(()), |rules| self.set_devices(rules))
-    }
-
-    fn set(&self, setting: &Setting) -> Result<(), Error> {
-        let Some(node) = self.node_of(&setting.controller) else {
-            return Err(Error::Unsupported(format!(
-                "limit {} = {}: the group does not belong to the {} controller: make it again \
-                 with this limit",
-                setting.limit,
-                setting.value(),
-                setting.controller
-            )));
-        };
-        let mut missing = None;
-        for (name, value) in &setting.candidates {
-            match file::write(&node.dir, name, value) {
-                Ok(()) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    missing.get_or_insert((name, value, error));
-                }
-                Err(error) => return Err(self.refused(setting, node, name, (value, error))),
-            }
-        }
-        match missing {
-            Some((name, value, error)) => Err(self.refused(setting, node, name, (value, error))),
-            None => Ok(()),
-        }
-    }
-
-    fn refused(
-        &self,
-        setting: &Setting,
-        node: &Node,
-        name: &str,
-        (value, source): (&str, io::Error),
-    ) -> Error {
-        Error::Limit {
-            limit: setting.limit.to_owned(),
-            value: value.to_owned(),
-            file: self.at(node).display(&self.path, name),
-            remedy: remedy(setting, &source),
-            source,
-        }
-    }
-
-    fn set_devices(&self, rules: &device::Rules) -> Result<(), Error> {
-        let refused = |node: &Node, name: &str, value: &str, source: io::Error| Error::Limit {
-            limit: "devices".into(),
-            value: value.to_owned(),
-            file: self.at(node).display(&self.path, name),
-            remedy: match source.raw_os_error() {
-                Some(libc::EPERM | libc::EACCES) => {
-                    "confining devices needs CAP_SYS_ADMIN (and CAP_BPF) in the first user \
-                     namespace: run as root, or without device rules"
-                }
-                Some(libc::EINVAL) if name == "devices.deny" => {
-                    "groups inside this one exist: confine devices before making them"
-                }
-                _ => "the kernel needs CONFIG_CGROUP_DEVICE, or CONFIG_CGROUP_BPF on version 2",
-            }
-            .into(),
-            source,
-        };
-        if let Some(node) = self.node_of("devices") {
-            let list = file::read(&node.dir, "devices.list").map_err(self.failed(
-                node,
-                "read",
-                "devices.list",
-            ))?;
-            for (name, line) in rules.lines(&list)? {
-                file::write(&node.dir, name, &line).map_err(|e| refused(node, name, &line, e))?;
-            }
-            return Ok(());
-        }
-        let Some(node) = self.v2() else {
-            return Err(Error::Unsupported(
-                "limit devices: neither the devices controller nor version 2 of control groups \
-                 is mounted: mount one, or run without device rules"
-                    .into(),
-            ));
-        };
-        bpf::attach_device_program(node.dir.as_fd(), &rules.program())
-            .map_err(|error| refused(node, "", "a BPF program", error))
-    }
-}
-
-/// What to do about a refused limit.
-fn remedy(setting: &Setting, error: &io::Error) -> String {
-    let text = match error.raw_os_error() {
-        Some(libc::ENOENT) => setting.remedy,
-        Some(libc::EPERM | libc::EACCES | libc::EROFS) => {
-            "run as root, or in a group that was delegated to this user"
-        }
-        Some(libc::EBUSY) => "more than that is in use: free some, or choose a higher limit",
-        Some(libc::ENODEV | libc::ENXIO) => "there is no such device",
-        Some(libc::EINVAL | libc::ERANGE) => {
-            "the kernel refuses the value: it may be out of range, or beyond what the group above \
-             has"
-        }
-        Some(libc::EOPNOTSUPP) => setting.remedy,
-        _ => "the kernel refuses it",
-    };
-    text.to_owned()
 }
 
 /// Places in the layout.
@@ -605,234 +355,5 @@ impl Cgroup {
     fn failed(&self, node: &Node, verb: &str, name: &str) -> impl FnOnce(io::Error) -> Error {
         let shown = self.at(node).display(&self.path, name);
         Error::io(format!("{verb} {}", shown.display()))
-    }
-}
-
-fn freezer_file(version: Version) -> &'static str {
-    match version {
-        Version::V1 => "freezer.state",
-        Version::V2 => "cgroup.freeze",
-    }
-}
-
-/// Freezing.
-impl Cgroup {
-    /// Version 2's freezer is part of its core and there even when controllers are bound
-    /// elsewhere, since Linux 5.2; before, version 1's.
-    fn freezer(&self) -> Result<(Version, &Node), Error> {
-        if let Some(node) = self.v2().filter(|n| file::open_read(&n.dir, "cgroup.freeze").is_ok()) {
-            return Ok((Version::V2, node));
-        }
-        self.node_of("freezer").map(|node| (Version::V1, node)).ok_or_else(|| {
-            Error::Unsupported(
-                "neither version 2 of control groups nor the freezer controller is mounted: \
-                 mount one to pause"
-                    .into(),
-            )
-        })
-    }
-
-    fn set_frozen(&self, frozen: bool) -> Result<(), Error> {
-        let (version, node) = self.freezer()?;
-        let deadline = Instant::now() + FREEZE_WAIT_MAX;
-        let reached = match version {
-            Version::V1 => freeze_v1(&node.dir, frozen, deadline),
-            Version::V2 => freeze_v2(&node.dir, frozen, deadline),
-        };
-        let reached = reached.map_err(self.failed(node, "write", freezer_file(version)))?;
-        if reached {
-            return Ok(());
-        }
-        if frozen {
-            self.set_frozen(false)?;
-        }
-        Err(Error::Busy(format!(
-            "control group {:?} has a process that cannot be {}",
-            self.path,
-            if frozen { "frozen now" } else { "thawed" }
-        )))
-    }
-}
-
-/// Whether the state was reached before the deadline.
-fn freeze_v2(dir: &OwnedFd, frozen: bool, deadline: Instant) -> io::Result<bool> {
-    let number = if frozen { "1" } else { "0" };
-    file::write(dir, "cgroup.freeze", number)?;
-    wait_event(dir, "frozen", u64::from(frozen), deadline)
-}
-
-fn freeze_v1(dir: &OwnedFd, frozen: bool, deadline: Instant) -> io::Result<bool> {
-    let state = if frozen { "FROZEN" } else { "THAWED" };
-    let mut pause = Pause::default();
-    loop {
-        // Written again each time: the kernel tries those that could not stop before once more.
-        file::write(dir, "freezer.state", state)?;
-        if file::read(dir, "freezer.state")?.trim() == state {
-            return Ok(true);
-        }
-        if !pause.until(deadline) {
-            return Ok(false);
-        }
-    }
-}
-
-/// Waits until `key` in `cgroup.events` is `value`; the kernel announces every change.
-fn wait_event(dir: &OwnedFd, key: &str, value: u64, deadline: Instant) -> io::Result<bool> {
-    let events = file::open_read(dir, "cgroup.events")?;
-    loop {
-        if file::keyed(&file::read_fd(&events)?, key) == Some(value) {
-            return Ok(true);
-        }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok(false);
-        }
-        let timeout = Timespec::try_from(left).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
-        match rustix::event::poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&timeout)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-}
-
-/// Growing pauses between attempts at what the kernel does not announce.
-struct Pause(Duration);
-
-impl Default for Pause {
-    fn default() -> Self {
-        Self(Duration::from_micros(100))
-    }
-}
-
-impl Pause {
-    /// Pauses; `false` if the deadline has passed.
-    fn until(&mut self, deadline: Instant) -> bool {
-        const PAUSE_MAX: Duration = Duration::from_millis(20);
-        if Instant::now() >= deadline {
-            return false;
-        }
-        std::thread::sleep(self.0);
-        self.0 = (self.0 * 2).min(PAUSE_MAX);
-        true
-    }
-}
-
-/// The names of the directories in `dir`.
-fn children(dir: &OwnedFd) -> io::Result<Vec<std::ffi::CString>> {
-    let mut names = Vec::new();
-    for entry in rustix::fs::Dir::read_from(dir)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if entry.file_type() == rustix::fs::FileType::Directory && name != c"." && name != c".." {
-            names.push(name.to_owned());
-        }
-    }
-    Ok(names)
-}
-
-/// Opens a directory right inside `dir`.
-fn open_child(dir: &OwnedFd, name: &std::ffi::CStr) -> io::Result<OwnedFd> {
-    use std::os::unix::ffi::OsStrExt;
-    file::open_dir(dir.as_fd(), Path::new(std::ffi::OsStr::from_bytes(name.to_bytes())))
-}
-
-fn collect_pids(dir: &OwnedFd, pids: &mut Vec<i32>, depth: usize) -> io::Result<()> {
-    let procs = match file::read(dir, "cgroup.procs") {
-        // A threaded group's processes are listed by the group above it.
-        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => String::new(),
-        other => other?,
-    };
-    pids.extend(procs.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0));
-    if depth == 0 {
-        return Ok(());
-    }
-    for name in children(dir)? {
-        match open_child(dir, &name).and_then(|child| collect_pids(&child, pids, depth - 1)) {
-            Err(error) if is_gone(&error) => {}
-            other => other?,
-        }
-    }
-    Ok(())
-}
-
-/// Whether a group was removed while it was looked at.
-fn is_gone(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
-}
-
-fn is_used(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EBUSY | libc::ENOTEMPTY))
-}
-
-/// Removing.
-impl Cgroup {
-    fn remove(&self, node: &Node, deadline: Instant) -> Result<(), Error> {
-        let hierarchy = self.at(node);
-        let shown = hierarchy.mount.join(&self.path);
-        let failed = || Error::io(format!("remove control group {}", shown.display()));
-        let mut pause = Pause::default();
-        loop {
-            match hierarchy.remove(&self.path) {
-                Ok(()) => return Ok(()),
-                Err(error) if is_gone(&error) => return Ok(()),
-                Err(error) if !is_used(&error) => return Err(failed()(error)),
-                Err(_) => {}
-            }
-            match remove_children(&node.dir, DEPTH_MAX) {
-                Ok(true) => continue,
-                Ok(false) => {}
-                Err(error) => return Err(failed()(error)),
-            }
-            if hierarchy.version == Version::V2 {
-                wait_event(&node.dir, "populated", 0, deadline).map_err(failed())?;
-            }
-            if !pause.until(deadline) {
-                let pids = self.pids().unwrap_or_default();
-                return Err(Error::Busy(format!(
-                    "control group {} still holds processes: {pids:?}",
-                    shown.display()
-                )));
-            }
-        }
-    }
-
-    /// Removes empty parents that are ours, nearest first.
-    fn remove_parents(&self, hierarchy: &Hierarchy) {
-        let own = self.path.components().next().is_some_and(|first| {
-            first.as_os_str().as_encoded_bytes().starts_with(OWN_PARENT_PREFIX.as_bytes())
-        });
-        let parents = self.path.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty());
-        for parent in parents.take_while(|_| own) {
-            // Another container's presence is the usual reason for failure.
-            if hierarchy.remove(parent).is_err() {
-                return;
-            }
-        }
-    }
-}
-
-/// Removes the groups inside `dir`; whether there were any and all are gone.
-fn remove_children(dir: &OwnedFd, depth: usize) -> io::Result<bool> {
-    let names = children(dir)?;
-    let mut all = !names.is_empty();
-    for name in names {
-        let removed = remove_child(dir, &name, depth);
-        match removed {
-            Err(error) if is_gone(&error) => {}
-            Err(error) if is_used(&error) => all = false,
-            other => other?,
-        }
-    }
-    Ok(all)
-}
-
-fn remove_child(dir: &OwnedFd, name: &std::ffi::CStr, depth: usize) -> io::Result<()> {
-    let remove = || Ok(rustix::fs::unlinkat(dir, name, rustix::fs::AtFlags::REMOVEDIR)?);
-    match remove() {
-        Err(error) if is_used(&error) && depth > 0 => {
-            remove_children(&open_child(dir, name)?, depth - 1)?;
-            remove()
-        }
-        other => other,
     }
 }

@@ -56,11 +56,11 @@ impl Device {
     }
 }
 
-fn covers<T: PartialEq>(wide: Option<T>, narrow: Option<T>) -> bool {
+fn covers<T: PartialEq + Copy>(wide: Option<T>, narrow: Option<T>) -> bool {
     wide.is_none() || wide == narrow
 }
 
-fn meets<T: PartialEq>(a: Option<T>, b: Option<T>) -> bool {
+fn meets<T: PartialEq + Copy>(a: Option<T>, b: Option<T>) -> bool {
     a.is_none() || b.is_none() || a == b
 }
 

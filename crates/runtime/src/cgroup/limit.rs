@@ -5,7 +5,7 @@
 
 use oci::runtime::{
     LinuxBlockIo, LinuxCpu, LinuxHugepageLimit, LinuxMemory, LinuxNetwork, LinuxPids,
-    LinuxResources, LinuxThrottleDevice,
+    LinuxResources, LinuxThrottleDevice, LinuxWeightDevice,
 };
 
 use super::Error;
@@ -34,17 +34,17 @@ pub(super) struct Host<'a> {
 const GENERIC: &str = "this kernel does not have it; run without this limit";
 
 impl Setting {
-    fn new(limit: &'static str, file: impl Into<String>, value: impl ToString) -> Self {
+    fn new(limit: &'static str, file: impl Into<String>, value: impl Into<String>) -> Self {
         Self {
             limit,
             controller: String::new(),
-            candidates: vec![(file.into(), value.to_string())],
+            candidates: vec![(file.into(), value.into())],
             remedy: GENERIC,
         }
     }
 
-    fn or(mut self, file: impl Into<String>, value: impl ToString) -> Self {
-        self.candidates.push((file.into(), value.to_string()));
+    fn or(mut self, file: impl Into<String>, value: impl Into<String>) -> Self {
+        self.candidates.push((file.into(), value.into()));
         self
     }
 
@@ -160,15 +160,18 @@ pub(super) fn io_weight(weight: u16) -> u64 {
 fn cpu_settings(cpu: &LinuxCpu, version: Version, host: &Host<'_>) -> Result<Vec<Setting>, Error> {
     let mut made = Vec::new();
     let idle = cpu.idle().map(|idle| {
-        Setting::new("cpu.idle", "cpu.idle", idle).remedy("cpu.idle needs Linux 5.15 or later")
+        Setting::new("cpu.idle", "cpu.idle", idle.to_string())
+            .remedy("cpu.idle needs Linux 5.15 or later")
     });
     // An idle group refuses a weight, so idleness ends before and begins after.
     let ends = cpu.idle() == Some(0);
     made.extend(idle.clone().filter(|_| ends));
     if let Some(shares) = cpu.shares().filter(|shares| *shares != 0) {
         made.push(match version {
-            Version::V1 => Setting::new("cpu.shares", "cpu.shares", shares),
-            Version::V2 => Setting::new("cpu.shares", "cpu.weight", weight_of_shares(shares)),
+            Version::V1 => Setting::new("cpu.shares", "cpu.shares", shares.to_string()),
+            Version::V2 => {
+                Setting::new("cpu.shares", "cpu.weight", weight_of_shares(shares).to_string())
+            }
         });
     }
     made.extend(idle.filter(|_| !ends));
@@ -205,14 +208,14 @@ fn bandwidth_v1(cpu: &LinuxCpu, host: &Host<'_>) -> Vec<Setting> {
     let (quota, period) = asked_bandwidth(cpu);
     let mut made = Vec::new();
     if cpu.burst().is_some() && present("cpu.cfs_burst_us").is_some_and(|burst| burst != "0") {
-        made.push(Setting::new("cpu.burst", "cpu.cfs_burst_us", 0));
+        made.push(Setting::new("cpu.burst", "cpu.cfs_burst_us", "0"));
     }
     let limited = present("cpu.cfs_quota_us").filter(|quota| quota != "-1");
     if let Some(period) = period {
         if limited.is_some() {
-            made.push(Setting::new("cpu.quota", "cpu.cfs_quota_us", -1));
+            made.push(Setting::new("cpu.quota", "cpu.cfs_quota_us", "-1"));
         }
-        made.push(Setting::new("cpu.period", "cpu.cfs_period_us", period));
+        made.push(Setting::new("cpu.period", "cpu.cfs_period_us", period.to_string()));
     }
     let quota = quota.map(|quota| quota.max(-1).to_string());
     // A new period alone keeps the quota that was lifted for it.
@@ -220,7 +223,9 @@ fn bandwidth_v1(cpu: &LinuxCpu, host: &Host<'_>) -> Vec<Setting> {
         made.push(Setting::new("cpu.quota", "cpu.cfs_quota_us", quota));
     }
     if let Some(burst) = cpu.burst() {
-        made.push(Setting::new("cpu.burst", "cpu.cfs_burst_us", burst).remedy(BURST_REMEDY));
+        made.push(
+            Setting::new("cpu.burst", "cpu.cfs_burst_us", burst.to_string()).remedy(BURST_REMEDY),
+        );
     }
     made
 }
@@ -229,7 +234,7 @@ fn bandwidth_v2(cpu: &LinuxCpu, host: &Host<'_>) -> Vec<Setting> {
     let present = |file: &str| (host.read)("cpu", file).map(|text| text.trim().to_owned());
     let mut made = Vec::new();
     if cpu.burst().is_some() && present("cpu.max.burst").is_some_and(|burst| burst != "0") {
-        made.push(Setting::new("cpu.burst", "cpu.max.burst", 0));
+        made.push(Setting::new("cpu.burst", "cpu.max.burst", "0"));
     }
     let (quota, period) = asked_bandwidth(cpu);
     let text = |quota: i64| if quota < 0 { "max".to_owned() } else { quota.to_string() };
@@ -246,7 +251,9 @@ fn bandwidth_v2(cpu: &LinuxCpu, host: &Host<'_>) -> Vec<Setting> {
         (None, None) => {}
     }
     if let Some(burst) = cpu.burst() {
-        made.push(Setting::new("cpu.burst", "cpu.max.burst", burst).remedy(BURST_REMEDY));
+        made.push(
+            Setting::new("cpu.burst", "cpu.max.burst", burst.to_string()).remedy(BURST_REMEDY),
+        );
     }
     made
 }
@@ -296,9 +303,11 @@ fn memory_v1(
     let lifted = limit.is_some_and(|limit| limit < 0) && swap.is_none();
     let present = (host.read)("memory", "memory.memsw.limit_in_bytes");
     let swap = swap.or(if lifted && present.is_some() { Some(-1) } else { None });
-    let limit = limit.map(|v| Setting::new("memory.limit", "memory.limit_in_bytes", v.max(-1)));
+    let limit =
+        limit.map(|v| Setting::new("memory.limit", "memory.limit_in_bytes", v.max(-1).to_string()));
     let total = swap.map(|v| {
-        Setting::new("memory.swap", "memory.memsw.limit_in_bytes", v.max(-1)).remedy(SWAP_REMEDY)
+        Setting::new("memory.swap", "memory.memsw.limit_in_bytes", v.max(-1).to_string())
+            .remedy(SWAP_REMEDY)
     });
     let now = (host.read)("memory", "memory.limit_in_bytes")
         .and_then(|text| text.trim().parse::<i64>().ok())
@@ -310,17 +319,17 @@ fn memory_v1(
     }
     if let Some(reservation) = memory.reservation().filter(|v| *v != 0) {
         let file = "memory.soft_limit_in_bytes";
-        made.push(Setting::new("memory.reservation", file, reservation.max(-1)));
+        made.push(Setting::new("memory.reservation", file, reservation.max(-1).to_string()));
     }
     if let Some(tcp) = memory.kernel_tcp().filter(|v| *v != 0) {
         let file = "memory.kmem.tcp.limit_in_bytes";
-        made.push(Setting::new("memory.kernelTCP", file, tcp.max(-1)));
+        made.push(Setting::new("memory.kernelTCP", file, tcp.max(-1).to_string()));
     }
     if let Some(swappiness) = memory.swappiness() {
-        made.push(Setting::new("memory.swappiness", "memory.swappiness", swappiness));
+        made.push(Setting::new("memory.swappiness", "memory.swappiness", swappiness.to_string()));
     }
     if let Some(disable) = memory.disable_oom_killer() {
-        let value = u8::from(disable);
+        let value = u8::from(disable).to_string();
         // Writing the default is refused on some kernels and says nothing on a new group.
         if disable || (host.read)("memory", "memory.oom_control").is_some() {
             made.push(Setting::new("memory.disableOOMKiller", "memory.oom_control", value));
@@ -402,7 +411,7 @@ fn io_settings(io: &LinuxBlockIo, version: Version) -> Result<Vec<Setting>, Erro
         made.push(weight_setting("blockIO.weight", "", weight, v1));
     }
     let leaf = io.leaf_weight().filter(|weight| *weight != 0);
-    let device_leaf = io.weight_device().iter().flatten().find_map(|d| d.leaf_weight());
+    let device_leaf = io.weight_device().iter().flatten().find_map(LinuxWeightDevice::leaf_weight);
     if let Some(weight) = leaf.or(device_leaf.filter(|weight| *weight != 0)) {
         let why = "no kernel since Linux 5.0 has leaf weights; run without it";
         return Err(unsupported("blockIO.leafWeight", weight, why));
@@ -487,7 +496,8 @@ fn network_settings(network: &LinuxNetwork, host: &Host<'_>) -> Result<Vec<Setti
         if !v1("net_cls") {
             return Err(unsupported("network.classID", class, ELSEWHERE));
         }
-        let setting = || Ok(vec![Setting::new("network.classID", "net_cls.classid", class)]);
+        let setting =
+            || Ok(vec![Setting::new("network.classID", "net_cls.classid", class.to_string())]);
         made.extend(placed("net_cls", host, |_| setting())?);
     }
     for entry in network.priorities().iter().flatten() {

@@ -414,8 +414,13 @@ fn dockers_format_resolves_conditions() {
             {"names": ["getgid"], "action": "SCMP_ACT_ALLOW", "excludes": {"arches": ["s390x"]}},
             {"names": ["geteuid"], "action": "SCMP_ACT_ALLOW", "includes": {}, "excludes": {}}]}"#;
     let profile = docker_profile(json, &caps(&[Capability::SysChroot])).unwrap();
-    let names: Vec<&str> =
-        profile.syscalls().iter().flatten().flat_map(|r| r.names()).map(String::as_str).collect();
+    let names: Vec<&str> = profile
+        .syscalls()
+        .iter()
+        .flatten()
+        .flat_map(LinuxSyscall::names)
+        .map(String::as_str)
+        .collect();
     assert_eq!(names, ["read", "write", "chroot", "getgid", "geteuid"]);
     assert_eq!(profile.default_errno_ret(), Some(7));
     let architectures = profile.architectures().as_deref().unwrap_or_default();

@@ -1,6 +1,6 @@
 //! The `cais` binary.
 
-#![expect(dead_code, reason = "the commands that print are to come")]
+#![allow(dead_code, unused_imports, reason = "the commands that print are to come")]
 
 mod output;
 mod template;

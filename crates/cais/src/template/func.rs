@@ -272,13 +272,8 @@ fn json(item: &Item<'_>) -> String {
         Item::Float(value) => out.push_str(&print::json_float(*value)),
         Item::Str(text) => json_text(&mut out, text),
         Item::Map(map) => {
-            let open = map.iter().enumerate();
-            json_nest(
-                &mut out,
-                '{',
-                open.map(|(_, (key, value))| (Some(key.as_str()), Item::of(value))),
-                '}',
-            );
+            let entries = map.iter().map(|(key, value)| (Some(key.as_str()), Item::of(value)));
+            json_nest(&mut out, '{', entries, '}');
         }
         Item::List(_) | Item::Strings(_) => {
             let elements = (0..item.len().unwrap_or(0)).filter_map(|index| item.element(index));
@@ -373,9 +368,9 @@ fn title(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if after_separator {
-            out.push(upper_char(c))
+            out.push(upper_char(c));
         } else {
-            out.push(c)
+            out.push(c);
         }
         after_separator = match c {
             '_' => false,

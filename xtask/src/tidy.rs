@@ -3,6 +3,7 @@
 //! Every rule here has a test with a snippet it must catch.
 
 mod arrows;
+mod packages;
 mod rules;
 mod source;
 
@@ -68,6 +69,7 @@ pub(crate) fn check(root: &Path) -> Result<Vec<Violation>> {
     found.extend(rules::too_many_recipes(&recipes));
     found.extend(formatting(root)?);
     found.extend(arrows::check(root)?);
+    found.extend(packages::check(root)?);
     found.sort();
     Ok(found)
 }

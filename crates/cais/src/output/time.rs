@@ -56,7 +56,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<SignedDuration, TimeError> {
     let mut rest = unsigned;
     let mut total: i128 = 0;
     while !rest.is_empty() || unsigned.is_empty() {
-        let (value, scale, after) = decimal(rest).ok_or_else(invalid)?;
+        let (whole, fraction, after) = decimal(rest).ok_or_else(invalid)?;
         let end = after.find(|c: char| c == '.' || c.is_ascii_digit()).unwrap_or(after.len());
         let (name, next) = after.split_at(end);
         if name.is_empty() {
@@ -64,7 +64,8 @@ pub(crate) fn parse_duration(text: &str) -> Result<SignedDuration, TimeError> {
         }
         let unit =
             unit(name).ok_or_else(|| TimeError::UnknownUnit(name.to_owned(), text.to_owned()))?;
-        total += value * unit / scale;
+        // Go computes the fraction in floating point, too.
+        total += whole * unit + (fraction * unit as f64) as i128;
         // Go's durations are 64 bits of nanoseconds.
         if total > i128::from(i64::MAX) {
             return Err(invalid());
@@ -88,20 +89,15 @@ fn unit(name: &str) -> Option<i128> {
     })
 }
 
-/// A decimal fraction as numerator and denominator, and the text after it.
-///
-/// Digits of the fraction beyond the eighteenth are dropped: no unit has that many.
-fn decimal(text: &str) -> Option<(i128, i128, &str)> {
+/// A decimal number as its whole part and its fraction, and the text after it.
+fn decimal(text: &str) -> Option<(i128, f64, &str)> {
     let (whole, rest) = digits(text);
     let (fraction, rest) = rest.strip_prefix('.').map_or(("", rest), digits);
     if whole.is_empty() && fraction.is_empty() {
         return None;
     }
-    let fraction = &fraction[..fraction.len().min(18)];
-    let scale = 10i128.pow(u32::try_from(fraction.len()).ok()?);
-    let whole: i64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
-    let part: i128 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };
-    Some((i128::from(whole) * scale + part, scale, rest))
+    let whole: u64 = format!("0{whole}").parse().ok()?;
+    Some((whole.into(), format!("0.{fraction}").parse().ok()?, rest))
 }
 
 fn digits(text: &str) -> (&str, &str) {
@@ -236,7 +232,7 @@ mod tests {
             (".5s", 500_000_000),
             ("1.s", 1_000_000_000),
             ("1us2µs3μs4ns", 6_004),
-            ("0.3333333333333333333h", 1_200_000_000_000 - 1),
+            ("0.3333333333333333333h", 1_200_000_000_000),
             ("9223372036854775807ns", i64::MAX),
         ] {
             let parsed = parse_duration(text);

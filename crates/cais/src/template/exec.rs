@@ -229,7 +229,7 @@ impl<'t, 'v> Run<'t, 'v> {
         for (index, element) in pairs {
             self.step()?;
             ran = Some(());
-            self.bind(&branch.pipe, index, &element)?;
+            self.bind(&branch.pipe, &index, &element)?;
             let flow = self.list(&element, &branch.body)?;
             self.variables.truncate(mark);
             if flow == Flow::Break {
@@ -240,7 +240,7 @@ impl<'t, 'v> Run<'t, 'v> {
     }
 
     /// Sets the loop's variables: index and element, or the element alone.
-    fn bind(&mut self, pipe: &'t Pipe, index: Item<'v>, element: &Item<'v>) -> Done<()> {
+    fn bind(&mut self, pipe: &'t Pipe, index: &Item<'v>, element: &Item<'v>) -> Done<()> {
         let names = pipe.names.len();
         for (place, name) in pipe.names.iter().enumerate() {
             let item = if place + 1 == names { element.clone() } else { index.clone() };

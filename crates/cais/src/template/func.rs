@@ -145,7 +145,8 @@ fn step<'v>(item: &Item<'v>, index: &Item<'v>) -> Answer<'v> {
                 Item::Str(text) => byte(text),
                 _ => item.element(at),
             };
-            found.ok_or_else(|| "reflect: slice index out of range".to_owned())
+            let kind = if let Item::Str(_) = item { "string" } else { "slice" };
+            found.ok_or_else(|| format!("reflect: {kind} index out of range"))
         }
         _ => Err(format!("can't index item of type {}", item.type_name())),
     }
@@ -272,13 +273,8 @@ fn json(item: &Item<'_>) -> String {
         Item::Float(value) => out.push_str(&print::json_float(*value)),
         Item::Str(text) => json_text(&mut out, text),
         Item::Map(map) => {
-            let open = map.iter().enumerate();
-            json_nest(
-                &mut out,
-                '{',
-                open.map(|(_, (key, value))| (Some(key.as_str()), Item::of(value))),
-                '}',
-            );
+            let entries = map.iter().map(|(key, value)| (Some(key.as_str()), Item::of(value)));
+            json_nest(&mut out, '{', entries, '}');
         }
         Item::List(_) | Item::Strings(_) => {
             let elements = (0..item.len().unwrap_or(0)).filter_map(|index| item.element(index));
@@ -373,9 +369,9 @@ fn title(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if after_separator {
-            out.push(upper_char(c))
+            out.push(upper_char(c));
         } else {
-            out.push(c)
+            out.push(c);
         }
         after_separator = match c {
             '_' => false,

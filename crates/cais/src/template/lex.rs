@@ -221,7 +221,8 @@ impl<'t> Lexer<'t> {
             }
             '`' => self.raw_quoted()?,
             '$' => self.name(Kind::Variable)?,
-            '.' if !self.rest().starts_with(|c: char| c.is_ascii_digit()) => self.dotted()?,
+            // A dot that ends the input is a number to Go's lexer, too.
+            '.' if self.peek().is_some_and(|c| !c.is_ascii_digit()) => self.dotted()?,
             '.' | '+' | '-' | '0'..='9' => self.number()?,
             _ if is_word(c) => self.identifier()?,
             '(' => {

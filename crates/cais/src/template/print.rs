@@ -233,26 +233,28 @@ impl Spec {
             return Self { zero: false, ..*self }.pad(out, "");
         }
         let sign = self.sign(value < 0);
-        let shows_prefix = verb == 'O' || (self.sharp && !(verb == 'o' && digits.starts_with('0')));
-        let prefix = if shows_prefix { prefix } else { "" };
         let mut least = self.precision.unwrap_or(0);
         if self.precision.is_none() && self.zero && !self.minus {
             // Go counts the sign into the zero-filled width, but not the prefix.
             least = self.width.unwrap_or(0).saturating_sub(sign.len());
         }
         let zeros = "0".repeat(least.saturating_sub(digits.len()));
+        let starts_with_zero = !zeros.is_empty() || digits.starts_with('0');
+        let shows_prefix = verb == 'O' || (self.sharp && !(verb == 'o' && starts_with_zero));
+        let prefix = if shows_prefix { prefix } else { "" };
         Self { zero: false, ..*self }.pad(out, &format!("{sign}{prefix}{zeros}{digits}"))
     }
 
     fn code_point(&self, out: &mut String, value: i128, verb: char) -> bool {
-        let c = u32::try_from(value).ok().and_then(char::from_u32).unwrap_or('\u{fffd}');
+        let known = u32::try_from(value).ok().and_then(char::from_u32);
+        let c = known.unwrap_or('\u{fffd}');
         match verb {
             'c' => self.pad(out, c.encode_utf8(&mut [0; 4])),
             'q' => self.pad(out, &quote_with(c.encode_utf8(&mut [0; 4]), '\'', self.plus)),
             'U' => {
                 let digits = self.precision.unwrap_or(4).max(4);
-                let shown =
-                    if self.sharp && is_print(c) { format!(" '{c}'") } else { String::new() };
+                let shown = known.filter(|c| self.sharp && is_print(*c));
+                let shown = shown.map_or(String::new(), |c| format!(" '{c}'"));
                 let text = format!("U+{:0digits$X}{shown}", value as u64);
                 Self { zero: false, ..*self }.pad(out, &text)
             }
@@ -275,9 +277,18 @@ impl Spec {
             'v' | 'g' | 'G' => float::general(size, self.precision),
             'e' | 'E' => float::exponent(size, Some(self.precision.unwrap_or(6))),
             'f' | 'F' => format!("{size:.*}", self.precision.unwrap_or(6)),
+            'b' => float::binary(size),
+            'x' | 'X' => float::hexadecimal(size, self.precision),
             _ => return false,
         };
-        let digits = if matches!(verb, 'E' | 'G') { digits.to_uppercase() } else { digits };
+        let digits = if matches!(verb, 'E' | 'G' | 'X') { digits.to_uppercase() } else { digits };
+        let digits = match verb {
+            'v' | 'g' | 'G' if self.sharp => {
+                float::with_point(&digits, self.precision.unwrap_or(6))
+            }
+            'e' | 'E' | 'f' | 'F' if self.sharp => float::with_point(&digits, 0),
+            _ => digits,
+        };
         let sign = self.sign(value.is_sign_negative());
         if !self.zero || self.minus {
             return self.pad(out, &format!("{sign}{digits}"));
@@ -338,7 +349,7 @@ impl<'v> Printer<'_, '_, 'v> {
         }
         self.argument_number();
         let mut chars = self.rest.chars();
-        let Some(mut verb) = chars.next() else {
+        let Some(verb) = chars.next() else {
             return self.out.push_str("%!(NOVERB)");
         };
         self.rest = chars.as_str();
@@ -359,11 +370,12 @@ impl<'v> Printer<'_, '_, 'v> {
             spec.plus = false;
         }
         match verb {
-            'T' => {
-                spec.pad(&mut self.out, item.type_name());
+            'T' => spec.text(&mut self.out, item.type_name(), 's'),
+            _ => {
+                spec.value(&mut self.out, &item, verb);
+                true
             }
-            _ => spec.value(&mut self.out, &item, std::mem::replace(&mut verb, ' ')),
-        }
+        };
     }
 
     fn complain(&mut self, verb: char, what: &str) {

@@ -42,6 +42,11 @@ fn bounds_end_what_would_not_end() {
     let value = json!({"s": "0123456789"});
     for (text, reason) in [
         ("{{define \"x\"}}{{template \"x\"}}{{end}}{{template \"x\"}}", "maximum template depth"),
+        (
+            "{{define \"x\"}}{{range 1}}{{with (print (print (and 1 (print .))))}}\
+             {{template \"x\" (or (print 1 (print 2)))}}{{end}}{{end}}{{end}}{{template \"x\"}}",
+            "maximum template depth",
+        ),
         ("{{range 100000000000}}{{end}}", "more than 1000000 steps"),
         ("{{range 10000}}{{range 10000}}{{end}}{{end}}", "more than 1000000 steps"),
         ("{{$x := .s}}{{range 100}}{{$x = print $x $x}}{{end}}", "output longer than"),

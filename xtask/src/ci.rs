@@ -1,0 +1,40 @@
+//! What continuous integration runs, step by step.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+
+/// A step's name and its arguments to cargo.
+const STEPS: &[(&str, &[&str])] = &[
+    ("format", &["fmt", "--all", "--check"]),
+    ("clippy", &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]),
+    ("test", &["test", "--workspace", "--locked"]),
+    ("release build", &["build", "--release", "--locked", "--package", "cais"]),
+];
+
+/// Runs the steps until one fails.
+pub(crate) fn run(root: &Path) -> Result<bool> {
+    for (name, args) in STEPS {
+        let command = format!("cargo {}", args.join(" "));
+        println!("== {name}: {command}");
+        let start = Instant::now();
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let status = Command::new(cargo)
+            .args(*args)
+            .current_dir(root)
+            .status()
+            .with_context(|| format!("run `{command}`"))?;
+        let seconds = start.elapsed().as_secs_f64();
+        if !status.success() {
+            println!(
+                "== ci failed at {name} after {seconds:.1} s: `{command}` ended with {status}"
+            );
+            return Ok(false);
+        }
+        println!("== {name}: ok in {seconds:.1} s");
+    }
+    println!("== ci: ok");
+    Ok(true)
+}

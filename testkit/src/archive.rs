@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use tar::{EntryType, Header};
@@ -102,11 +103,19 @@ impl<W: Write> Archive<W> {
         .with_context(adding)
     }
 
-    /// Adds what stands at `paths` below `root`.
-    pub(crate) fn add_tree(&mut self, root: &Path, paths: &BTreeSet<PathBuf>) -> Result<()> {
+    /// Adds what stands at `paths` below `root`, with its times: compiled Python files name the
+    /// time of their source. What was written later than `begun` gets [`EPOCH`] instead, since
+    /// that was the making of the tree.
+    pub(crate) fn add_tree(
+        &mut self,
+        root: &Path,
+        paths: &BTreeSet<PathBuf>,
+        begun: SystemTime,
+    ) -> Result<()> {
+        let begun = begun.duration_since(UNIX_EPOCH).map_or(EPOCH, |time| time.as_secs());
         let mut links = HashMap::new();
         for path in paths {
-            self.add_node(root, path, &mut links)
+            self.add_node(root, path, begun, &mut links)
                 .with_context(|| format!("add {} to a layer", path.display()))?;
         }
         Ok(())
@@ -116,11 +125,15 @@ impl<W: Write> Archive<W> {
         &mut self,
         root: &Path,
         path: &Path,
+        begun: u64,
         links: &mut HashMap<(u64, u64), PathBuf>,
     ) -> io::Result<()> {
         let on_disk = root.join(path);
         let meta = on_disk.symlink_metadata()?;
         let mut header = header(meta.mode() & 0o7777, meta.uid(), meta.gid());
+        if let Some(time) = u64::try_from(meta.mtime()).ok().filter(|&time| time < begun) {
+            header.set_mtime(time);
+        }
         let kind = meta.file_type();
         if kind.is_dir() {
             return self.directory(&mut header, path);

@@ -13,13 +13,19 @@
 //! **How to test it.** `cargo test -p testkit` as root; `cargo run -p testkit --bin pool -- make`.
 
 mod archive;
+mod fake_host;
 mod host;
 mod image;
 mod layout;
+mod leak;
 mod pool;
+mod process;
 mod registry;
+mod sandbox;
 
 pub use archive::{Entry, Node};
 pub use image::layered;
 pub use pool::{IMAGES, Pool};
+pub use process::{Outcome, Running};
 pub use registry::RegistryServer;
+pub use sandbox::Sandbox;

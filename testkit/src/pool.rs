@@ -137,7 +137,7 @@ fn fill(layout: &Layout, server: &RegistryServer, family: &str) -> Result<()> {
     };
     for repository in repositories {
         for name in layout.names(repository)? {
-            registry::copy(layout, server, &name, &name, &["--all"])?;
+            registry::copy(layout, server, &name, &name, &["--all", "--preserve-digests"])?;
         }
     }
     if family == "busybox" {

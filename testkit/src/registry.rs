@@ -21,7 +21,7 @@ const READY_MAX: Duration = Duration::from_secs(30);
 /// Time between two questions whether it answers yet.
 const POLL: Duration = Duration::from_millis(5);
 
-/// A registry on 127.0.0.1 that ends with this value, or with the process that started it.
+/// A registry on 127.0.0.1. It ends with this value, or with the thread that started it.
 #[derive(Debug)]
 pub struct RegistryServer {
     process: Child,
@@ -35,34 +35,30 @@ impl RegistryServer {
     /// # Errors
     /// No `docker-registry` can be had, or it does not answer in time.
     pub fn start(pool: &Pool) -> Result<Self> {
-        Self::launch(pool, true)
+        Self::launch(pool, dying_with_this_thread(), free_port()?, true)?.ready()
     }
 
     /// Serves the pool's storage so that it can be filled.
     pub(crate) fn start_writable(pool: &Pool) -> Result<Self> {
-        Self::launch(pool, false)
+        Self::launch(pool, dying_with_this_thread(), free_port()?, false)?.ready()
     }
 
-    fn launch(pool: &Pool, read_only: bool) -> Result<Self> {
-        let address = free_port()?;
+    /// Starts a registry through `launcher`, a command that runs its arguments, without waiting
+    /// until it answers.
+    pub(crate) fn launch(
+        pool: &Pool,
+        mut launcher: Command,
+        address: SocketAddr,
+        read_only: bool,
+    ) -> Result<Self> {
         let settings = tempfile::tempdir().context("make a directory for a registry")?;
         let path = settings.path().join("registry.yml");
         fs::write(&path, configuration(address, &pool.storage(), read_only))?;
         let log = fs::File::create(settings.path().join("log"))?;
-        // The kernel ends the registry when this process ends, however it ends.
-        let process = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(program(pool)?)
-            .arg("serve")
-            .arg(&path)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .context("start setpriv with docker-registry")?;
-        let mut server = Self { process, address, settings: settings };
-        server.wait_until_ready()?;
-        Ok(server)
+        launcher.arg(program(pool)?).arg("serve").arg(&path);
+        launcher.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let process = launcher.spawn().context("start docker-registry")?;
+        Ok(Self { process, address, settings })
     }
 
     /// Where it listens.
@@ -71,21 +67,15 @@ impl RegistryServer {
         self.address
     }
 
-    /// A configuration file for cais that has this registry stand in for Docker Hub.
+    /// A configuration file for cais that has this registry stand in for Docker Hub, as a user
+    /// would write it.
     #[must_use]
     pub fn mirror_configuration(&self) -> String {
-        mirror_configuration(self.address)
+        format!("[registry.\"docker.io\"]\nmirrors = [\"http://{}\"]\n", self.address)
     }
 
-    /// Waits until somebody ends the registry.
-    ///
-    /// # Errors
-    /// The kernel does not tell.
-    pub fn wait(&mut self) -> Result<()> {
-        self.process.wait().context("wait for docker-registry").map(drop)
-    }
-
-    fn wait_until_ready(&mut self) -> Result<()> {
+    /// Waits until it answers.
+    pub(crate) fn ready(mut self) -> Result<Self> {
         let deadline = Instant::now() + READY_MAX;
         while !answers(self.address) {
             if let Some(status) = self.process.try_wait()? {
@@ -97,7 +87,7 @@ impl RegistryServer {
             }
             thread::sleep(POLL);
         }
-        Ok(())
+        Ok(self)
     }
 }
 
@@ -109,13 +99,16 @@ impl Drop for RegistryServer {
     }
 }
 
-/// Has the registry at `address` stand in for Docker Hub, as a user would write it.
-pub(crate) fn mirror_configuration(address: SocketAddr) -> String {
-    format!("[registry.\"docker.io\"]\nmirrors = [\"http://{address}\"]\n")
+/// A command that runs its arguments as a process that the kernel kills when this thread ends,
+/// however it ends.
+fn dying_with_this_thread() -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--"]);
+    command
 }
 
 /// docker-registry's own configuration, with its storage in `storage`.
-pub(crate) fn configuration(address: SocketAddr, storage: &Path, read_only: bool) -> String {
+fn configuration(address: SocketAddr, storage: &Path, read_only: bool) -> String {
     format!(
         "version: 0.1
 log:
@@ -137,7 +130,7 @@ http:
 
 /// The machine's `docker-registry`, or one unpacked into the cache: installing the package would
 /// start a service that nobody asked for.
-pub(crate) fn program(pool: &Pool) -> Result<PathBuf> {
+fn program(pool: &Pool) -> Result<PathBuf> {
     let name = "usr/bin/docker-registry";
     let installed = Path::new("/").join(name);
     if installed.exists() {

@@ -8,6 +8,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 use oci::{Compression, ImageConfig};
@@ -20,9 +21,11 @@ use crate::layout::Layout;
 /// `debian:latest`, `debian:<release>-slim` and `ubuntu:latest`, which share their one layer.
 pub(super) fn make(layout: &Layout) -> Result<()> {
     let work = tempfile::tempdir().context("make a directory for a userland")?;
+    let begun = SystemTime::now();
     let tree = userland(work.path(), &[])?;
     let paths = kept(&tree)?;
-    let layer = layout.layer(Compression::Gzip, |archive| archive.add_tree(&tree, &paths))?;
+    let layer =
+        layout.layer(Compression::Gzip, |archive| archive.add_tree(&tree, &paths, begun))?;
     let layers = [layer];
     let debian = layout.image(config(&["bash"], &["ADD rootfs.tar /"]), &layers)?;
     layout.tag("debian:latest", debian.clone())?;
@@ -65,6 +68,7 @@ fn derived(
     names: &[&str],
 ) -> Result<()> {
     let work = tempfile::tempdir().context("make a directory for a userland")?;
+    let begun = SystemTime::now();
     let tree = userland(work.path(), packages)?;
     let mut layers = layers_of(layout, "debian:latest")?;
     let base = work.path().join("base");
@@ -76,7 +80,7 @@ fn derived(
     let (changed, gone) = changes(&base, &tree)?;
     layers.push(layout.layer(Compression::Gzip, |archive| {
         gone.iter().try_for_each(|path| archive.add(&whiteout(path)))?;
-        archive.add_tree(&tree, &changed)?;
+        archive.add_tree(&tree, &changed, begun)?;
         extra.iter().try_for_each(|entry| archive.add(entry))
     })?);
     let image = layout.image(config, &layers)?;
@@ -105,7 +109,7 @@ fn userland(work: &Path, packages: &[&str]) -> Result<PathBuf> {
 
 /// The paths of a userland that belong into an image.
 fn kept(tree: &Path) -> Result<BTreeSet<PathBuf>> {
-    paths_below(tree, |path| belongs(path))
+    paths_below(tree, belongs)
 }
 
 /// Mount points stay empty, and what a run leaves behind, manuals and translations stay out, as in

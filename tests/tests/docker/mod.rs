@@ -1,0 +1,6 @@
+//! Docker's verbs.
+
+mod bad_input;
+mod demonstration;
+mod exit_code;
+mod pull;

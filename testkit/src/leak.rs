@@ -74,22 +74,22 @@ fn link(line: &str) -> Option<String> {
     Some(format!("network link: {name}"))
 }
 
-/// The processes in a proc file system. Their first one and those that look at it are no leak:
-/// the former is there before, and the latter are gone by the next look.
+/// The processes in a proc file system, without the first: it is the fake host itself.
 fn processes(proc: &Path) -> Vec<String> {
     let entries = fs::read_dir(proc).into_iter().flatten().flatten();
     let pids = entries.filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter_map(|pid| {
-        let read = |file| fs::read(proc.join(format!("{pid}/{file}"))).ok();
-        let command = read("cmdline")?
-            .split(|&b| b == 0)
-            .map(String::from_utf8_lossy)
-            .collect::<Vec<_>>()
-            .join(" ");
-        let name = String::from_utf8_lossy(&read("comm")?).trim().to_owned();
-        Some(format!("process: {pid} {name} {command}").trim_end().to_owned())
-    })
-    .collect()
+    pids.filter(|&pid| pid != 1)
+        .filter_map(|pid| {
+            let read = |file| fs::read(proc.join(format!("{pid}/{file}"))).ok();
+            let command = read("cmdline")?
+                .split(|&b| b == 0)
+                .map(String::from_utf8_lossy)
+                .collect::<Vec<_>>()
+                .join(" ");
+            let name = String::from_utf8_lossy(&read("comm")?).trim().to_owned();
+            Some(format!("process: {pid} {name} {command}").trim_end().to_owned())
+        })
+        .collect()
 }
 
 /// How a control group's line starts.

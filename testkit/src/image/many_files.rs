@@ -44,12 +44,12 @@ fn layer(layout: &Layout, number: u64) -> Result<Layer> {
     })
 }
 
-/// Of a hundred files, eighty have 0.5 to 8 KiB, eighteen 16 to 64 KiB, and two 400 to 800 KiB.
+/// Of a hundred files, eighty have 0.5 to 8 KiB, eighteen 16 to 64 KiB, and two 390 to 760 KiB.
 fn size(seed: u64) -> usize {
     let (low, high): (u64, u64) = match seed % 100 {
         0..80 => (512, 8 << 10),
         80..98 => (16 << 10, 64 << 10),
-        _ => (400 << 10, 800 << 10),
+        _ => (390 << 10, 760 << 10),
     };
     let span = high - low;
     usize::try_from(low + mix(seed) % span).expect("a file of this pool fits into memory")

@@ -9,7 +9,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
@@ -46,11 +46,11 @@ impl FakeHost {
         Ok(Self { unshare, first })
     }
 
-    /// A command that runs its arguments in this host.
-    pub(crate) fn command(&self) -> Command {
+    /// A command that runs its arguments in this host, in `directory`.
+    pub(crate) fn command(&self, directory: &Path) -> Command {
         let mut command = Command::new("nsenter");
         command.args(["--mount", "--net", "--pid", "--ipc", "--target"]);
-        command.arg(self.first.to_string()).arg("--");
+        command.arg(self.first.to_string()).args(["--", "env", "--chdir"]).arg(directory);
         command
     }
 

@@ -12,7 +12,7 @@ use crate::fake_host::FakeHost;
 use crate::host;
 
 /// How long things may take to vanish after the last command: tear-down is off the critical path.
-const SETTLE_MAX: Duration = Duration::from_secs(10);
+const SETTLE_MAX: Duration = Duration::from_secs(3);
 
 /// Time between two looks.
 const POLL: Duration = Duration::from_millis(20);
@@ -27,7 +27,7 @@ impl Footprint {
         let mut found = BTreeSet::new();
         found.extend(fake.mounts()?.lines().filter_map(mount));
         found.extend(processes(&fake.path("/proc")));
-        let inside = |words: &[&str]| host::finish(fake.command().args(words));
+        let inside = |words: &[&str]| host::finish(fake.command(Path::new("/")).args(words));
         found.extend(inside(&["ip", "-oneline", "link"])?.lines().filter_map(link));
         found.extend(inside(&["ip", "rule"])?.lines().map(|line| format!("routing rule: {line}")));
         found.extend(inside(&["nft", "list", "tables"])?.lines().map(|line| format!("nft {line}")));
@@ -167,7 +167,8 @@ mod tests {
         let before = Footprint::take(&fake, &directories).unwrap();
         assert_eq!(left(&before, &fake, &directories).unwrap(), Vec::<String>::new());
 
-        let inside = |words: &[&str]| host::finish(fake.command().args(words)).unwrap();
+        let inside =
+            |words: &[&str]| host::finish(fake.command(Path::new("/")).args(words)).unwrap();
         let target = state.path().to_str().unwrap();
         inside(&["mount", "-t", "tmpfs", "forgotten", target]);
         inside(&["ip", "link", "add", "cais0", "type", "bridge"]);

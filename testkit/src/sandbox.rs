@@ -23,6 +23,7 @@ const REGISTRY: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 5000);
 /// outside the binary fails, since no test can go on then.
 #[derive(Debug)]
 pub struct Sandbox {
+    binary: PathBuf,
     before: Footprint,
     // Dropped in this order: the host and all that runs in it first, then its files.
     _registry: RegistryServer,
@@ -38,10 +39,15 @@ impl Sandbox {
     #[must_use]
     #[expect(clippy::new_without_default, reason = "making a world is no default")]
     pub fn new() -> Self {
+        Self::of(binary())
+    }
+
+    fn of(binary: PathBuf) -> Self {
         let fake = FakeHost::start().expect("a fake host starts; hint: run tests as root");
-        let registry = RegistryServer::launch(pool(), fake.command(), REGISTRY.into(), true)
-            .and_then(|registry| fake.in_network(|| registry.ready()))
-            .expect("a registry starts in the fake host");
+        let registry =
+            RegistryServer::launch(pool(), fake.command(Path::new("/")), REGISTRY.into(), true)
+                .and_then(|registry| fake.in_network(|| registry.ready()))
+                .expect("a registry starts in the fake host");
         let directory = tempfile::Builder::new().prefix("cais-test-").tempdir();
         let directory = directory.expect("a directory for the sandbox can be made");
         for name in ["root", "run", "home", "work"] {
@@ -51,7 +57,7 @@ impl Sandbox {
             .expect("a configuration can be written");
         let state = [directory.path().join("root"), directory.path().join("run")];
         let before = Footprint::take(&fake, &state).expect("a fresh fake host can be looked at");
-        Self { before, _registry: registry, fake, directory }
+        Self { binary, before, _registry: registry, fake, directory }
     }
 
     /// Runs `cais` with these arguments to its end.
@@ -86,8 +92,8 @@ impl Sandbox {
     /// It does not end within a minute.
     #[track_caller]
     pub fn host<const N: usize>(&self, words: [&str; N]) -> Outcome {
-        let mut command = self.fake.command();
-        command.args(words).current_dir(self.work());
+        let mut command = self.fake.command(&self.work());
+        command.args(words);
         Running::start(command, shown(words[0], &words[1..])).finish()
     }
 
@@ -148,8 +154,8 @@ impl Sandbox {
     }
 
     fn start_words(&self, arguments: &[&str]) -> Running {
-        let mut command = self.fake.command();
-        command.arg(binary()).args(arguments);
+        let mut command = self.fake.command(&self.work());
+        command.arg(&self.binary).args(arguments);
         let own = |name: &str| self.directory.path().join(name);
         command
             .env_clear()
@@ -157,8 +163,7 @@ impl Sandbox {
             .env("HOME", own("home"))
             .env("CAIS_ROOT", own("root"))
             .env("CAIS_RUN", own("run"))
-            .env("CAIS_CONFIG", own("config.toml"))
-            .current_dir(own("work"));
+            .env("CAIS_CONFIG", own("config.toml"));
         Running::start(command, shown("cais", arguments))
     }
 
@@ -227,4 +232,57 @@ fn program(name: &str) -> PathBuf {
         directory.to_owned()
     });
     directory.join(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// Stands in for the binary: says where it is, and forgets what it is told to.
+    const SCRIPT: &str = r#"#!/bin/sh
+        case $1 in
+        ps) ;;
+        where) pwd; echo "$CAIS_ROOT $CAIS_RUN"; cat "$CAIS_CONFIG"; cat >&2; exit 7;;
+        forget) mount -t tmpfs forgotten "$CAIS_RUN"; sleep 1000 >/dev/null 2>&1 &
+        esac
+    "#;
+
+    fn sandbox(directory: &Path) -> Sandbox {
+        let script = directory.join("cais");
+        fs::write(&script, SCRIPT).unwrap();
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+        Sandbox::of(script)
+    }
+
+    #[test]
+    fn a_command_finds_its_own_state_and_registry() {
+        let directory = tempfile::tempdir().unwrap();
+        let sandbox = sandbox(directory.path());
+        let mut running = sandbox.start(["where"]);
+        running.write("in\n");
+        let outcome = running.finish();
+        let work = sandbox.work();
+        let root = sandbox.root();
+        outcome.code(7).says("in").out(&format!(
+            "{}\n{} {}\n[registry.\"docker.io\"]\nmirrors = [\"http://127.0.0.1:5000\"]\n",
+            work.display(),
+            root.display(),
+            root.with_file_name("run").display()
+        ));
+        sandbox.connect(REGISTRY.into()).unwrap();
+    }
+
+    #[test]
+    fn what_the_binary_forgets_fails_the_test() {
+        let directory = tempfile::tempdir().unwrap();
+        let sandbox = sandbox(directory.path());
+        let _ = sandbox.cais(["forget"]).ok();
+        let message = sandbox.clear().unwrap_err();
+        assert!(message.contains("mount: ") && message.contains("(tmpfs)"), "{message}");
+        assert!(message.contains("sleep 1000"), "{message}");
+        // Its own complaint is made; the kernel does the rest.
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(sandbox)));
+    }
 }

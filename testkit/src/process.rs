@@ -1,14 +1,18 @@
 //! A run of the binary, and how it ended.
 
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::pty;
+use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::fake_host::only_child;
 
@@ -80,11 +84,12 @@ impl std::fmt::Display for Outcome {
 }
 
 /// A command that still runs; dropping it kills it.
-#[derive(Debug)]
 pub struct Running {
     command: String,
     child: Child,
-    stdin: Option<ChildStdin>,
+    stdin: Option<Box<dyn Write + Send>>,
+    /// Our end of the command's terminal, where it has one.
+    terminal: Option<File>,
     stdout: Arc<Stream>,
     stderr: Arc<Stream>,
 }
@@ -96,8 +101,39 @@ impl Running {
         let mut child = command.spawn().unwrap_or_else(|error| panic!("start {shown}: {error}"));
         let stdout = Stream::read_from(child.stdout.take().expect("standard output is piped"));
         let stderr = Stream::read_from(child.stderr.take().expect("standard error is piped"));
-        let stdin = child.stdin.take();
-        Self { command: shown, child, stdin, stdout, stderr }
+        let stdin = child.stdin.take().map(|pipe| Box::new(pipe) as Box<dyn Write + Send>);
+        Self { command: shown, child, stdin, terminal: None, stdout, stderr }
+    }
+
+    /// Starts `command` on a terminal of its own, of so many columns and rows; what it writes
+    /// there is its standard output.
+    pub(crate) fn start_on_terminal(command: &Command, shown: String, size: (u16, u16)) -> Self {
+        let (ours, theirs) = pseudo_terminal().expect("the kernel gives a pseudoterminal");
+        let theirs = || theirs.try_clone().expect("a descriptor can be duplicated");
+        // The program has to lead a session before a terminal can be its own.
+        let mut leader = Command::new("setsid");
+        leader.arg("--ctty").arg(command.get_program()).args(command.get_args());
+        leader.stdin(theirs()).stdout(theirs()).stderr(theirs());
+        let our_end = || ours.try_clone().expect("a descriptor can be duplicated");
+        set_size(&ours, size);
+        let child = leader.spawn().unwrap_or_else(|error| panic!("start {shown}: {error}"));
+        Self {
+            command: shown,
+            child,
+            stdin: Some(Box::new(our_end())),
+            stdout: Stream::read_from(our_end()),
+            stderr: Stream::read_from(std::io::empty()),
+            terminal: Some(ours),
+        }
+    }
+
+    /// Changes the size of the command's terminal.
+    ///
+    /// # Panics
+    /// It has none.
+    pub fn resize(&self, columns: u16, rows: u16) {
+        let terminal = self.terminal.as_ref().expect("the command runs on a terminal");
+        set_size(terminal, (columns, rows));
     }
 
     /// Writes to its standard input.
@@ -183,6 +219,29 @@ impl Drop for Running {
             self.kill();
         }
     }
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Running").field("command", &self.command).finish_non_exhaustive()
+    }
+}
+
+/// Both ends of a new pseudoterminal (pty(7)): ours, and the command's.
+fn pseudo_terminal() -> rustix::io::Result<(File, OwnedFd)> {
+    let ours =
+        pty::openpt(pty::OpenptFlags::RDWR | pty::OpenptFlags::NOCTTY | pty::OpenptFlags::CLOEXEC)?;
+    pty::grantpt(&ours)?;
+    pty::unlockpt(&ours)?;
+    let name = pty::ptsname(&ours, Vec::new())?;
+    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::CLOEXEC;
+    let theirs = rustix::fs::open(name, flags, rustix::fs::Mode::empty())?;
+    Ok((ours.into(), theirs))
+}
+
+fn set_size(terminal: &File, (columns, rows): (u16, u16)) {
+    let size = Winsize { ws_col: columns, ws_row: rows, ws_xpixel: 0, ws_ypixel: 0 };
+    tcsetwinsize(terminal, size).expect("a terminal has a size");
 }
 
 /// What has come out of a pipe so far.

@@ -16,6 +16,9 @@ use crate::registry::RegistryServer;
 /// Where the registry of every fake host listens.
 const REGISTRY: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 5000);
 
+/// Where programs are found, by the binary under test too.
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// A place to run the binary in.
 ///
 /// Dropping it removes every container, then demands that nothing is left: no mount, process,
@@ -86,6 +89,16 @@ impl Sandbox {
         self.start_words(&arguments)
     }
 
+    /// Starts `cais` with these arguments on a terminal of its own, of so many columns and rows.
+    pub fn start_on_terminal<const N: usize>(
+        &self,
+        arguments: [&str; N],
+        size: (u16, u16),
+    ) -> Running {
+        let shown = shown("cais", &arguments);
+        Running::start_on_terminal(&self.command(&arguments), shown, size)
+    }
+
     /// Runs another program in the fake host, for example `ip` or `nft`.
     ///
     /// # Panics
@@ -154,17 +167,24 @@ impl Sandbox {
     }
 
     fn start_words(&self, arguments: &[&str]) -> Running {
+        Running::start(self.command(arguments), shown("cais", arguments))
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.fake.command(&self.work());
+        let own = |name: &str, path: &str| {
+            let path = self.directory.path().join(path);
+            format!("{name}={}", path.display())
+        };
+        // Through env, so that the environment is the same whoever starts the command.
+        command.args(["env", "--ignore-environment", PATH]).args([
+            own("HOME", "home"),
+            own("CAIS_ROOT", "root"),
+            own("CAIS_RUN", "run"),
+            own("CAIS_CONFIG", "config.toml"),
+        ]);
         command.arg(&self.binary).args(arguments);
-        let own = |name: &str| self.directory.path().join(name);
         command
-            .env_clear()
-            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-            .env("HOME", own("home"))
-            .env("CAIS_ROOT", own("root"))
-            .env("CAIS_RUN", own("run"))
-            .env("CAIS_CONFIG", own("config.toml"));
-        Running::start(command, shown("cais", arguments))
     }
 
     /// Removes all containers and tells what is left after that.
@@ -244,6 +264,7 @@ mod tests {
     const SCRIPT: &str = r#"#!/bin/sh
         case $1 in
         ps) ;;
+        size) stty size; read -r line; stty size; exit 5;;
         where) pwd; echo "$CAIS_ROOT $CAIS_RUN"; cat "$CAIS_CONFIG"; cat >&2; exit 7;;
         forget) mount -t tmpfs forgotten "$CAIS_RUN"; sleep 1000 >/dev/null 2>&1 &
         esac
@@ -272,6 +293,19 @@ mod tests {
             root.with_file_name("run").display()
         ));
         sandbox.connect(REGISTRY.into()).unwrap();
+    }
+
+    #[test]
+    fn a_command_on_a_terminal_sees_its_size_change() {
+        let directory = tempfile::tempdir().unwrap();
+        let sandbox = sandbox(directory.path());
+        let mut running = sandbox.start_on_terminal(["size"], (90, 30));
+        running.wait_for("30 90");
+        running.resize(100, 40);
+        running.write("go\n");
+        let outcome = running.finish();
+        outcome.code(5);
+        assert!(outcome.stdout.contains("40 100"), "{outcome}");
     }
 
     #[test]

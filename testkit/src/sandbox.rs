@@ -110,6 +110,18 @@ impl Sandbox {
         Running::start(command, shown(words[0], &words[1..])).finish()
     }
 
+    /// Asks the probe in the fake host, outside any container.
+    ///
+    /// # Panics
+    /// It does not answer in JSON.
+    #[track_caller]
+    pub fn probe<const N: usize>(&self, question: [&str; N]) -> serde_json::Value {
+        let mut command = self.fake.command(&self.work());
+        command.arg(program("probe")).args(question);
+        let outcome = Running::start(command, shown("probe", &question)).finish();
+        serde_json::from_str(outcome.ok()).unwrap_or_else(|error| panic!("{error}:\n{outcome}"))
+    }
+
     /// The directory that commands run in; a test may keep its files there.
     #[must_use]
     pub fn work(&self) -> PathBuf {

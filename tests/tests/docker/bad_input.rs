@@ -32,10 +32,10 @@ fn malformed_words_are_refused() {
         ("cais run --rm -m lots busybox true", "lots"),
         ("cais run --rm -m 1k busybox true", "6MB"),
         ("cais run --rm --cpus many busybox true", "many"),
-        ("cais run --rm -v relative:/x busybox true", "relative"),
+        ("cais run --rm -v some/path:/x busybox true", "some/path"),
         ("cais run --rm -v /tmp:relative busybox true", "absolute"),
         ("cais run --rm -w relative busybox true", "relative"),
-        ("cais run --rm --name -odd- busybox true", "-odd-"),
+        ("cais run --rm --name=.odd busybox true", ".odd"),
         ("cais run --rm --cap-add NO_SUCH busybox true", "NO_SUCH"),
         ("cais run --rm --network no-such-network busybox true", "no-such-network"),
         ("cais run --rm --ulimit nofile=x busybox true", "nofile"),
@@ -73,6 +73,6 @@ fn a_running_container_is_not_removed_without_force() {
     let sandbox = Sandbox::new();
     sandbox.line("cais run -d --name busy --network none busybox sleep 1000").code(0);
     sandbox.line("cais rm busy").code(1).says("running");
-    sandbox.line("cais rmi busybox").code(1).says("busy");
+    sandbox.line("cais rmi busybox").code(1).says("using");
     sandbox.line("cais rm -f busy").code(0).out("busy\n");
 }

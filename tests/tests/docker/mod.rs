@@ -3,4 +3,6 @@
 mod bad_input;
 mod demonstration;
 mod exit_code;
+mod isolation;
 mod pull;
+mod terminal;

@@ -66,6 +66,21 @@ fn source_line(target: &str, release: &str) -> Option<String> {
     Some(format!("deb {options}{uri} {suite} {component}"))
 }
 
+/// What two userlands need beside each other, twice over.
+const MEMORY_MIN: u64 = 1 << 30;
+
+/// A directory to make a userland in: in memory where there is enough, since package tools wait
+/// for the disk after every file.
+pub(crate) fn work_directory() -> Result<tempfile::TempDir> {
+    let memory = Path::new("/dev/shm");
+    let free = rustix::fs::statvfs(memory).map_or(0, |s| s.f_bavail * s.f_frsize);
+    let made = match free >= MEMORY_MIN {
+        true => tempfile::tempdir_in(memory),
+        false => tempfile::tempdir(),
+    };
+    made.context("make a directory for a userland")
+}
+
 /// The code name of this machine's release: `bookworm`, `noble`, …
 pub(crate) fn release() -> Result<String> {
     let text = std::fs::read_to_string("/etc/os-release").context("read /etc/os-release")?;

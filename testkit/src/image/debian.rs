@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use oci::{Compression, ImageConfig};
 
 use super::{config, layers_of, made_by};
@@ -20,7 +20,7 @@ use crate::layout::Layout;
 
 /// `debian:latest`, `debian:<release>-slim` and `ubuntu:latest`, which share their one layer.
 pub(super) fn make(layout: &Layout) -> Result<()> {
-    let work = tempfile::tempdir().context("make a directory for a userland")?;
+    let work = host::work_directory()?;
     let begun = SystemTime::now();
     let tree = userland(work.path(), &[])?;
     let paths = kept(&tree)?;
@@ -67,7 +67,7 @@ fn derived(
     extra: &[Entry],
     names: &[&str],
 ) -> Result<()> {
-    let work = tempfile::tempdir().context("make a directory for a userland")?;
+    let work = host::work_directory()?;
     let begun = SystemTime::now();
     let tree = userland(work.path(), packages)?;
     let mut layers = layers_of(layout, "debian:latest")?;
@@ -94,6 +94,7 @@ fn userland(work: &Path, packages: &[&str]) -> Result<PathBuf> {
     fs::write(&sources, host::package_sources()?)?;
     let mut command = Command::new("mmdebstrap");
     command.args(["--quiet", "--mode=root", "--variant=minbase", "--format=directory"]);
+    command.arg("--dpkgopt=force-unsafe-io");
     command.args([
         "--aptopt=Acquire::Languages \"none\"",
         "--aptopt=APT::Install-Recommends \"false\"",

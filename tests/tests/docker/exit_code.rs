@@ -67,6 +67,7 @@ fn a_detached_container_keeps_its_exit_code() {
 #[test]
 fn standard_streams_pass_through() {
     let sandbox = Sandbox::new();
+    let _ = sandbox.cais(["pull", "busybox"]).ok();
     let run =
         ["run", "--rm", "-i", "--network", "none", "busybox", "sh", "-c", "cat; echo oops >&2"];
     let mut running = sandbox.start(run);

@@ -1,0 +1,251 @@
+//! What a container can see and do, told by the probe from inside.
+
+use serde_json::{Value, json};
+use testkit::Sandbox;
+
+/// Docker's default capabilities, in the kernel's order.
+const DEFAULT_CAPABILITIES: [&str; 14] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "NET_BIND_SERVICE",
+    "NET_RAW",
+    "SYS_CHROOT",
+    "MKNOD",
+    "AUDIT_WRITE",
+    "SETFCAP",
+];
+
+/// A sandbox with the image `probe`.
+fn sandbox() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.import_probe();
+    sandbox
+}
+
+/// What the probe answers in a container run with `flags`.
+#[track_caller]
+fn ask(sandbox: &Sandbox, flags: &str, question: &str) -> Value {
+    let network = if flags.contains("--network") { "" } else { "--network none" };
+    let line = format!("cais run --rm {network} {flags} probe /probe {question}");
+    let outcome = sandbox.line(&line);
+    serde_json::from_str(outcome.ok()).unwrap_or_else(|error| panic!("{error}:\n{outcome}"))
+}
+
+/// The first of these limits that the container's control groups have; v1 and v2 name them apart.
+fn limit<'a>(cgroups: &'a Value, names: [&str; 2]) -> &'a str {
+    let found = names.iter().find_map(|name| cgroups["limits"][name].as_str());
+    found.unwrap_or_else(|| panic!("none of {names:?} in {cgroups:#}"))
+}
+
+#[test]
+fn namespaces_are_its_own() {
+    let sandbox = sandbox();
+    let outside = sandbox.probe(["namespaces"]);
+    let inside = ask(&sandbox, "", "namespaces");
+    for kind in ["mnt", "pid", "net", "ipc", "uts"] {
+        assert_ne!(inside[kind], outside[kind], "{kind}");
+    }
+    assert_eq!(inside["user"], outside["user"]);
+    let shared = ask(&sandbox, "--network host", "namespaces");
+    assert_eq!(shared["net"], outside["net"]);
+    assert_ne!(shared["mnt"], outside["mnt"]);
+}
+
+#[test]
+fn it_is_process_one_and_sees_no_other() {
+    let sandbox = sandbox();
+    let alone = ask(&sandbox, "", "processes");
+    assert_eq!(alone, json!({ "pid": 1, "parent": "0", "seen": [1] }));
+    let child = ask(&sandbox, "--init", "processes");
+    assert_ne!(child["pid"], 1);
+    assert_eq!(child["parent"], "1");
+}
+
+#[test]
+fn it_has_docker_s_capabilities() {
+    let sandbox = sandbox();
+    let sets = ask(&sandbox, "", "capabilities");
+    for set in ["permitted", "effective", "bounding"] {
+        assert_eq!(sets[set], json!(DEFAULT_CAPABILITIES), "{set}");
+    }
+    assert_eq!((&sets["inheritable"], &sets["ambient"]), (&json!([]), &json!([])));
+
+    let few =
+        ask(&sandbox, "--cap-drop ALL --cap-add NET_ADMIN --cap-add CAP_CHOWN", "capabilities");
+    assert_eq!(few["effective"], json!(["CHOWN", "NET_ADMIN"]));
+    let user = ask(&sandbox, "-u 1000:1000", "capabilities");
+    assert_eq!(user["effective"], json!([]));
+    assert_eq!(user["bounding"], json!(DEFAULT_CAPABILITIES));
+    let all = ask(&sandbox, "--privileged", "capabilities");
+    assert!(all["effective"].as_array().is_some_and(|names| names.contains(&json!("SYS_ADMIN"))));
+}
+
+#[test]
+fn dangerous_calls_are_denied() {
+    let sandbox = sandbox();
+    let calls = ask(&sandbox, "", "calls");
+    for call in [
+        "add_key",
+        "bpf",
+        "clock_settime",
+        "delete_module",
+        "init_module",
+        "io_uring_setup",
+        "kexec_load",
+        "keyctl",
+        "mount",
+        "open_by_handle_at",
+        "perf_event_open",
+        "pivot_root",
+        "reboot",
+        "setns",
+        "socket of vsock",
+        "swapon",
+        "unshare of user",
+        "userfaultfd",
+    ] {
+        assert_eq!(calls[call], "EPERM", "{call}");
+    }
+    // Denied so that the C library falls back to clone, whose flags a filter can read.
+    assert_eq!(calls["clone3"], "ENOSYS");
+    let security = ask(&sandbox, "", "security");
+    assert_eq!((&security["seccomp"], &security["no_new_privs"]), (&json!("2"), &json!(false)));
+
+    let flag = "--security-opt no-new-privileges";
+    assert_eq!(ask(&sandbox, flag, "security")["no_new_privs"], true);
+    let open = "--security-opt seccomp=unconfined";
+    assert_eq!(ask(&sandbox, open, "security")["seccomp"], "0");
+    assert_eq!(ask(&sandbox, "--privileged", "calls")["mount"], "EFAULT");
+}
+
+#[test]
+fn what_tells_about_the_host_is_masked() {
+    let sandbox = sandbox();
+    let masked = ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/sched_debug"];
+    let opened = ask(&sandbox, "", &format!("open {}", masked.join(" ")));
+    for path in masked {
+        let bytes = &opened[path]["bytes"];
+        assert!(bytes.is_null() || bytes == 0, "{path}: {}", opened[path]);
+    }
+    let empty = ["/proc/acpi", "/proc/scsi", "/sys/firmware"];
+    let opened = ask(&sandbox, "", &format!("open {}", empty.join(" ")));
+    for path in empty {
+        let entries = &opened[path]["entries"];
+        assert!(entries.is_null() || entries == 0, "{path}: {}", opened[path]);
+    }
+    let fixed = ["/proc/sys/kernel/hostname", "/proc/sysrq-trigger", "/sys/kernel/uevent_helper"];
+    let opened = ask(&sandbox, "", &format!("open {}", fixed.join(" ")));
+    for path in fixed {
+        assert_ne!(opened[path]["write"], "ok", "{path}");
+    }
+}
+
+#[test]
+fn nothing_of_the_host_is_open() {
+    let sandbox = sandbox();
+    let descriptors = ask(&sandbox, "", "descriptors");
+    let numbers: Vec<&String> = descriptors.as_object().expect("an object").keys().collect();
+    assert_eq!(numbers, ["0", "1", "2"], "{descriptors:#}");
+    let devices = ask(&sandbox, "", "devices");
+    let known = ["full", "null", "random", "tty", "urandom", "zero", "pts/ptmx", "console", "ptmx"];
+    for (path, device) in devices.as_object().expect("an object") {
+        assert!(known.iter().any(|name| path == &format!("/dev/{name}")), "{path}: {device}");
+    }
+    for name in ["full", "null", "random", "urandom", "zero"] {
+        assert_eq!(devices[format!("/dev/{name}")]["open"], "ok", "{name}");
+    }
+    let more = ask(&sandbox, "--device /dev/null:/dev/also-null", "devices");
+    assert_eq!(more["/dev/also-null"]["number"], "1:3");
+}
+
+#[test]
+fn limits_reach_the_kernel() {
+    let sandbox = sandbox();
+    let flags = "-m 64m --cpus 0.5 --cpu-shares 512 --pids-limit 50 --cpuset-cpus 0";
+    let cgroups = ask(&sandbox, flags, "cgroups");
+    let memory = limit(&cgroups, ["memory/memory.limit_in_bytes", "memory.max"]);
+    assert_eq!(memory, "67108864");
+    assert_eq!(limit(&cgroups, ["pids/pids.max", "pids.max"]), "50");
+    assert_eq!(limit(&cgroups, ["cpuset/cpuset.cpus", "cpuset.cpus"]), "0");
+    let quota = limit(&cgroups, ["cpu/cpu.cfs_quota_us", "cpu.max"]);
+    assert!(["50000", "50000 100000"].contains(&quota), "{quota}");
+
+    let started = ask(&sandbox, "--pids-limit 10", "start-processes 30");
+    assert_eq!(started["end"], "EAGAIN");
+    let taken = ask(&sandbox, "-m 64m", "take-memory 16777216");
+    assert_eq!(taken["taken"], 16_777_216);
+    let too_much =
+        "cais run --rm --network none -m 32m --memory-swap 32m probe /probe take-memory 134217728";
+    sandbox.line(too_much).code(137);
+
+    let limits = ask(&sandbox, "--ulimit nofile=100:200 --ulimit core=0", "limits");
+    assert_eq!(limits["Max open files"], json!(["100", "200"]));
+    assert_eq!(limits["Max core file size"], json!(["0", "0"]));
+}
+
+#[test]
+fn its_surroundings_are_as_asked_for() {
+    let sandbox = sandbox();
+    let names = ask(&sandbox, "--hostname quay", "names");
+    assert_eq!(names["hostname"], "quay");
+    assert_eq!(names["/etc/hostname"], "quay");
+    let ids = ask(&sandbox, "-u 1000:2000", "ids");
+    assert_eq!((&ids["uid"], &ids["gid"]), (&json!(1000), &json!(2000)));
+    assert_eq!(ask(&sandbox, "-w /somewhere/new", "directory"), "/somewhere/new");
+
+    let environment = ask(&sandbox, "--hostname quay -e ONE=1 -e TWO=", "environment");
+    assert_eq!(
+        environment,
+        json!({
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOSTNAME": "quay", "HOME": "/", "ONE": "1", "TWO": "",
+        })
+    );
+}
+
+#[test]
+fn mounts_are_as_asked_for() {
+    let sandbox = sandbox();
+    let work = sandbox.work();
+    std::fs::write(work.join("note"), "here\n").expect("the work directory takes files");
+    let flags = format!(
+        "--read-only --tmpfs /scratch:size=1m --shm-size 2m -v {0}:/rw -v {0}:/ro:ro",
+        work.display()
+    );
+    let mounts = ask(&sandbox, &flags, "mounts");
+    let at = |target: &str| {
+        let mut found = mounts.as_array().expect("a list").iter().rev();
+        found.find(|m| m["target"] == target).unwrap_or_else(|| panic!("no {target} in {mounts:#}"))
+    };
+    let has = |mount: &Value, list: &str, word: &str| {
+        mount[list].as_array().is_some_and(|words| words.contains(&json!(word)))
+    };
+    assert!(has(at("/"), "options", "ro"));
+    assert!(has(at("/rw"), "options", "rw"));
+    assert!(has(at("/ro"), "options", "ro"));
+    assert!(has(at("/scratch"), "super", "size=1024k"));
+    assert!(has(at("/dev/shm"), "super", "size=2048k"));
+    let opened = ask(&sandbox, &flags, "open /ro/note /rw/note /probe");
+    assert_eq!(
+        (&opened["/rw/note"]["write"], &opened["/rw/note"]["bytes"]),
+        (&json!("ok"), &json!(5))
+    );
+    assert_eq!(opened["/ro/note"]["write"], "EROFS");
+    assert_eq!(opened["/probe"]["read"], "ok");
+}
+
+#[test]
+fn two_roots_do_not_see_each_other() {
+    let (one, other) = (Sandbox::new(), Sandbox::new());
+    let _ = one.line("cais pull busybox").ok();
+    one.line("cais run --name same --network none busybox true").code(0);
+    other.line("cais images -q").code(0).out("");
+    other.line("cais ps -aq").code(0).out("");
+    other.line("cais run --name same --network none busybox true").code(0);
+}

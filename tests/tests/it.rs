@@ -1,0 +1,3 @@
+//! The binary as a person uses it, against real images, on a fake host for each test.
+
+mod docker;

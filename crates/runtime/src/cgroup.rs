@@ -67,9 +67,13 @@ impl Cgroup {
     }
 
     /// Deletes.
-    pub fn delete(&self) {
+    ///
+    /// # Errors
+    /// None.
+    pub fn delete(&self) -> Result<(), Error> {
         for directory in &self.directories {
             let _ = std::fs::remove_dir(directory);
         }
+        Ok(())
     }
 }

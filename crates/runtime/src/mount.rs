@@ -80,6 +80,21 @@ impl Sources {
         })
     }
 
+    /// Makes, in the child, procfs and sysfs: they show its own namespaces, and in a user namespace
+    /// they are allowed only while the host's are in sight (mount_namespaces(7)).
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) fn make_own(&mut self, spec: &Spec) -> Result<(), Error> {
+        for (mount, source) in mounts_of(spec).iter().zip(&mut self.mounts) {
+            if source.is_none() && matches!(kind_of(mount), "proc" | "sysfs") {
+                let options = Options::parse(words_of(mount))?;
+                *source = Some(make_filesystem(kind_of(mount), mount, &options)?);
+            }
+        }
+        Ok(())
+    }
+
     /// Makes the root file system the root of this process and lets go of the host's.
     ///
     /// The new root is attached over the old one, so that no directory of the host is involved.
@@ -294,7 +309,7 @@ impl<'a> Placement<'a> {
             return self.plain_target(&destination);
         }
         let target = self.root.mount_point(&destination, dir)?;
-        let covers_proc = fstatfs(&target).is_ok_and(|files| i64::from(files.f_type) == PROC_MAGIC);
+        let covers_proc = fstatfs(&target).is_ok_and(|files| files.f_type == PROC_MAGIC);
         let coverable = PROC_COVERABLE.iter().any(|path| destination == Path::new(path));
         if covers_proc && !coverable && kind_of(mount) != "binfmt_misc" {
             let path = mount.destination().display();

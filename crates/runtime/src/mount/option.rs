@@ -32,6 +32,7 @@ pub(crate) enum Bind {
 }
 
 /// What one word does to the attributes.
+#[derive(Clone, Copy)]
 enum Change {
     Set(u64),
     Clear(u64),

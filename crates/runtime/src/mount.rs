@@ -104,10 +104,7 @@ impl Sources {
     /// # Errors
     /// When the kernel refuses.
     pub(crate) fn enter(&self, spec: &Spec) -> Result<Root, Error> {
-        let propagation = root_propagation(spec)?;
-        let private = propagation & libc::MS_PRIVATE != 0;
-        let host = if private { libc::MS_PRIVATE } else { libc::MS_SLAVE };
-        let attr = MountAttr { propagation: host, ..MountAttr::default() };
+        let attr = apart_from_host(spec)?;
         let slash = Root::of_process()?;
         mount_setattr(slash.as_fd(), attr, true).doing(|| "detach the mounts from the host's")?;
         // Mounts of the root's source keep no tie to the host either.
@@ -128,6 +125,14 @@ fn root_propagation(spec: &Spec) -> Result<u64, Error> {
     option::propagation(word)
         .or_else(|| word.strip_prefix('r').and_then(option::propagation))
         .ok_or_else(|| Error::Spec(format!("unknown root propagation `{word}`")))
+}
+
+/// How mounts are kept from reaching the host's: as slaves, which still receive what the host
+/// mounts, unless the root is to be private.
+fn apart_from_host(spec: &Spec) -> Result<MountAttr, Error> {
+    let private = root_propagation(spec)? == libc::MS_PRIVATE;
+    let propagation = if private { libc::MS_PRIVATE } else { libc::MS_SLAVE };
+    Ok(MountAttr { propagation, ..MountAttr::default() })
 }
 
 fn mounts_of(spec: &Spec) -> &[Mount] {
@@ -272,6 +277,11 @@ impl<'a> Placement<'a> {
         let later = kind_of(mount) == "tmpfs" && options.read_only();
         if later {
             attr.set &= !libc::MOUNT_ATTR_RDONLY;
+        }
+        // A copy of a shared mount is its peer: what is mounted in one appears in the other, until
+        // this says otherwise. Only an explicit option keeps it so.
+        if !options.propagates() {
+            change(fd.as_fd(), apart_from_host(self.launch.spec)?, true).doing(on)?;
         }
         change(fd.as_fd(), attr, false).doing(on)?;
         change(fd.as_fd(), options.recursive, true).doing(on)?;

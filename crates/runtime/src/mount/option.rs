@@ -57,6 +57,11 @@ impl Options {
         self.attr.set & libc::MOUNT_ATTR_RDONLY != 0
     }
 
+    /// Whether a word says what the mount exchanges with its copies.
+    pub(crate) fn propagates(&self) -> bool {
+        self.attr.propagation | self.recursive.propagation != 0
+    }
+
     fn add(&mut self, word: &str) -> Result<(), Error> {
         if let Some(propagation) = propagation(word) {
             self.attr.propagation = propagation;

@@ -136,6 +136,34 @@ fn recursive_attributes_reach_the_mounts_below() {
 }
 
 #[test]
+fn mounts_reach_the_host_only_when_asked_to() {
+    // The host's part is played by a mount namespace of the test's own.
+    let host = "mount --bind \"$2\" \"$2\" && mount --make-shared \"$2\" && \"$0\" \"$1\" && \
+                grep -c \"$2/sub\" /proc/self/mountinfo; true";
+    for (options, mounts) in
+        [("rbind", "0"), ("rbind,rprivate", "0"), ("rbind,rslave", "0"), ("rbind,rshared", "1")]
+    {
+        let mut bundle = Bundle::script("mount -t tmpfs tmpfs /data/sub");
+        let all = json!(["CAP_SYS_ADMIN"]);
+        bundle.config["process"]["capabilities"] =
+            json!({"bounding": all, "permitted": all, "effective": all});
+        let data = bundle.directory("data");
+        bundle.directory("data/sub");
+        bundle.add_mount(mount("bind", &data, "/data", options));
+        let driver = bundle.command();
+        let output = std::process::Command::new("unshare")
+            .args(["--mount", "--propagation", "private", "sh", "-c", host])
+            .arg(driver.get_program())
+            .args(driver.get_args())
+            .arg(&data)
+            .output()
+            .unwrap();
+        let found = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(found.trim(), mounts, "{options}: {output:?}");
+    }
+}
+
+#[test]
 fn a_tmpfs_takes_what_the_image_has() {
     let mut bundle =
         Bundle::script("cat /data/deep/file; echo changed >/data/deep/file; stat -c %a /data");

@@ -1,7 +1,7 @@
 //! Images and configurations that try to get out.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
@@ -18,6 +18,28 @@ fn replace_by_link(bundle: &Bundle, name: &str, target: &Path) {
 
 fn is_empty(directory: &Path) -> bool {
     fs::read_dir(directory).unwrap().next().is_none()
+}
+
+#[test]
+fn the_runtimes_own_file_cannot_be_written() {
+    // Process 1 is the runtime; what follows is the most that a privileged container can do.
+    let script = "dd if=/bin/true of=/proc/1/exe conv=notrunc count=1";
+    let all = json!(["CAP_SYS_PTRACE", "CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE", "CAP_FOWNER"]);
+    let mut bundle = Bundle::script(script);
+    bundle.config["process"]["capabilities"] =
+        json!({"bounding": all, "permitted": all, "effective": all});
+    bundle.annotate("init", "");
+    bundle.annotate("seal", "");
+    let complaint = bundle.run().fails(1);
+    assert!(complaint.contains("Read-only file system"), "{complaint}");
+    // A program that asks to be interpreted by the runtime is what gives others the time.
+    fs::write(bundle.rootfs("bin/trap"), "#!/proc/self/exe\n").unwrap();
+    fs::set_permissions(bundle.rootfs("bin/trap"), fs::Permissions::from_mode(0o755)).unwrap();
+    bundle.args(&["/bin/trap"]);
+    let driver = bundle.command().get_program().to_owned();
+    let before = fs::read(&driver).unwrap();
+    bundle.run();
+    assert!(fs::read(&driver).unwrap() == before);
 }
 
 #[test]

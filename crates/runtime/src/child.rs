@@ -79,6 +79,8 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
         Some(sources) => sources,
         None => Sources::make(launch, plan.maps_ids())?,
     };
+    sources.make_own(spec)?;
+    let parameters = sysctl::open(spec)?;
     let root = sources.enter(spec)?;
 
     // Point 2, as late as possible: on v1 the attachment takes longer than the mounts.
@@ -103,10 +105,9 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
 
     // Point 3: parameters of network interfaces need the interfaces.
     sync.expect(Point::Furnished)?;
-    sysctl::write(spec)?;
+    sysctl::write(spec, parameters.as_ref())?;
     placement.finish()?;
-    drop(placement);
-    drop(sources);
+    drop((placement, sources, parameters));
 
     let identity = program::identity(&root, process, launch.user, launch.group_add)?;
     let program = Program::new(process, &identity.home)?;

@@ -39,6 +39,15 @@ pub struct Exec<'a> {
     pub group_add: &'a [String],
 }
 
+/// What is joined inside the child; the process namespace is joined by being born in it.
+const KINDS: ThreadNameSpaceType = ThreadNameSpaceType::USER
+    .union(ThreadNameSpaceType::MOUNT)
+    .union(ThreadNameSpaceType::NETWORK)
+    .union(ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION)
+    .union(ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME)
+    .union(ThreadNameSpaceType::CONTROL_GROUP)
+    .union(ThreadNameSpaceType::TIME);
+
 /// The namespaces of the container, by its process.
 #[derive(Debug)]
 struct Target {
@@ -52,7 +61,7 @@ impl Target {
         let number = number.ok_or_else(|| Error::Spec(format!("{pid} is no process")))?;
         let pidfd = pidfd_open(number, PidfdFlags::empty())
             .doing(|| format!("open the container's process {pid}"))?;
-        let mut kinds = ThreadNameSpaceType::all() - ThreadNameSpaceType::PROCESS_ID;
+        let mut kinds = KINDS;
         // Joining the user namespace that one is in already is refused.
         if same_user_namespace(pid)? {
             kinds -= ThreadNameSpaceType::USER;
@@ -86,7 +95,7 @@ pub fn exec(exec: &Exec<'_>) -> Result<Process, Error> {
     let target = Target::open(exec.pid)?;
     let (ours, theirs) = Sync::pair()?;
     let elsewhere = ChildrenElsewhere::new(|| target.enter(ThreadNameSpaceType::PROCESS_ID))?;
-    let directory = exec.cgroup.and_then(|cgroup| cgroup.v2_fd());
+    let directory = exec.cgroup.and_then(Cgroup::v2_fd);
     let (pid, pidfd) = sys::clone3(0, directory, || {
         ours.close_in_child();
         let error = become_process(exec, &target, (filter.as_ref(), null), &theirs);

@@ -8,7 +8,8 @@
 //! be called from a process with a single thread: the child shares the caller's memory image and
 //! allocates between clone3 and execve.
 //!
-//! **Front doors.** [`create`] then [`Created::start`]; [`exec`]; [`Process`]; [`cgroup::Cgroup`].
+//! **Front doors.** [`create`] then [`Created::start`]; [`exec`]; [`Process`]; [`cgroup::Cgroup`];
+//! [`seal_executable`] at the very beginning of the program.
 //!
 //! **How to test it.** `cargo test -p runtime`, as root on Linux ≥ 5.12: the tests drive the
 //! development program `oci-run` with busybox as the content of the containers.
@@ -26,6 +27,7 @@ mod namespace;
 mod parent;
 mod process;
 mod program;
+mod seal;
 pub mod seccomp;
 mod signal;
 mod sync;
@@ -40,5 +42,6 @@ pub use launch::{Launch, Stdio};
 pub use namespace::Namespaces;
 pub use parent::{Created, create};
 pub use process::{ExitStatus, Process};
+pub use seal::seal_executable;
 pub use signal::{signal, start_time};
 pub use sys::monitor::{Child, Fork, SignalFd, detach_from_session, exit_now, fork, trim_memory};

@@ -80,6 +80,21 @@ impl Sources {
         })
     }
 
+    /// Makes, in the child, procfs and sysfs: they show its own namespaces, and in a user namespace
+    /// they are allowed only while the host's are in sight (mount_namespaces(7)).
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) fn make_own(&mut self, spec: &Spec) -> Result<(), Error> {
+        for (mount, source) in mounts_of(spec).iter().zip(&mut self.mounts) {
+            if source.is_none() && matches!(kind_of(mount), "proc" | "sysfs") {
+                let options = Options::parse(words_of(mount))?;
+                *source = Some(make_filesystem(kind_of(mount), mount, &options)?);
+            }
+        }
+        Ok(())
+    }
+
     /// Makes the root file system the root of this process and lets go of the host's.
     ///
     /// The new root is attached over the old one, so that no directory of the host is involved.
@@ -89,10 +104,7 @@ impl Sources {
     /// # Errors
     /// When the kernel refuses.
     pub(crate) fn enter(&self, spec: &Spec) -> Result<Root, Error> {
-        let propagation = root_propagation(spec)?;
-        let private = propagation & libc::MS_PRIVATE != 0;
-        let host = if private { libc::MS_PRIVATE } else { libc::MS_SLAVE };
-        let attr = MountAttr { propagation: host, ..MountAttr::default() };
+        let attr = apart_from_host(spec)?;
         let slash = Root::of_process()?;
         mount_setattr(slash.as_fd(), attr, true).doing(|| "detach the mounts from the host's")?;
         // Mounts of the root's source keep no tie to the host either.
@@ -113,6 +125,14 @@ fn root_propagation(spec: &Spec) -> Result<u64, Error> {
     option::propagation(word)
         .or_else(|| word.strip_prefix('r').and_then(option::propagation))
         .ok_or_else(|| Error::Spec(format!("unknown root propagation `{word}`")))
+}
+
+/// How mounts are kept from reaching the host's: as slaves, which still receive what the host
+/// mounts, unless the root is to be private.
+fn apart_from_host(spec: &Spec) -> Result<MountAttr, Error> {
+    let private = root_propagation(spec)? == libc::MS_PRIVATE;
+    let propagation = if private { libc::MS_PRIVATE } else { libc::MS_SLAVE };
+    Ok(MountAttr { propagation, ..MountAttr::default() })
 }
 
 fn mounts_of(spec: &Spec) -> &[Mount] {
@@ -258,6 +278,11 @@ impl<'a> Placement<'a> {
         if later {
             attr.set &= !libc::MOUNT_ATTR_RDONLY;
         }
+        // A copy of a shared mount is its peer: what is mounted in one appears in the other, until
+        // this says otherwise. Only an explicit option keeps it so.
+        if !options.propagates() {
+            change(fd.as_fd(), apart_from_host(self.launch.spec)?, true).doing(on)?;
+        }
         change(fd.as_fd(), attr, false).doing(on)?;
         change(fd.as_fd(), options.recursive, true).doing(on)?;
         attach(fd.as_fd(), target.as_fd()).doing(on)?;
@@ -294,7 +319,7 @@ impl<'a> Placement<'a> {
             return self.plain_target(&destination);
         }
         let target = self.root.mount_point(&destination, dir)?;
-        let covers_proc = fstatfs(&target).is_ok_and(|files| i64::from(files.f_type) == PROC_MAGIC);
+        let covers_proc = fstatfs(&target).is_ok_and(|files| files.f_type == PROC_MAGIC);
         let coverable = PROC_COVERABLE.iter().any(|path| destination == Path::new(path));
         if covers_proc && !coverable && kind_of(mount) != "binfmt_misc" {
             let path = mount.destination().display();

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use oci::runtime::{LinuxNamespaceType, LinuxSeccomp, Spec};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use crate::cgroup::Cgroup;
 use crate::child::{self, Prepared};
 use crate::error::{Doing, Error};
 use crate::launch::Launch;
@@ -59,7 +60,7 @@ fn clone(prepared: Prepared<'_>, (ours, theirs): (&Socket, &Socket)) -> Result<U
         })?),
         None => None,
     };
-    let cgroup = prepared.launch.cgroup.and_then(|cgroup| cgroup.v2_fd());
+    let cgroup = prepared.launch.cgroup.and_then(Cgroup::v2_fd);
     let (pid, pidfd) = sys::clone3(plan.clone_flags(), cgroup, || {
         ours.close_in_child();
         child::run(prepared, theirs)

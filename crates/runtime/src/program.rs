@@ -118,7 +118,7 @@ pub(crate) fn identity(
                 uid: user.uid(),
                 gid: user.gid(),
                 groups: user.additional_gids().clone().unwrap_or_default(),
-                home: user::home(root, user.uid())?,
+                home: if has_home(process) { String::new() } else { user::home(root, user.uid())? },
             }
         }
     };
@@ -128,6 +128,10 @@ pub(crate) fn identity(
         }
     }
     Ok(identity)
+}
+
+fn has_home(process: &Process) -> bool {
+    process.env().iter().flatten().any(|entry| entry.len() > 5 && entry.starts_with("HOME="))
 }
 
 /// Makes the working directory if it is missing, as Docker does.

@@ -163,11 +163,30 @@ fn close_range(first: u32, last: u32, flags: u32) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) }).map(drop)
 }
 
+/// The form that execve(2) expects: pointers, and a null pointer at the end.
+fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
+    strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
+}
+
+/// Replaces the program by the one that a descriptor is of (execveat(2)); returns only the error.
+pub(crate) fn fexecve(program: &OwnedFd, args: &[CString], env: &[CString]) -> io::Error {
+    let (argv, envp) = (pointers(args), pointers(env));
+    // SAFETY: both arrays end in a null pointer and live across the call, as do their strings.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            program.as_raw_fd(),
+            c"".as_ptr(),
+            argv.as_ptr(),
+            envp.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    io::Error::last_os_error()
+}
+
 /// Replaces the program (execve(2)); returns only the error.
 pub(crate) fn execve(program: &CStr, args: &[CString], env: &[CString]) -> io::Error {
-    let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
-        strings.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect()
-    };
     let (argv, envp) = (pointers(args), pointers(env));
     // SAFETY: both arrays end in a null pointer and live across the call, as do their strings.
     unsafe { libc::execve(program.as_ptr(), argv.as_ptr(), envp.as_ptr()) };

@@ -68,15 +68,23 @@ fn namespace(path: &str) -> Option<LinuxNamespaceType> {
     }
 }
 
-/// Writes the parameters through a procfs of our own that is attached nowhere, so that nothing
-/// the container mounted can be in the way (CVE-2025-52881).
+/// A procfs of our own that is attached nowhere, so that nothing the container mounted can be in
+/// the way (CVE-2025-52881); none if there is no parameter. Made while the host's procfs is in
+/// sight, as [`crate::mount::Sources::make_own`].
+///
+/// # Errors
+/// When the kernel refuses.
+pub(crate) fn open(spec: &Spec) -> Result<Option<OwnedFd>, Error> {
+    parameters(spec).map(|_| Description::new("proc")?.mount(0)).transpose()
+}
+
+/// Writes the parameters.
 ///
 /// # Errors
 /// Names the parameter that the kernel refused.
-pub(crate) fn write(spec: &Spec) -> Result<(), Error> {
-    let Some(parameters) = parameters(spec) else { return Ok(()) };
-    let proc = Description::new("proc")?.mount(0)?;
-    parameters.iter().try_for_each(|(name, value)| write_one(&proc, name, value))
+pub(crate) fn write(spec: &Spec, proc: Option<&OwnedFd>) -> Result<(), Error> {
+    let (Some(parameters), Some(proc)) = (parameters(spec), proc) else { return Ok(()) };
+    parameters.iter().try_for_each(|(name, value)| write_one(proc, name, value))
 }
 
 fn write_one(proc: &OwnedFd, name: &str, value: &str) -> Result<(), Error> {

@@ -30,7 +30,7 @@ pub(crate) fn open(root: &Root, rows: u16, cols: u16) -> Result<Pty, Error> {
     let doing = || "open a terminal of the container";
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NOFOLLOW;
     let master = root.open(Path::new("/dev/pts/ptmx"), flags).doing(doing)?;
-    if i64::from(fstatfs(&master).doing(doing)?.f_type) != DEVPTS_MAGIC {
+    if fstatfs(&master).doing(doing)?.f_type != DEVPTS_MAGIC {
         return Err(Error::Spec("a terminal needs a devpts on `/dev/pts`".into()));
     }
     unlockpt(&master).doing(doing)?;

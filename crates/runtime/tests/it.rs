@@ -1,8 +1,14 @@
-//! Tests of this crate against the running kernel; they need root.
+//! This crate against the running kernel, as root: containers are made through the development
+//! driver `oci-run`.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "it/cgroup.rs"]
-mod cgroup;
-#[path = "it/seccomp.rs"]
-mod seccomp;
+mod it {
+    mod attack;
+    pub(crate) mod bundle;
+    mod cgroup;
+    mod execution;
+    mod files;
+    mod process;
+    mod seccomp;
+}

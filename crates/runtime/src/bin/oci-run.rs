@@ -10,6 +10,7 @@
 //! | `run.user`, `run.init`, `run.copy-up`, `run.group-add` | as the fields of `Launch` |
 //! | `run.terminal` | `ROWSxCOLS`: a terminal, whose output goes to standard output |
 //! | `run.cgroup` | a cgroup to create and, at the end, delete |
+//! | `run.seal` | seal the driver's own executable first |
 //! | `run.pid-file` | where to write the process id once the container runs |
 
 use std::fs::File;
@@ -20,7 +21,7 @@ use std::path::{Path, PathBuf};
 use oci::Rootfs;
 use oci::runtime::Spec;
 use runtime::cgroup::Cgroup;
-use runtime::{Error, Exec, Launch, Process, Stdio, create, exec};
+use runtime::{Error, Exec, Launch, Process, Stdio, create, exec, seal_executable};
 
 /// The annotations of a bundle.
 struct Bundle {
@@ -81,6 +82,9 @@ fn show(master: OwnedFd) {
 }
 
 fn run(bundle: &Bundle) -> Result<i32, Error> {
+    if bundle.annotation("seal").is_some() {
+        seal_executable()?;
+    }
     let path = bundle.annotation("cgroup").map(Path::new);
     let resources = bundle.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     let cgroup = path.map(|path| Cgroup::create(path, resources)).transpose()?;

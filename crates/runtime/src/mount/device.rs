@@ -14,6 +14,7 @@ use super::filesystem::{attach, copy_tree};
 use super::option::Bind;
 use crate::error::{Doing, Error};
 use crate::inroot::Root;
+use crate::sys::{MountAttr, mount_setattr};
 
 /// Name, major and minor number of what every container has; all with mode 0666.
 const DEFAULT: [(&str, u32, u32); 6] = [
@@ -151,6 +152,8 @@ fn host_node(node: &Node) -> Result<OwnedFd, Error> {
     let mount = copy_tree(&node.path, Bind::Single)?;
     let found = fstat(&mount).doing(|| format!("look at `{}`", node.path.display()))?;
     if FileType::from_raw_mode(found.st_mode) == node.kind && found.st_rdev == node.number {
+        let private = MountAttr { propagation: libc::MS_PRIVATE, ..MountAttr::default() };
+        mount_setattr(mount.as_fd(), private, false).doing(|| "take a device from the host")?;
         return Ok(mount);
     }
     Err(Error::Spec(format!("the host's `{}` is another device", node.path.display())))

@@ -48,7 +48,8 @@ impl<'a> Masks<'a> {
             return attach(copy.as_fd(), target).doing(doing);
         }
         let set = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
-        mount_setattr(self.null, MountAttr { set, ..MountAttr::default() }, false).doing(doing)?;
+        let attr = MountAttr { set, clear: 0, propagation: libc::MS_PRIVATE };
+        mount_setattr(self.null, attr, false).doing(doing)?;
         attach(self.null, target).doing(doing)?;
         self.null_attached = true;
         Ok(())

@@ -32,6 +32,7 @@ pub(crate) enum Bind {
 }
 
 /// What one word does to the attributes.
+#[derive(Clone, Copy)]
 enum Change {
     Set(u64),
     Clear(u64),
@@ -54,6 +55,11 @@ impl Options {
     /// Whether the mount is to be read-only.
     pub(crate) fn read_only(&self) -> bool {
         self.attr.set & libc::MOUNT_ATTR_RDONLY != 0
+    }
+
+    /// Whether a word says what the mount exchanges with its copies.
+    pub(crate) fn propagates(&self) -> bool {
+        self.attr.propagation | self.recursive.propagation != 0
     }
 
     fn add(&mut self, word: &str) -> Result<(), Error> {

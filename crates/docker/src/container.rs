@@ -206,7 +206,7 @@ fn mounts(engine: &Engine, mounts: &[Mount]) -> Vec<Value> {
 
 fn graph_driver(engine: &Engine, container: &Container) -> Result<Value> {
     let layers = &container.record.layers;
-    let rootfs = engine.store().prepare(layers, container.directory(), false)?;
+    let rootfs = engine.store().rootfs(layers, container.directory(), false)?;
     let oci::Rootfs::Overlay { lower, upper, work, .. } = rootfs else { return Ok(Value::Null) };
     let lower: Vec<String> = lower.iter().map(|path| path.display().to_string()).collect();
     Ok(json!({

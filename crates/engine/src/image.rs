@@ -158,7 +158,7 @@ impl Engine {
     /// If the layer cannot be read.
     pub fn diff(&self, container: &crate::Container) -> Result<Vec<store::Change>> {
         let layers = &container.record.layers;
-        let rootfs = self.store.prepare(layers, container.directory(), false)?;
+        let rootfs = self.store.rootfs(layers, container.directory(), false)?;
         Ok(self.store.diff(&rootfs)?)
     }
 }

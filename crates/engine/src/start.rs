@@ -183,7 +183,7 @@ impl Engine {
         let cgroup = Cgroup::create(&container.cgroup_path(), resources).map_err(from_cgroup)?;
         let record = &container.record;
         let settings = &record.settings;
-        let rootfs = self.store.prepare(&record.layers, &container.dir, settings.auto_remove)?;
+        let rootfs = self.store.rootfs(&record.layers, &container.dir, settings.auto_remove)?;
         let (stdio, mut streams) = stdio(settings.tty, settings.open_stdin)?;
         let launch = Launch {
             spec: &plan.spec,

@@ -76,9 +76,8 @@ pub(crate) fn base_name(layers: &[Digest]) -> String {
 
 impl Store {
     /// Makes a writable view of `layers`, lowest first, in `container`, an existing directory:
-    /// creates `upper` and `work` there.
+    /// creates `upper` and `work` there, and returns what [`Store::rootfs`] does.
     ///
-    /// `volatile` is passed on: the view is thrown away with its container and need not be synced.
     /// The caller holds a [`crate::Lease`] until something durable says that the layers are in use.
     ///
     /// # Errors
@@ -89,12 +88,8 @@ impl Store {
         container: &Path,
         volatile: bool,
     ) -> Result<Rootfs, Error> {
-        let name = base_name(layers);
-        let base = match self.base(&name)? {
-            Some(base) => base,
-            None => self.make_base(&name, layers)?,
-        };
-        let tree = self.part(Part::Bases).join(&name).join(TREE);
+        let rootfs = self.rootfs(layers, container, volatile)?;
+        let tree = self.part(Part::Bases).join(base_name(layers)).join(TREE);
         let doing = || format!("prepare `{}`", container.display());
         let at = File::open(container).doing(doing)?;
         let root = rustix::fs::stat(&tree).doing(doing)?;
@@ -106,6 +101,27 @@ impl Store {
                 .doing(doing)?;
         }
         make_directory(at.as_fd(), WORK.as_bytes(), 0o700).doing(doing)?;
+        Ok(rootfs)
+    }
+
+    /// The view of `layers`, lowest first, that [`Store::prepare`] made in `container`.
+    ///
+    /// `volatile` is passed on: the view is thrown away with its container and need not be synced.
+    ///
+    /// # Errors
+    /// As of [`Store::prepare`].
+    pub fn rootfs(
+        &self,
+        layers: &[Digest],
+        container: &Path,
+        volatile: bool,
+    ) -> Result<Rootfs, Error> {
+        let name = base_name(layers);
+        let base = match self.base(&name)? {
+            Some(base) => base,
+            None => self.make_base(&name, layers)?,
+        };
+        let tree = self.part(Part::Bases).join(&name).join(TREE);
         let shown = base.showing.iter().map(|layer| self.layer_tree(layer));
         Ok(Rootfs::Overlay {
             lower: [tree].into_iter().chain(shown).collect(),

@@ -141,8 +141,16 @@ impl Running {
     /// # Panics
     /// The command no longer reads.
     pub fn write(&mut self, text: &str) {
+        self.write_bytes(text.as_bytes());
+    }
+
+    /// Writes bytes to its standard input.
+    ///
+    /// # Panics
+    /// The command no longer reads.
+    pub fn write_bytes(&mut self, bytes: &[u8]) {
         let stdin = self.stdin.as_mut().expect("standard input is written before it is closed");
-        stdin.write_all(text.as_bytes()).expect("the command reads its standard input");
+        stdin.write_all(bytes).expect("the command reads its standard input");
     }
 
     /// Ends its standard input.

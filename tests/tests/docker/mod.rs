@@ -3,6 +3,8 @@
 mod bad_input;
 mod demonstration;
 mod exit_code;
+mod image;
 mod isolation;
+mod liar;
 mod pull;
 mod terminal;

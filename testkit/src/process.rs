@@ -169,6 +169,11 @@ impl Running {
         assert!(seen, "{text:?} does not appear:\n{}", self.outcome(-1));
     }
 
+    /// Whether the command has ended.
+    pub fn ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Sends a signal to the command.
     ///
     /// # Panics

@@ -119,6 +119,12 @@ impl Sandbox {
         serde_json::from_str(outcome.ok()).unwrap_or_else(|error| panic!("{error}:\n{outcome}"))
     }
 
+    /// Where the probe lies, for mounting it into a container.
+    #[must_use]
+    pub fn probe_program(&self) -> PathBuf {
+        program("probe")
+    }
+
     /// The directory that commands run in; a test may keep its files there.
     #[must_use]
     pub fn work(&self) -> PathBuf {

@@ -3,7 +3,7 @@
 mod busybox;
 mod debian;
 pub mod layered;
-mod many_files;
+pub mod many_files;
 
 use anyhow::Result;
 use oci::{ContainerConfig, Digest, History, ImageConfig, Platform};

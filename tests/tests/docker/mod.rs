@@ -4,6 +4,7 @@ mod bad_input;
 mod demonstration;
 mod exit_code;
 mod image;
+mod interruption;
 mod isolation;
 mod liar;
 mod pull;

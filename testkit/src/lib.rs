@@ -24,7 +24,7 @@ mod registry;
 mod sandbox;
 
 pub use archive::{Entry, Node};
-pub use image::layered;
+pub use image::{layered, many_files};
 pub use pool::{IMAGES, Pool};
 pub use process::{Outcome, Running};
 pub use registry::RegistryServer;

@@ -141,8 +141,16 @@ impl Running {
     /// # Panics
     /// The command no longer reads.
     pub fn write(&mut self, text: &str) {
+        self.write_bytes(text.as_bytes());
+    }
+
+    /// Writes bytes to its standard input.
+    ///
+    /// # Panics
+    /// The command no longer reads.
+    pub fn write_bytes(&mut self, bytes: &[u8]) {
         let stdin = self.stdin.as_mut().expect("standard input is written before it is closed");
-        stdin.write_all(text.as_bytes()).expect("the command reads its standard input");
+        stdin.write_all(bytes).expect("the command reads its standard input");
     }
 
     /// Ends its standard input.
@@ -159,6 +167,11 @@ impl Running {
         let seen = self.stdout.wait(|seen| contains(&seen.bytes, text) || seen.ended);
         let seen = seen.is_some() && contains(&self.stdout.bytes(), text);
         assert!(seen, "{text:?} does not appear:\n{}", self.outcome(-1));
+    }
+
+    /// Whether the command has ended.
+    pub fn ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
     }
 
     /// Sends a signal to the command.

@@ -10,12 +10,11 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
-};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use crate::error::{Doing as _, Error, invalid};
+use crate::overlay::{is_directory, is_whiteout, set_opaque};
 use crate::tarball::{Entry, Kind, Tar, shown};
 use crate::walk::{Missing, Tree, make_directory, open_directory};
 
@@ -26,7 +25,6 @@ const PATH_BYTES_MAX: usize = 4096;
 const WHITEOUT_PREFIX: &[u8] = b".wh.";
 const WHITEOUT_META_PREFIX: &[u8] = b".wh..wh.";
 const OPAQUE_MARK: &[u8] = b".wh..wh..opq";
-const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
 
 /// What an archive came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -466,26 +464,6 @@ fn write_data<R: BufRead>(tar: &mut Tar<R>, file: &OwnedFd, mut left: u64) -> Re
         left -= n as u64;
     }
     Ok(length)
-}
-
-fn is_directory(stat: &Stat) -> bool {
-    FileType::from_raw_mode(stat.st_mode).is_dir()
-}
-
-/// Overlayfs' mark for "not here any more".
-pub(crate) fn is_whiteout(stat: &Stat) -> bool {
-    FileType::from_raw_mode(stat.st_mode).is_char_device() && stat.st_rdev == 0
-}
-
-/// Whether a directory hides what lies below it.
-pub(crate) fn is_opaque(directory: BorrowedFd<'_>) -> bool {
-    let mut value = [0; 2];
-    let length = rustix::fs::fgetxattr(directory, OPAQUE_XATTR, &mut value[..]);
-    length == Ok(1) && value[0] == b'y'
-}
-
-fn set_opaque(directory: BorrowedFd<'_>) -> Result<(), Errno> {
-    rustix::fs::fsetxattr(directory, OPAQUE_XATTR, b"y", XattrFlags::empty())
 }
 
 /// A kernel or file system without a class of attributes is no reason to refuse an image, except

@@ -68,7 +68,7 @@ impl Fault {
             ureq::Error::ConnectionFailed
             | ureq::Error::ConnectProxyFailed(_)
             | ureq::Error::InvalidProxyUrl => Self::unconnected(&text),
-            ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
+            ureq::Error::Timeout(ureq::Timeout::Connect) => {
                 Self::unconnected(&format!("no connection in time ({text})"))
             }
             ureq::Error::BadUri(_) | ureq::Error::LargeResponseHeader(..) => Self::Wrong(text),

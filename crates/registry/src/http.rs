@@ -90,6 +90,9 @@ impl Http {
             if !response.status().is_redirection() {
                 return Ok(Answer { response, elsewhere });
             }
+            if ask.form.is_some() {
+                return Err(Fault::Wrong("a posted secret was to be sent elsewhere".to_owned()));
+            }
             let location = response.headers().get(header::LOCATION).and_then(|l| l.to_str().ok());
             let next = location
                 .and_then(|location| resolve(&uri, location))
@@ -197,7 +200,8 @@ fn agent(tls: Option<TlsConfig>) -> Agent {
         .accept_encoding("identity")
         .input_buffer_size(INPUT_SIZE)
         .proxy(None)
-        .timeout_resolve(Some(CONNECT_TIME_MAX))
+        // No limit on name resolution: ureq keeps it by a thread that may outlive the request, and
+        // a process with threads must not fork. The system's resolver has limits of its own.
         .timeout_connect(Some(CONNECT_TIME_MAX))
         .timeout_recv_response(Some(SILENCE_MAX))
         .timeout_per_read(Some(SILENCE_MAX));

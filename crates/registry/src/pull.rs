@@ -46,7 +46,7 @@ pub fn pull(
     progress: &(dyn Fn(Event) + Sync),
 ) -> Result<Pulled, Error> {
     let pull = Pull { client, store, reference, platform, progress };
-    let repository = client.repository(reference)?;
+    let repository = client.repository(reference, progress)?;
     pull.run(&repository)
 }
 

@@ -176,6 +176,14 @@ fn mirrors_are_asked_first_and_blamed_together() {
     Place::new().pull_with(&mirrors(&[&empty, &half]), &name).unwrap();
     assert_eq!(origin.heard_of("/manifests/").len(), 0);
     assert_eq!(origin.heard_of("/blobs/").len(), 2);
+    let path = fixture.blob_path(0);
+    let wrong = Fake::start(fixture.site(), move |r, _| {
+        let length = fixture.blobs[0].len();
+        (r.path == path).then(|| Reply::new(200, vec![0; length]))
+    });
+    let place = Place::new();
+    place.pull_with(&mirrors(&[&wrong]), &name).unwrap();
+    assert!(place.store.resolve(&name).is_ok());
     let broken = Fake::start(Site::default(), |_, _| Some(Reply::new(500, "")));
     let absent = format!("{}/absent", origin.host());
     let error = Place::new().pull_with(&mirrors(&[&broken]), &absent).unwrap_err();

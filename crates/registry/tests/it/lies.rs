@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use oci::{Digest, media_type};
-use registry::{Auth, Config, Error};
+use registry::{Auth, Config, Error, Event};
 use serde_json::json;
 
 use super::fake::{Fake, Reply, Request, Site};
@@ -171,6 +171,11 @@ fn a_server_that_fails_is_asked_again_but_not_forever() {
     let expected = format!("cannot pull from {}: HTTP status 503 too bad", fake.host());
     assert_eq!(error.to_string(), expected);
     assert_eq!(fake.heard().len(), 6);
+    let place = Place::new();
+    place.pull(&format!("{}/app", fake.host())).unwrap_err();
+    let told = format!("{}: HTTP status 503 too bad; retrying in 0 seconds", fake.host());
+    let events = place.events.lock().unwrap();
+    assert_eq!(events.iter().filter(|e| **e == Event::Status(told.clone())).count(), 5);
 }
 
 #[test]

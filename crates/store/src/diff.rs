@@ -70,7 +70,7 @@ impl Store {
         let below = lower.iter().map(open).collect::<Result<Vec<_>, Error>>()?;
         let upper_fd = open(upper)?;
         let mut walk = Walk { path: b"/".to_vec(), depth: 0, changes: Vec::new() };
-        walk.directory(upper_fd.as_fd(), &View(below))
+        walk.directory(upper_fd.as_fd(), &View(below), true)
             .doing(|| format!("compare `{}` with its image", upper.display()))?;
         let mut changes = walk.changes;
         changes.sort_by(|a, b| a.path.as_os_str().as_bytes().cmp(b.path.as_os_str().as_bytes()));
@@ -146,8 +146,15 @@ struct Walk {
 }
 
 impl Walk {
-    /// Compares a directory of the writable layer with the image's.
-    fn directory(&mut self, upper: BorrowedFd<'_>, below: &View) -> Result<(), Errno> {
+    /// Compares a directory of the writable layer with the image's. `merges` is whether the
+    /// container sees both: everything below an opaque directory is as if it were opaque, too.
+    fn directory(
+        &mut self,
+        upper: BorrowedFd<'_>,
+        below: &View,
+        merges: bool,
+    ) -> Result<(), Errno> {
+        let merges = merges && !is_opaque(upper);
         let listed = list(upper)?;
         for (name, kind) in &listed {
             let old = below.entry(name)?;
@@ -161,10 +168,10 @@ impl Walk {
             let new = stat()?;
             match old {
                 None => self.added(upper, name, &new)?,
-                Some(old) => self.both(upper, name, &new, &old)?,
+                Some(old) => self.both((upper, name, &new), &old, merges)?,
             }
         }
-        if is_opaque(upper) {
+        if !merges {
             let here: BTreeSet<CString> = listed.into_iter().map(|(name, _)| name).collect();
             for name in below.names()?.difference(&here) {
                 self.add(ChangeKind::Deleted, name);
@@ -176,7 +183,7 @@ impl Walk {
     fn added(&mut self, upper: BorrowedFd<'_>, name: &CStr, new: &Stat) -> Result<(), Errno> {
         self.add(ChangeKind::Added, name);
         if is_directory(new) {
-            self.descend(upper, name, &View(Vec::new()))?;
+            self.descend(upper, name, &View(Vec::new()), true)?;
         }
         Ok(())
     }
@@ -184,14 +191,13 @@ impl Walk {
     /// An entry that both have.
     fn both(
         &mut self,
-        upper: BorrowedFd<'_>,
-        name: &CStr,
-        new: &Stat,
+        (upper, name, new): (BorrowedFd<'_>, &CStr, &Stat),
         old: &Entry,
+        merges: bool,
     ) -> Result<(), Errno> {
         let at = self.changes.len();
         if is_directory(new) {
-            self.descend(upper, name, &old.view)?;
+            self.descend(upper, name, &old.view, merges)?;
         }
         let differs = stat_differs(&old.stat, new)
             || capability(old.at.as_fd(), name)? != capability(upper, name)?;
@@ -201,7 +207,13 @@ impl Walk {
         Ok(())
     }
 
-    fn descend(&mut self, upper: BorrowedFd<'_>, name: &CStr, below: &View) -> Result<(), Errno> {
+    fn descend(
+        &mut self,
+        upper: BorrowedFd<'_>,
+        name: &CStr,
+        below: &View,
+        merges: bool,
+    ) -> Result<(), Errno> {
         if self.depth == DEPTH_MAX {
             return Err(Errno::NAMETOOLONG);
         }
@@ -210,7 +222,7 @@ impl Walk {
         self.path.extend_from_slice(name.to_bytes());
         self.path.push(b'/');
         self.depth += 1;
-        self.directory(directory.as_fd(), below)?;
+        self.directory(directory.as_fd(), below, merges)?;
         self.depth -= 1;
         self.path.truncate(length);
         Ok(())

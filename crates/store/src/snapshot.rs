@@ -52,8 +52,8 @@ enum Point {
 pub(crate) struct Base {
     /// All layers of the chain, lowest first.
     pub(crate) layers: Vec<Digest>,
-    /// How many of them, counted from the lowest, are hidden whole by the one above.
-    hidden: usize,
+    /// Those that show, topmost first: see [`showing`].
+    showing: Vec<Digest>,
 }
 
 /// The chain ids of a list of layers, one for each of its beginnings (image-spec, config.md).
@@ -106,7 +106,7 @@ impl Store {
                 .doing(doing)?;
         }
         make_directory(at.as_fd(), WORK.as_bytes(), 0o700).doing(doing)?;
-        let shown = base.layers[base.hidden..].iter().rev().map(|layer| self.layer_tree(layer));
+        let shown = base.showing.iter().map(|layer| self.layer_tree(layer));
         Ok(Rootfs::Overlay {
             lower: [tree].into_iter().chain(shown).collect(),
             upper: container.join(UPPER),
@@ -125,10 +125,8 @@ impl Store {
         let _lease = self.lease()?;
         let opaque = layers.iter().map(|layer| Ok(self.layer(layer)?.is_opaque));
         let opaque = opaque.collect::<Result<Vec<bool>, Error>>()?;
-        let hidden = opaque.iter().rposition(|&is_opaque| is_opaque).unwrap_or(0);
-        let base = Base { layers: layers.to_vec(), hidden };
-        let trees: Vec<PathBuf> =
-            layers[hidden..].iter().rev().map(|layer| self.layer_tree(layer)).collect();
+        let base = Base { layers: layers.to_vec(), showing: showing(layers, &opaque) };
+        let trees: Vec<PathBuf> = base.showing.iter().map(|l| self.layer_tree(l)).collect();
         let scratch = self.scratch(Part::Bases)?;
         make_mount_points(scratch.path(), &trees)
             .doing(|| format!("make mount points for the image of layers {name}"))?;
@@ -138,6 +136,22 @@ impl Store {
         scratch.publish(&self.part(Part::Bases).join(name))?;
         Ok(base)
     }
+}
+
+/// The layers that contribute to a chain, topmost first.
+///
+/// Overlayfs does not look for the mark of an opaque directory on a layer's root, so what such a
+/// layer hides is left out here. It refuses the same directory twice, which images with several
+/// empty layers would need; of two equal layers, the lower one adds nothing to the upper one.
+fn showing(layers: &[Digest], is_opaque: &[bool]) -> Vec<Digest> {
+    let hidden = is_opaque.iter().rposition(|&is_opaque| is_opaque).unwrap_or(0);
+    let mut showing = Vec::new();
+    for layer in layers[hidden..].iter().rev() {
+        if !showing.contains(layer) {
+            showing.push(*layer);
+        }
+    }
+    showing
 }
 
 /// Creates what is missing of [`MOUNT_POINTS`] in `directory/tree`, as seen through the layers.

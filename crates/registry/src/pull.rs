@@ -103,7 +103,7 @@ impl Pull<'_> {
                 Document::Index(index) => index,
             };
             let chosen = self.select(&index)?;
-            received = repository.document(&chosen.digest.to_string(), Some(&chosen.digest))?;
+            received = self.document(repository, chosen)?;
             if received.bytes.len() as u64 != chosen.size {
                 return Err(Error::Mismatch {
                     what: format!("manifest {}", chosen.digest),
@@ -113,6 +113,21 @@ impl Pull<'_> {
             }
         }
         Err(self.invalid("its indexes lead to further indexes"))
+    }
+
+    /// What an index points to, from the store where an earlier pull left it.
+    fn document(
+        &self,
+        repository: &Repository<'_>,
+        wanted: &Descriptor,
+    ) -> Result<Received, Error> {
+        let digest = wanted.digest;
+        if !self.store.has_blob(&digest) {
+            return repository.document(&digest.to_string(), Some(&digest));
+        }
+        let bytes = self.store.read_blob(&digest, DOCUMENT_SIZE_MAX);
+        let bytes = bytes.map_err(Error::store("manifest", &digest))?;
+        Ok(Received { bytes, media_type: wanted.media_type.clone(), digest })
     }
 
     fn unreadable(&self, error: &oci::ManifestError) -> Error {
@@ -244,13 +259,15 @@ impl Pull<'_> {
 
     /// Makes the image visible, now that everything it refers to is there.
     fn publish(&self, resolved: Resolved) -> Result<Pulled, Error> {
-        let Resolved { received, top, .. } = resolved;
+        let Resolved { manifest, received, top } = resolved;
+        // A `Content-Type` may be anything.
+        let media_type = manifest.media_type.unwrap_or_else(|| media_type::OCI_MANIFEST.to_owned());
         let name = self.reference.to_string();
         let failed = |source| Error::Store { what: name.clone(), source };
         let before = self.store.resolve(&name).ok().map(|image| image.id);
         let image = self.store.add_image(NewImage {
             manifest: Descriptor {
-                media_type: received.media_type,
+                media_type,
                 digest: received.digest,
                 size: received.bytes.len() as u64,
                 platform: None,

@@ -347,3 +347,26 @@ fn one_bad_layer_ends_the_pull_of_all() {
     let error = fails(&fixture, move |r, _| is(&path, r).then(|| Reply::new(404, "")));
     assert!(error.to_string().contains("is missing"), "{error}");
 }
+
+#[test]
+fn a_layer_whose_content_is_not_what_the_configuration_says_stays_out() {
+    let mut fixture = Fixture::new(GZIP, &[b"x"]);
+    let other = Digest::of(b"other");
+    fixture.config["rootfs"]["diff_ids"] = json!([other]);
+    fixture.manifest["config"] =
+        descriptor(media_type::OCI_CONFIG, fixture.config.to_string().as_bytes());
+    let error = fails(&fixture, |_, _| None);
+    assert!(matches!(error, Error::Mismatch { .. }), "{error}");
+    assert!(error.to_string().contains(&other.to_string()), "{error}");
+}
+
+#[test]
+fn a_layer_that_cannot_be_unpacked_is_told_by_what_is_wrong_with_it() {
+    let mut fixture = Fixture::new(GZIP, &[&noise(1, 3 << 20)]);
+    // The digest is right, and the archive ends in its middle.
+    fixture.blobs[0].truncate(2 << 20);
+    let kind = fixture.manifest["layers"][0]["mediaType"].as_str().unwrap().to_owned();
+    fixture.manifest["layers"] = json!([descriptor(&kind, &fixture.blobs[0])]);
+    let error = fails(&fixture, |_, _| None);
+    assert!(matches!(error, Error::Store { .. }), "{error}");
+}

@@ -186,8 +186,8 @@ impl<In: Transport> Connector<In> for Tls {
         chained: Option<In>,
     ) -> Result<Option<Self::Out>, ureq::Error> {
         let Some(below) = chained else { return Ok(None) };
-        // The way to a proxy is not the way to the server behind it.
-        if !details.needs_tls() || below.is_tls() {
+        // What lies below may be secured already, but only as far as a proxy.
+        if !details.needs_tls() {
             return Ok(Some(Either::A(below)));
         }
         let host = details.uri.host().unwrap_or_default();

@@ -302,14 +302,15 @@ fn run_all(jobs: &[Job<'_>], width: usize, repository: &Repository<'_>) -> Resul
         }
     };
     thread::scope(|scope| {
-        for _ in 1..width.min(jobs.len()) {
-            let worker = thread::Builder::new().name("pull".to_owned()).spawn_scoped(scope, work);
-            // Fewer threads do the same work, more slowly.
-            if worker.is_err() {
-                break;
-            }
-        }
+        let spawn = |_| thread::Builder::new().name("pull".to_owned()).spawn_scoped(scope, work);
+        // Where a thread cannot be had, fewer do the same work, more slowly.
+        let workers: Vec<_> =
+            (1..width.min(jobs.len())).map(spawn).filter_map(Result::ok).collect();
         work();
+        // The scope itself would wait for the work, but not for the threads to be gone.
+        for worker in workers {
+            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        }
     });
     failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }

@@ -44,15 +44,16 @@ impl Trust {
     /// Reads the certificates; some milliseconds for the system's.
     pub(crate) fn connector(&self) -> Result<Tls, String> {
         let provider = Arc::new(ring::default_provider());
-        let mut own = Vec::new();
+        let mut trusted = system_roots();
+        let is_bare = trusted.is_empty();
         for path in &self.authorities {
-            own.extend(certificates(path)?);
+            trusted.extend(certificates(path)?);
         }
         let strict = match self.everybody {
             true => None,
-            false => Some(strict(&provider, &own)?),
+            false => Some(strict(&provider, &trusted, is_bare)?),
         };
-        let verifier = Verifier { strict, own, provider: provider.clone() };
+        let verifier = Verifier { strict, trusted, provider: provider.clone() };
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?
@@ -68,16 +69,17 @@ impl Trust {
     }
 }
 
+/// Verifies by the `trusted` certificates, and by Mozilla's where the system is bare of its own.
 fn strict(
     provider: &Arc<CryptoProvider>,
-    own: &[CertificateDer<'static>],
+    trusted: &[CertificateDer<'static>],
+    is_bare: bool,
 ) -> Result<Arc<WebPkiServerVerifier>, String> {
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(system_roots());
-    if roots.is_empty() {
+    if is_bare {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
-    roots.add_parsable_certificates(own.iter().cloned());
+    roots.add_parsable_certificates(trusted.iter().cloned());
     WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
         .build()
         .map_err(|error| error.to_string())
@@ -119,7 +121,7 @@ fn read_pem(path: &Path) -> Result<Vec<u8>, String> {
 struct Verifier {
     /// None accepts everybody.
     strict: Option<Arc<WebPkiServerVerifier>>,
-    own: Vec<CertificateDer<'static>>,
+    trusted: Vec<CertificateDer<'static>>,
     provider: Arc<CryptoProvider>,
 }
 
@@ -139,7 +141,8 @@ impl ServerCertVerifier for Verifier {
         };
         // Validity in time is what webpki looks at before this.
         let is_authority = format!("{refused:?}").contains("CaUsedAsEndEntity");
-        if !(is_authority && self.own.iter().any(|own| own.as_ref() == server.as_ref())) {
+        if !(is_authority && self.trusted.iter().any(|trusted| trusted.as_ref() == server.as_ref()))
+        {
             return Err(refused);
         }
         verify_server_name(&ParsedCertificate::try_from(server)?, name)?;

@@ -3,11 +3,11 @@
 
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use serde::Deserialize;
 
 /// Long enough to type the passphrase that a helper may ask for.
@@ -45,8 +45,9 @@ pub(crate) fn get(name: &str, registry: &str) -> Result<Option<Found>, String> {
         .spawn()
         .map_err(|error| failed(error.to_string()))?;
     let mut running = Running(child);
-    let output = running.converse(registry).map_err(failed)?;
-    let status = running.0.wait().map_err(|error| failed(error.to_string()))?;
+    let deadline = Instant::now() + TIME_MAX;
+    let output = running.converse(registry, deadline).map_err(failed)?;
+    let status = running.end(deadline).map_err(failed)?;
     if status.success() {
         return serde_json::from_slice(&output)
             .map(Some)
@@ -68,13 +69,12 @@ fn is_name(name: &str) -> bool {
 struct Running(Child);
 
 impl Running {
-    fn converse(&mut self, registry: &str) -> Result<Vec<u8>, String> {
+    fn converse(&mut self, registry: &str, deadline: Instant) -> Result<Vec<u8>, String> {
         let mut input = self.0.stdin.take().expect("standard input was asked for as a pipe");
         let mut output = self.0.stdout.take().expect("standard output was asked for as a pipe");
         // The line fits into the pipe; a helper that does not read it may still answer.
         let _ = writeln!(input, "{registry}");
         drop(input);
-        let deadline = Instant::now() + TIME_MAX;
         let mut bytes = Vec::new();
         let mut chunk = [0; 4096];
         loop {
@@ -87,6 +87,18 @@ impl Running {
                 return Err("answers too much".to_owned());
             }
         }
+    }
+
+    /// Waits for the end of a helper that closed its output.
+    fn end(&mut self, deadline: Instant) -> Result<ExitStatus, String> {
+        let pid = self.pid().ok_or("has no process id")?;
+        let handle = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| error.to_string())?;
+        wait_readable(&handle, deadline)?;
+        self.0.wait().map_err(|error| error.to_string())
+    }
+
+    fn pid(&self) -> Option<Pid> {
+        Pid::from_raw(i32::try_from(self.0.id()).ok()?)
     }
 }
 
@@ -107,7 +119,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         // After a wait the number may be another's; the standard library remembers the wait.
         if matches!(self.0.try_wait(), Ok(None)) {
-            if let Some(group) = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw) {
+            if let Some(group) = self.pid() {
                 let _ = kill_process_group(group, Signal::KILL);
             }
             let _ = self.0.wait();

@@ -27,6 +27,7 @@ mod pipe;
 mod proxy;
 mod pull;
 mod session;
+mod tls;
 mod token;
 
 pub use auth::Auth;

@@ -4,9 +4,10 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use oci::{Platform, Reference};
-use registry::{Auth, Config, Error, Event, LayerState, Pulled, pull};
+use registry::{Auth, Config, Error, Event, HostConfig, LayerState, Pulled, pull};
 use store::Store;
 
 use super::fake::{Fake, Reply};
@@ -14,6 +15,8 @@ use super::place::{Fixture, Place, client, noise};
 
 /// Set in the child: where the store is, and what to pull.
 const ROLE: &str = "CAIS_TEST_PULL";
+/// A registry that only a proxy knows.
+const FAR: &str = "far.example";
 const DOWNLOADING: &str = "the download is under way";
 
 /// This program again, running only the test `name`, which then pulls `reference`.
@@ -32,13 +35,29 @@ fn played() -> Option<Result<Pulled, Error>> {
     let (root, reference) = role.split_once(' ').unwrap();
     let store = Store::open(Path::new(root)).unwrap();
     let reference: Reference = reference.parse().unwrap();
-    let client = client(&Config::default(), Auth::load().unwrap());
+    let mut config = Config::default();
+    let location = Some(format!("http://{FAR}"));
+    config.hosts.insert(FAR.into(), HostConfig { location, ..HostConfig::default() });
+    let client = client(&config, Auth::load().unwrap());
     let tell = |event| {
         if matches!(event, Event::Layer { state: LayerState::Downloading { .. }, .. }) {
             eprintln!("{DOWNLOADING}");
         }
     };
-    Some(pull(&client, &store, &reference, &Platform::host(), &tell))
+    let before = threads();
+    let outcome = pull(&client, &store, &reference, &Platform::host(), &tell);
+    // The kernel may still be busy with a thread that was joined.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while threads() != before {
+        assert!(Instant::now() < deadline, "no thread outlives a pull");
+        std::thread::yield_now();
+    }
+    Some(outcome)
+}
+
+/// How many threads this process has.
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").unwrap().count()
 }
 
 #[test]
@@ -128,4 +147,22 @@ fn a_helper_is_asked_where_the_configuration_names_one() {
         }
         assert!(child.status().unwrap().success(), "{script}");
     }
+}
+
+#[test]
+fn a_proxy_that_the_environment_names_is_used() {
+    if let Some(outcome) = played() {
+        outcome.unwrap();
+        return;
+    }
+    let fixture = Fixture::noisy(1000);
+    let fake = Fake::honest(fixture.site());
+    let place = Place::new();
+    let own = "a_proxy_that_the_environment_names_is_used";
+    let mut child = again(own, &place, &format!("{FAR}/app"));
+    child.env("HTTP_PROXY", format!("http://{}", fake.host())).env("NO_PROXY", "near.example");
+    assert!(child.status().unwrap().success());
+    assert_eq!(fake.heard()[0].method, "CONNECT");
+    assert_eq!(fake.heard()[0].path, format!("{FAR}:80"));
+    place.check(&format!("{FAR}/app"), &fixture, &[&noise(1, 1000)]);
 }

@@ -278,6 +278,23 @@ fn parameters_are_written_in_the_containers_namespaces_only() {
 }
 
 #[test]
+fn nothing_is_left_when_the_callers_work_fails() {
+    let mut bundle = Bundle::new();
+    bundle.annotate("fail", "");
+    let complaint = bundle.run().fails(125);
+    assert!(complaint.contains("the caller's work failed"), "{complaint}");
+}
+
+#[test]
+fn the_cause_of_a_failure_is_the_childs() {
+    // While the child fails, the parent is busy with its own steps.
+    let mut bundle = Bundle::new();
+    bundle.config["mounts"][0]["type"] = json!("nonsense");
+    let complaint = bundle.run().fails(125);
+    assert!(complaint.contains("`nonsense`"), "{complaint}");
+}
+
+#[test]
 fn what_is_not_supported_is_refused() {
     let cases = [
         ("/process/apparmorProfile", json!("docker-default")),

@@ -12,6 +12,9 @@ const CLONE_PIDFD: u64 = 0x1000;
 /// `CLONE_INTO_CGROUP` (Linux 5.7): the child starts in a cgroup of the v2 hierarchy.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
+/// `CLONE_PARENT`: the new process is a sibling, a child of this process' parent.
+pub(crate) const CLONE_PARENT: u64 = libc::CLONE_PARENT as u64;
+
 /// Turns the answer of a raw system call into a result.
 fn check(answer: c_long) -> io::Result<c_long> {
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(answer) }
@@ -28,7 +31,7 @@ impl Drop for ExitOnUnwind {
 
 /// Starts a child (clone3(2)) that runs `child` and exits with its answer.
 ///
-/// `namespaces` are `CLONE_NEW*` flags; with `cgroup`, a directory of the v2 hierarchy, the child
+/// `namespaces` are `CLONE_NEW*` flags and perhaps [`CLONE_PARENT`]; with `cgroup`, a directory of the v2 hierarchy, the child
 /// starts inside it. The child has a copy of the whole memory, as after fork(2); since the process
 /// has a single thread (the contract of this crate), it may allocate and take locks.
 ///
@@ -44,7 +47,10 @@ pub(crate) fn clone3(
     let mut args: libc::clone_args = unsafe { mem::zeroed() };
     args.flags = namespaces | CLONE_PIDFD;
     args.pidfd = ptr::from_mut(&mut pidfd) as u64;
-    args.exit_signal = libc::SIGCHLD as u64;
+    // With CLONE_PARENT it is that of this process itself.
+    if namespaces & CLONE_PARENT == 0 {
+        args.exit_signal = libc::SIGCHLD as u64;
+    }
     if let Some(directory) = cgroup {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = directory.as_raw_fd() as u64;

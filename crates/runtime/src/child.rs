@@ -62,7 +62,7 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
     umask(Mode::empty());
 
     // Point 1: a process without a mapped id may do nothing.
-    if plan.is_new(LinuxNamespaceType::User) {
+    if plan.maps_ids() {
         sync.expect(Point::Mapped)?;
     }
     plan.join()?;

@@ -244,6 +244,8 @@ pub struct Namespaces<'a> {
     /// The first process of the container, in the caller's process namespace.
     pub pid: i32,
     pub(crate) plan: &'a Plan,
+    /// The network namespace, where it had to be opened early.
+    pub(crate) net: Option<OwnedFd>,
 }
 
 impl Namespaces<'_> {
@@ -252,16 +254,16 @@ impl Namespaces<'_> {
     /// # Errors
     /// Those of open(2); `ENOENT` when the child has died.
     pub fn net(&self) -> io::Result<OwnedFd> {
-        match self.plan.joined(LinuxNamespaceType::Network) {
-            Some(joined) => joined.try_clone(),
-            None => self.open("net"),
+        match (self.plan.joined(LinuxNamespaceType::Network), &self.net) {
+            (Some(open), _) | (None, Some(open)) => open.try_clone(),
+            (None, None) => self.open("net"),
         }
     }
 
     /// Any namespace of the child by its name below `/proc/<pid>/ns`.
     ///
     /// # Errors
-    /// Those of open(2).
+    /// Those of open(2); without privilege `EACCES`, since the child hides.
     pub fn open(&self, name: &str) -> io::Result<OwnedFd> {
         let path = format!("/proc/{}/ns/{name}", self.pid);
         Ok(rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)

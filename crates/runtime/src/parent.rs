@@ -7,7 +7,7 @@ use oci::runtime::{LinuxNamespaceType, LinuxSeccomp, Spec};
 
 use crate::cgroup::Cgroup;
 use crate::child::{self, Prepared};
-use crate::error::Error;
+use crate::error::{Doing, Error};
 use crate::launch::Launch;
 use crate::mount::{self, Sources};
 use crate::namespace::{Namespaces, Plan, write_id_maps};
@@ -73,9 +73,15 @@ fn accompany(
     if let Some(process) = spec.process() {
         program::set_oom_score(child.pid(), process)?;
     }
-    // Point 1: only with a user namespace.
-    if let Some(linux) = spec.linux().as_ref().filter(|_| plan.is_new(LinuxNamespaceType::User)) {
-        write_id_maps(child.pid(), linux)?;
+    // Point 1: only with a user namespace. Afterwards the child hides, and without privilege its
+    // namespaces cannot be opened any more.
+    let mut namespaces = Namespaces { pid: child.pid(), plan, net: None };
+    if plan.maps_ids() {
+        namespaces.net = Some(namespaces.net().doing(|| "open the network namespace")?);
+        if let Some(linux) = spec.linux().as_ref().filter(|_| plan.is_new(LinuxNamespaceType::User))
+        {
+            write_id_maps(child.pid(), linux)?;
+        }
         socket.tell(Point::Mapped, None)?;
     }
     // Point 2.
@@ -84,7 +90,7 @@ fn accompany(
     }
     socket.tell(Point::Attached, None)?;
     // Point 3.
-    in_namespaces(&Namespaces { pid: child.pid(), plan }).map_err(Error::Prepare)?;
+    in_namespaces(&namespaces).map_err(Error::Prepare)?;
     socket.tell(Point::Furnished, None)?;
     // Point 4.
     socket.expect(Point::Ready)

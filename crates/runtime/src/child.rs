@@ -12,7 +12,7 @@ use crate::error::{Doing, Error};
 use crate::init;
 use crate::launch::Launch;
 use crate::mount::{Placement, Sources};
-use crate::namespace::Plan;
+use crate::namespace::{Plan, enter_time_namespace};
 use crate::program::{self, Program};
 use crate::seccomp::Filter;
 use crate::sync::{Point, Sync};
@@ -68,6 +68,9 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
     plan.join()?;
     if plan.maps_ids() {
         become_root_inside()?;
+    }
+    if let Some(linux) = spec.linux().as_ref().filter(|_| plan.is_new(LinuxNamespaceType::Time)) {
+        enter_time_namespace(linux)?;
     }
     // Nobody in a joined namespace may look into this process, which still is the runtime.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide the memory")?;

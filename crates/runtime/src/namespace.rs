@@ -45,12 +45,16 @@ impl Plan {
     }
 
     fn check(&self, linux: Option<&Linux>) -> Result<(), Error> {
-        use LinuxNamespaceType::{Mount, User};
+        use LinuxNamespaceType::{Mount, Time, User};
         let maps = linux.is_some_and(|linux| !maps(linux.uid_mappings()).is_empty());
         if !self.is_new(Mount) {
             return Err(Error::Unsupported(
                 "a container without a mount namespace of its own".into(),
             ));
+        }
+        let offsets = linux.and_then(|linux| linux.time_offsets().as_ref());
+        if offsets.is_some_and(|offsets| !offsets.is_empty()) && !self.is_new(Time) {
+            return Err(Error::Spec("time offsets need a new time namespace".into()));
         }
         if maps && !self.is_new(User) {
             return Err(Error::Spec("id mappings need a user namespace".into()));
@@ -209,6 +213,22 @@ impl Birth<'_> {
 fn open(path: &Path) -> Result<OwnedFd, Error> {
     rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .doing(|| format!("open the namespace `{}`", path.display()))
+}
+
+/// Makes a time namespace with these offsets and enters it (time_namespaces(7)). They can be set
+/// only between the two.
+///
+/// # Errors
+/// When the kernel refuses; for an offset of a clock that has none.
+pub(crate) fn enter_time_namespace(linux: &Linux) -> Result<(), Error> {
+    sys::unshare(libc::CLONE_NEWTIME).doing(|| "make the Time namespace")?;
+    for (clock, offset) in linux.time_offsets().iter().flatten() {
+        let (secs, nanosecs) = (offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0));
+        std::fs::write("/proc/self/timens_offsets", format!("{clock} {secs} {nanosecs}\n"))
+            .doing(|| format!("set the offset of the clock `{clock}`"))?;
+    }
+    let namespace = open(Path::new("/proc/self/ns/time_for_children"))?;
+    move_into_link_name_space(namespace.as_fd(), None).doing(|| "enter the Time namespace")
 }
 
 fn maps(maps: &Option<Vec<LinuxIdMapping>>) -> &[LinuxIdMapping] {

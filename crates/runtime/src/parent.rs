@@ -106,8 +106,6 @@ fn check(spec: &Spec, process: &oci::runtime::Process, plan: &Plan) -> Result<()
         (linux.intel_rdt().is_some(), "Intel RDT"),
         (linux.memory_policy().is_some(), "a memory policy"),
         (linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()), "netDevices"),
-        (linux.time_offsets().is_some(), "a time offset"),
-        (plan.is_new(LinuxNamespaceType::Time), "a time namespace"),
     ];
     match refused.iter().find(|(asked, _)| *asked) {
         Some((_, what)) => Err(Error::Unsupported((*what).into())),

@@ -243,6 +243,19 @@ fn pipes_can_be_opened_again_by_the_user() {
 }
 
 #[test]
+fn clocks_are_offset() {
+    const DAY: u64 = 86_400;
+    let mut bundle = Bundle::script("cat /proc/uptime; readlink /proc/self/ns/time");
+    bundle.config["linux"]["timeOffsets"] = json!({"boottime": {"secs": 1000 * DAY}});
+    bundle.run().fails(125);
+    bundle.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "time"}));
+    let output = bundle.run().ok();
+    let uptime: f64 = output.split(' ').next().unwrap().parse().unwrap();
+    assert!(uptime > (1000 * DAY) as f64, "{output}");
+    assert!(!output.contains(&host_namespace("time")));
+}
+
+#[test]
 fn a_user_namespace_maps_ids() {
     let mut bundle = Bundle::script(
         "id -u; id -g; cat /proc/self/uid_map; touch /tmp/made; echo z >/dev/null; cat /proc/keys",
@@ -322,7 +335,7 @@ fn what_is_not_supported_is_refused() {
         ("/process/apparmorProfile", json!("docker-default")),
         ("/process/selinuxLabel", json!("system_u:object_r:x")),
         ("/linux/mountLabel", json!("system_u:object_r:x")),
-        ("/linux/timeOffsets", json!({"monotonic": {"secs": 1}})),
+        ("/linux/intelRdt", json!({"closID": "x"})),
     ];
     for (pointer, value) in cases {
         let mut bundle = Bundle::new();

@@ -123,8 +123,8 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
     credentials.become_user(&identity)?;
 
     // Point 4: everything that can fail for the specification's sake is done.
-    sync.tell(Point::Ready, pty.as_ref().map(|pty| &pty.master))?;
-    drop((root, null, pty));
+    drop((root, null));
+    sync.tell_ready(pty.map(|pty| pty.master))?;
     // Point 5.
     sync.expect(Point::Start)?;
     credentials.confine()?;
@@ -141,7 +141,8 @@ pub(crate) fn become_root_inside() -> Result<(), Error> {
 }
 
 fn set_names(spec: &Spec, plan: &Plan) -> Result<(), Error> {
-    let own = plan.is_new(LinuxNamespaceType::Uts);
+    let uts = LinuxNamespaceType::Uts;
+    let own = plan.is_new(uts) || plan.joined(uts).is_some();
     let name = |name: &'_ Option<String>| name.clone().filter(|name| !name.is_empty());
     if let Some(name) = name(spec.hostname()) {
         require(own, "a host name needs a UTS namespace of the container's own")?;

@@ -190,8 +190,8 @@ fn set_up(
     program::enter_cwd(&root, exec.process)?;
     program::set_attributes(exec.process)?;
     credentials.become_user(&identity)?;
-    sync.tell(Point::Ready, pty.as_ref().map(|pty| &pty.master))?;
-    drop((root, null, pty));
+    drop((root, null));
+    sync.tell_ready(pty.map(|pty| pty.master))?;
     sync.expect(Point::Start)?;
     credentials.confine()?;
     Ok(program)

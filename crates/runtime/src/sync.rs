@@ -76,6 +76,18 @@ impl Sync {
         crate::sys::close_in_child(self.socket.as_fd());
     }
 
+    /// Tells the parent that the child is ready, after closing everything but this end: a container
+    /// that is created and not started holds nothing of its creator.
+    ///
+    /// # Errors
+    /// When the parent has gone.
+    pub(crate) fn tell_ready(&self, master: Option<OwnedFd>) -> Result<(), Error> {
+        let keep: Vec<_> = [&self.socket].into_iter().chain(&master).map(|fd| fd.as_fd()).collect();
+        crate::sys::close_others_in_child(&keep)
+            .doing(|| "close the descriptors of the creator")?;
+        self.tell(Point::Ready, master.as_ref())
+    }
+
     /// The error that the other side has already sent, if any: the cause of what this side met.
     pub(crate) fn reported(&self) -> Option<Error> {
         let mut bytes = [0; MESSAGE_MAX];

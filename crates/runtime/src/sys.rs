@@ -154,6 +154,23 @@ pub(crate) fn close_in_child(fd: BorrowedFd<'_>) {
     unsafe { libc::close(fd.as_raw_fd()) };
 }
 
+/// Closes, in a child, every descriptor from 3 on except `keep`: the copies of what the parent owns.
+///
+/// As with [`close_in_child`], no owner's destructor runs in the child; descriptors that the child
+/// itself opened must be closed before.
+pub(crate) fn close_others_in_child(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut keep: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd() as u32).collect();
+    keep.sort_unstable();
+    let mut first = 3;
+    for number in keep {
+        if number > first {
+            close_range(first, number - 1, 0)?;
+        }
+        first = first.max(number + 1);
+    }
+    close_range(first, u32::MAX, 0)
+}
+
 /// Closes every descriptor from 3 on.
 ///
 /// The owners of the closed descriptors must never run again: only a process that is about to

@@ -11,6 +11,7 @@
 //! | `run.terminal` | `ROWSxCOLS`: a terminal, whose output goes to standard output |
 //! | `run.cgroup` | a cgroup to create and, at the end, delete |
 //! | `run.fail` | the work in the namespaces fails |
+//! | `run.hold` | print how many descriptors the container holds before it is started |
 //! | `run.seal` | seal the driver's own executable first |
 //! | `run.pid-file` | where to write the process id once the container runs |
 
@@ -118,7 +119,18 @@ fn run_in(bundle: &Bundle, cgroup: Option<&Cgroup>) -> Result<i32, Error> {
     if let Some(file) = bundle.annotation("pid-file") {
         write_pid(Path::new(file), created.pid())?;
     }
+    if bundle.annotation("hold").is_some() {
+        hold(created.pid())?;
+    }
     wait(created.start()?)
+}
+
+/// Shows what the container holds before it is started.
+fn hold(pid: i32) -> Result<(), Error> {
+    let listed = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .map_err(|error| Error::kernel("list the container's descriptors", error))?;
+    let _ = writeln!(io::stdout(), "{}", listed.count());
+    Ok(())
 }
 
 /// Appears at once with its content, for a reader that waits for it.

@@ -190,6 +190,14 @@ fn only_three_descriptors_are_open() {
 }
 
 #[test]
+fn a_created_container_holds_nothing_of_its_creator() {
+    let mut bundle = Bundle::new();
+    bundle.annotate("hold", "");
+    // Input, output, errors, and the socket on which it waits.
+    assert_eq!(bundle.run_with_leaks().ok(), "4\n");
+}
+
+#[test]
 fn users_are_resolved_inside() {
     let mut bundle = Bundle::script("id -u; id -g; id -G; echo $HOME");
     bundle.annotate("user", "web");

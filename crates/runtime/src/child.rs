@@ -124,7 +124,9 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
 
     // Point 4: everything that can fail for the specification's sake is done.
     drop((root, null));
-    sync.tell_ready(pty.map(|pty| pty.master))?;
+    let master = pty.map(|pty| pty.master);
+    sync.tell_ready(master.as_ref())?;
+    drop(master);
     // Point 5.
     sync.expect(Point::Start)?;
     credentials.confine()?;

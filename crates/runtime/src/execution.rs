@@ -191,7 +191,9 @@ fn set_up(
     program::set_attributes(exec.process)?;
     credentials.become_user(&identity)?;
     drop((root, null));
-    sync.tell_ready(pty.map(|pty| pty.master))?;
+    let master = pty.map(|pty| pty.master);
+    sync.tell_ready(master.as_ref())?;
+    drop(master);
     sync.expect(Point::Start)?;
     credentials.confine()?;
     Ok(program)

@@ -81,11 +81,11 @@ impl Sync {
     ///
     /// # Errors
     /// When the parent has gone.
-    pub(crate) fn tell_ready(&self, master: Option<OwnedFd>) -> Result<(), Error> {
-        let keep: Vec<_> = [&self.socket].into_iter().chain(&master).map(|fd| fd.as_fd()).collect();
+    pub(crate) fn tell_ready(&self, master: Option<&OwnedFd>) -> Result<(), Error> {
+        let keep: Vec<_> = [&self.socket].into_iter().chain(master).map(|fd| fd.as_fd()).collect();
         crate::sys::close_others_in_child(&keep)
             .doing(|| "close the descriptors of the creator")?;
-        self.tell(Point::Ready, master.as_ref())
+        self.tell(Point::Ready, master)
     }
 
     /// The error that the other side has already sent, if any: the cause of what this side met.

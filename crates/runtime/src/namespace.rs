@@ -6,7 +6,9 @@ use std::path::Path;
 
 use oci::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, Spec};
 use rustix::fs::{CWD, Mode, OFlags};
-use rustix::process::{PidfdFlags, pidfd_open};
+use rustix::process::{
+    DumpableBehavior, PidfdFlags, dumpable_behavior, pidfd_open, set_dumpable_behavior,
+};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::error::{Doing, Error};
@@ -167,7 +169,11 @@ impl Birth<'_> {
     ) -> Result<Process, Error> {
         let own = open(Path::new("/proc/self/ns/pid"))?;
         enter().doing(|| "join the process namespace")?;
+        // The child is visible there at once, and inherits that nobody may look into it.
+        let visible = dumpable_behavior().doing(|| "hide the memory")?;
+        set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide the memory")?;
         let born = self.here(child);
+        set_dumpable_behavior(visible).doing(|| "show the memory")?;
         move_into_link_name_space(own.as_fd(), Some(LinkNameSpaceType::ProcessID))
             .doing(|| "return to the own process namespace")?;
         born

@@ -75,6 +75,7 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
     // Nobody in a joined namespace may look into this process, which still is the runtime.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide the memory")?;
     rustix::process::setsid().doing(|| "start a session")?;
+    sys::new_session_keyring().doing(|| "make a session keyring")?;
     set_names(spec, plan)?;
 
     // The host's view ends with `enter`.

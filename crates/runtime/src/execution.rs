@@ -177,6 +177,7 @@ fn set_up(
     // (CVE-2019-5736).
     set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide the memory")?;
     rustix::process::setsid().doing(|| "start a session")?;
+    sys::new_session_keyring().doing(|| "make a session keyring")?;
     target.join()?;
     let root = Root::of_process()?;
     sync.expect(Point::Attached)?;

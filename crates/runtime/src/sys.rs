@@ -267,6 +267,20 @@ pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Resul
     check(answer).map(drop)
 }
 
+/// Gives this process a session keyring of its own (keyctl(2)): the caller's holds the host's keys.
+///
+/// A kernel without keys has nothing to separate.
+pub(crate) fn new_session_keyring() -> io::Result<()> {
+    let name = ptr::null::<libc::c_char>();
+    // SAFETY: a null name asks for an anonymous keyring.
+    let answer =
+        unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, name) };
+    match check(answer) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
 /// Sets the execution domain (personality(2)).
 pub(crate) fn personality(persona: libc::c_ulong) -> io::Result<()> {
     // SAFETY: no memory is involved.

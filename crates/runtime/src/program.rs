@@ -235,6 +235,7 @@ pub(crate) fn check_supported(process: &Process) -> Result<(), Error> {
         (given(process.apparmor_profile()) && confined, "an AppArmor profile"),
         (given(process.selinux_label()), "an SELinux label"),
         (process.scheduler().is_some(), "a scheduling policy"),
+        (process.exec_cpu_affinity().is_some(), "a processor affinity for exec"),
     ];
     match refused.iter().find(|(asked, _)| *asked) {
         Some((_, what)) => Err(Error::Unsupported((*what).into())),

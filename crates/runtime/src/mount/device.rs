@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use super::filesystem::{attach, copy_tree};
 use super::option::Bind;
+use super::{is_bind, mounts_of};
 use crate::error::{Doing, Error};
 use crate::inroot::Root;
 use crate::sys::{MountAttr, mount_setattr};
@@ -104,11 +105,7 @@ impl Devices {
 }
 
 fn bound_as_a_whole(spec: &Spec) -> bool {
-    spec.mounts().iter().flatten().any(|mount| {
-        let bind = mount.typ().as_deref() == Some("bind")
-            || mount.options().iter().flatten().any(|word| word == "bind" || word == "rbind");
-        bind && mount.destination() == Path::new("/dev")
-    })
+    mounts_of(spec).iter().any(|mount| is_bind(mount) && mount.destination() == Path::new("/dev"))
 }
 
 fn default_node((name, major, minor): (&str, u32, u32)) -> Node {

@@ -21,6 +21,8 @@ use crate::walk::{Missing, Tree, open_directory};
 /// Entries of one layer. The largest images in use have about one million files in all.
 pub(crate) const ENTRIES_MAX: u64 = 4_000_000;
 const PATH_BYTES_MAX: usize = 4096;
+/// What is remembered of directories until the end: enough for a million with ordinary names.
+const REMEMBERED_BYTES_MAX: usize = 256 << 20;
 
 /// The tree of a layer, below its directory.
 pub(crate) const TREE: &str = "tree";
@@ -112,6 +114,8 @@ struct Extractor {
     /// What was put into [`PIT`] so far.
     in_pit: u64,
     directories: Vec<Later>,
+    /// Of names and attributes in `directories`.
+    remembered_bytes: usize,
     umask: u32,
     /// Who owns what this process creates.
     own: (u32, u32),
@@ -128,6 +132,7 @@ impl Extractor {
             directory: site.directory,
             in_pit: 0,
             directories: Vec::new(),
+            remembered_bytes: 0,
             umask: site.umask,
             own,
             done: Extracted::default(),
@@ -155,7 +160,10 @@ impl Extractor {
         }
         match entry.kind {
             Kind::File => self.file(tar, parent, last, entry),
-            Kind::Directory => self.directory(parent, last, &path, entry).doing(doing),
+            Kind::Directory => {
+                let existed = self.directory(parent, last, entry.mode).doing(doing)?;
+                self.remember(Later { path: path.join(&b'/'), entry: Meta::of(entry), existed })
+            }
             Kind::HardLink => self.hard_link(parent, &path, &link),
             Kind::Symlink => {
                 let make = || rustix::fs::symlinkat(&link[..], parent, last);
@@ -173,20 +181,23 @@ impl Extractor {
         if entry.kind != Kind::Directory {
             return invalid("archive's root is not a directory");
         }
-        let later = Later { path: Vec::new(), entry: Meta::of(entry), existed: true };
+        self.remember(Later { path: Vec::new(), entry: Meta::of(entry), existed: true })
+    }
+
+    fn remember(&mut self, later: Later) -> Result<(), Error> {
+        let attributes = later.entry.xattrs.iter().map(|(name, value)| name.len() + value.len());
+        self.remembered_bytes += size_of::<Later>() + later.path.len() + attributes.sum::<usize>();
+        if self.remembered_bytes > REMEMBERED_BYTES_MAX {
+            return invalid("archive has too many directories");
+        }
         self.directories.push(later);
         Ok(())
     }
 
-    fn directory(
-        &mut self,
-        parent: BorrowedFd<'_>,
-        name: &[u8],
-        path: &[&[u8]],
-        entry: Entry,
-    ) -> Result<(), Errno> {
+    /// Makes a directory, unless there is one: whether there was.
+    fn directory(&mut self, parent: BorrowedFd<'_>, name: &[u8], mode: u32) -> Result<bool, Errno> {
         // Until the end, root's lack of capabilities must not keep us from filling it.
-        let mode = Mode::from(entry.mode & 0o777 | 0o700);
+        let mode = Mode::from(mode & 0o777 | 0o700);
         let mut existed = false;
         match rustix::fs::mkdirat(parent, name, mode) {
             Err(Errno::EXIST) => {
@@ -202,8 +213,7 @@ impl Extractor {
             }
             made => made?,
         }
-        self.directories.push(Later { path: path.join(&b'/'), entry: Meta::of(entry), existed });
-        Ok(())
+        Ok(existed)
     }
 
     fn file<R: BufRead>(

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::disk::{Part, Store, names, read_if_there};
 use crate::error::{Doing as _, Error, invalid};
+use crate::spool::check_size;
 
 /// Of a manifest, an index or a configuration, in bytes; registries refuse larger ones.
 pub const DOCUMENT_BYTES_MAX: u64 = 4 << 20;
@@ -123,6 +124,10 @@ impl Store {
                 manifest.layers.len(),
                 diff_ids.len()
             ));
+        }
+        check_size(&new.manifest, bytes.len() as u64)?;
+        for part in manifest.layers.iter().chain([&manifest.config]) {
+            check_size(part, self.blob_size(&part.digest)?)?;
         }
         let layers = diff_ids.iter().zip(manifest.layers).map(|(diff_id, blob)| {
             Ok(ImageLayer { diff_id: *diff_id, blob, size: self.layer(diff_id)?.size })

@@ -222,6 +222,14 @@ fn malformed_archives_are_refused() {
 }
 
 #[test]
+fn more_attributes_than_a_file_can_have_are_refused() {
+    let names: Vec<String> = (0..300).map(|n| format!("SCHILY.xattr.user.{n}")).collect();
+    let records: Vec<(&str, &[u8])> = names.iter().map(|name| (&name[..], &b"1"[..])).collect();
+    let why = refused(Archive::new().pax(&records).file("x", b""));
+    assert!(why.contains("too many extended attributes"), "{why}");
+}
+
+#[test]
 fn malformed_sparse_files_are_refused() {
     let tables: &[&[(&str, &[u8])]] = &[
         &[("GNU.sparse.size", b"10"), ("GNU.sparse.map", b"0,512")],

@@ -56,6 +56,24 @@ fn an_image_is_found_by_all_its_names() {
 }
 
 #[test]
+fn an_image_needs_all_its_parts() {
+    let fixture = Fixture::new();
+    let store = &fixture.store;
+    let image = fixture.image(&[layer("1")], "one");
+    let new = |size| store::NewImage {
+        manifest: oci::Descriptor { size, ..image.manifest.clone() },
+        index: None,
+        repo_digest: None,
+    };
+    let size = image.manifest.size;
+    assert_eq!(store.add_image(new(size)).unwrap(), image);
+    assert!(matches!(store.add_image(new(size + 1)), Err(Error::Invalid(_))));
+    let blob = store.root().join("blobs/sha256").join(image.layers[0].blob.digest.hex());
+    fs::remove_file(blob).unwrap();
+    assert!(matches!(store.add_image(new(size)), Err(Error::NotFound(_))));
+}
+
+#[test]
 fn a_prefix_of_several_ids_is_ambiguous() {
     let fixture = Fixture::new();
     let images: Vec<Image> =

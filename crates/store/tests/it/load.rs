@@ -188,6 +188,11 @@ fn archives_that_are_no_images_are_refused() {
     wrong_layer.truncate(2);
     refused(&wrong_layer, "");
 
+    let mut sizes = parts.layout(json!({}), false);
+    let index = sizes.last_mut().unwrap();
+    index.1 = String::from_utf8(index.1.clone()).unwrap().replace("\"size\":", "\"size\":1").into();
+    refused(&sizes, "bytes long, not");
+
     let mut files = parts.layout(json!({}), false);
     let last = files.iter().position(|(name, _)| name.starts_with("blobs")).unwrap();
     files[last].1[20] ^= 1;

@@ -25,13 +25,15 @@ pub(crate) type Furnish<'a> =
 /// `in_namespaces` runs in the caller, for network set-up and hooks, while the child mounts; the
 /// child is already in its cgroup then.
 ///
-/// The calling process must have a single thread: the child runs on a copy of its memory.
+/// The calling process must have a single thread: the child runs on a copy of its memory. Its
+/// descriptors 0, 1 and 2 must be open.
 ///
 /// # Errors
 /// Whatever prevents the container; nothing of it is left then.
 pub fn create(launch: &Launch<'_>, in_namespaces: &mut Furnish<'_>) -> Result<Created, Error> {
     let process = launch.spec.process().as_ref();
     let process = process.ok_or_else(|| Error::Spec("the process is missing".into()))?;
+    let null = mount::host_null()?;
     let plan = Plan::new(launch.spec)?;
     check(launch.spec, process, &plan)?;
     let linux = launch.spec.linux().as_ref();
@@ -39,7 +41,6 @@ pub fn create(launch: &Launch<'_>, in_namespaces: &mut Furnish<'_>) -> Result<Cr
     // Root of a user namespace could not reach what belongs to the real one.
     let reach = plan.maps_ids() && rustix::process::geteuid().is_root();
     let sources = if reach { Some(Sources::make(launch, true)?) } else { None };
-    let null = mount::host_null()?;
     let filter = filter.as_ref();
     let (ours, theirs) = Socket::pair()?;
 

@@ -1,6 +1,6 @@
 //! The device nodes and links below `/dev` (runtime-spec, config-linux.md, "Default Devices").
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use oci::runtime::{LinuxDeviceType, Spec};
@@ -206,12 +206,18 @@ pub(crate) fn is_null(file: BorrowedFd<'_>) -> Result<(), Error> {
 
 /// The host's null device, open for reading and writing.
 ///
+/// It is the first that is opened for a container, so its number tells whether 0, 1 and 2 are taken:
+/// were they free, what follows would get them, and be overwritten by the container's own.
+///
 /// # Errors
-/// When it is missing or something else.
+/// When it is missing or something else, or the caller has closed 0, 1 or 2.
 pub(crate) fn host_null() -> Result<OwnedFd, Error> {
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC;
     let null =
         rustix::fs::openat(CWD, "/dev/null", flags, Mode::empty()).doing(|| "open `/dev/null`")?;
     is_null(null.as_fd())?;
+    if null.as_raw_fd() < 3 {
+        return Err(Error::Spec("the caller's descriptors 0, 1 and 2 must be open".into()));
+    }
     Ok(null)
 }

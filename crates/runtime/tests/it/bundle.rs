@@ -186,7 +186,7 @@ impl Bundle {
 
     fn start_with(&self, mut command: Command) -> Running {
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut running = Running { child, pid: 0 };
+        let mut running = Running { child: Some(child), pid: 0 };
         running.read_line();
         match fs::read_to_string(self.path("pid")) {
             Ok(pid) => running.pid = pid.parse().unwrap(),
@@ -262,7 +262,7 @@ impl Drop for Bundle {
 
 /// A container whose program runs.
 pub(crate) struct Running {
-    child: Child,
+    child: Option<Child>,
     /// Its first process, on the host.
     pub(crate) pid: i32,
 }
@@ -273,8 +273,8 @@ impl Running {
         use std::io::Read as _;
         let mut line = String::new();
         let mut byte = [0];
-        while self.child.stdout.as_mut().unwrap().read(&mut byte).unwrap() == 1 && byte[0] != b'\n'
-        {
+        let output = self.child.as_mut().unwrap().stdout.as_mut().unwrap();
+        while output.read(&mut byte).unwrap() == 1 && byte[0] != b'\n' {
             line.push(byte[0].into());
         }
         line
@@ -286,13 +286,27 @@ impl Running {
     }
 
     pub(crate) fn wait(mut self) -> Ran {
-        wait_for("the end of the container", || self.child.try_wait().unwrap());
-        self.child.wait_with_output().unwrap().into()
+        let mut child = self.child.take().unwrap();
+        wait_for("the end of the container", || child.try_wait().unwrap());
+        child.wait_with_output().unwrap().into()
     }
 
     pub(crate) fn kill(self) -> Ran {
         self.signal(rustix::process::Signal::KILL);
         self.wait()
+    }
+}
+
+impl Drop for Running {
+    /// A test that fails leaves nothing either.
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            if self.pid > 0 {
+                self.signal(rustix::process::Signal::KILL);
+            }
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 

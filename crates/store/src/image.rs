@@ -280,6 +280,10 @@ impl Store {
         Ok(image)
     }
 
+    pub(crate) fn is_tagged(&self, image: &Digest) -> Result<bool, Error> {
+        Ok(self.all_tags()?.iter().any(|tag| tag.image == *image))
+    }
+
     fn all_tags(&self) -> Result<Vec<Tag>, Error> {
         self.read_records(Part::Tags)
     }

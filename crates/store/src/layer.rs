@@ -2,22 +2,18 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use oci::{Descriptor, Digest};
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{Part, Scratch, Store, json, read_if_there};
-use crate::error::{Doing as _, Error, invalid};
-use crate::extract::{self, ENTRIES_MAX, Extracted};
+use crate::error::{Doing as _, Error};
+use crate::extract::{self, ENTRIES_MAX, Extracted, PIT, Site, TREE};
 use crate::stream::{self, Content, EXPANSION_MAX, Expansion};
 use crate::tarball::Tar;
 
-/// The tree of a layer, below its directory.
-pub(crate) const TREE: &str = "tree";
 const RECORD: &str = "layer.json";
-const PIT: &str = "replaced";
 
 /// An unpacked layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,24 +139,14 @@ fn unpack_into(
     progress: &mut dyn FnMut(u64),
     limits: Limits,
 ) -> Result<(Extracted, Digest), Error> {
-    let (tree, pit) = trees(directory)?;
+    let doing = || format!("create a tree in `{}`", directory.display());
+    let site = Site::new(File::open(directory).doing(doing)?.into()).doing(doing)?;
     stream::consume(archive, limits.expansion, progress, move |content: Content<'_>| {
         let mut tar = Tar::new(content);
-        let extracted = extract::extract(&mut tar, tree, pit, limits.entries_max)?;
+        let extracted = extract::extract(&mut tar, site, limits.entries_max)?;
         tar.drain()?;
         Ok((extracted, tar.into_input().digest()))
     })
-    .and_then(|(extracted, digest)| match extracted.size {
-        size if size > i64::MAX as u64 => invalid("archive is too large"),
-        _ => Ok((extracted, digest)),
-    })
-}
-
-fn trees(directory: &Path) -> Result<(OwnedFd, OwnedFd), Error> {
-    let doing = || format!("create a tree in `{}`", directory.display());
-    let at = File::open(directory).doing(doing)?;
-    let tree = extract::new_tree(at.as_fd(), TREE).doing(doing)?;
-    Ok((tree, extract::new_tree(at.as_fd(), PIT).doing(doing)?))
 }
 
 #[cfg(test)]

@@ -148,6 +148,14 @@ impl<'a> Chunks<'a> {
         progress: &'a mut dyn FnMut(u64),
     ) -> Result<Self, Error> {
         let head = Head::new(archive, progress).map_err(unreadable)?;
+        let foreign = match &head.magic[..head.held] {
+            [0xfd, b'7', b'z', b'X'] => Some("xz"),
+            [b'B', b'Z', b'h', b'1'..=b'9'] => Some("bzip2"),
+            _ => None,
+        };
+        if let Some(name) = foreign {
+            return invalid(format!("archive has unsupported compression {name}"));
+        }
         let compression = Compression::detect(&head.magic[..head.held]);
         let buffered = |head| BufReader::with_capacity(CHUNK_BYTES, head);
         let inflate = match compression {

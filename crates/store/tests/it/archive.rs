@@ -179,19 +179,21 @@ fn whiteouts_become_those_of_overlayfs() {
         .file(".wh.both", b"")
         .file(".wh.later", b"")
         .dir("later")
+        .file(".wh.implied", b"")
+        .file("implied/x", b"")
         .file("stays", b"1")
         .file(".wh.stays", b"");
     unpacked(archive, |tree| {
         assert!(is_whiteout(&tree.join("a/gone")));
         assert!(is_whiteout(&tree.join("a/linked")));
         assert_eq!(xattr(&tree.join("a"), "trusted.overlay.opaque").unwrap(), b"y");
-        for hidden in ["both", "later"] {
+        for hidden in ["both", "later", "implied"] {
             let value = xattr(&tree.join(hidden), "trusted.overlay.opaque");
             assert_eq!(value.unwrap(), b"y", "{hidden}");
         }
         assert!(tree.join("both/x").exists());
         assert_eq!(fs::read(tree.join("stays")).unwrap(), b"1");
-        assert_eq!(fs::read_dir(tree).unwrap().count(), 4);
+        assert_eq!(fs::read_dir(tree).unwrap().count(), 5);
     });
 }
 

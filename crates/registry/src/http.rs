@@ -1,4 +1,4 @@
-//! One server over HTTP: agents, certificates, proxies, and redirects that do not carry secrets.
+//! One server over HTTP: connections, certificates, proxies, and redirects that do not carry secrets.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;

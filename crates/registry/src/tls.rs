@@ -174,7 +174,7 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// Puts TLS onto the connections of an agent.
+/// Puts TLS onto the connections of ureq.
 #[derive(Debug)]
 pub(crate) struct Tls {
     config: Arc<ClientConfig>,

@@ -94,15 +94,15 @@ fn a_killed_pull_leaves_nothing_visible_and_is_continued() {
     assert!((1..=1 << 20).contains(&from), "{from}");
 }
 
-/// A helper `docker-credential-test` in `folder` that runs `script`.
-fn write_helper(folder: &Path, script: &str) {
+/// A keychain `docker-credential-test` in `folder` that runs `script`.
+fn write_keychain(folder: &Path, script: &str) {
     let path = folder.join("docker-credential-test");
     std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
 }
 
 #[test]
-fn a_helper_is_asked_where_the_configuration_names_one() {
+fn a_keychain_is_asked_where_the_configuration_names_one() {
     if let Some(outcome) = played() {
         match std::env::var("CAIS_TEST_ERROR") {
             Ok(expected) => {
@@ -136,10 +136,10 @@ fn a_helper_is_asked_where_the_configuration_names_one() {
         let place = Place::new();
         let folder = place.file("docker");
         std::fs::create_dir(&folder).unwrap();
-        write_helper(&folder, script);
+        write_keychain(&folder, script);
         let config = format!(r#"{{"credHelpers":{{"{host}":"test"}}}}"#);
         std::fs::write(folder.join("config.json"), config).unwrap();
-        let own = "a_helper_is_asked_where_the_configuration_names_one";
+        let own = "a_keychain_is_asked_where_the_configuration_names_one";
         let mut child = again(own, &place, &format!("{host}/app"));
         child.env("DOCKER_CONFIG", &folder).env("PATH", &folder);
         if let Some(expected) = expected {

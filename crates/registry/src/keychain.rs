@@ -1,5 +1,5 @@
-//! Credential helpers: programs `docker-credential-NAME` that keep secrets
-//! (docker-credential-helpers, "Development").
+//! Keychains: programs `docker-credential-NAME` that keep secrets and give them on a line of
+//! standard input (Docker's manual of `docker login`, "Credential stores").
 
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt as _;
@@ -10,13 +10,13 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use serde::Deserialize;
 
-/// Long enough to type the passphrase that a helper may ask for.
+/// Long enough to type the passphrase that a keychain may ask for.
 const TIME_MAX: Duration = Duration::from_secs(60);
 const OUTPUT_SIZE_MAX: usize = 64 << 10;
-/// What helpers print, with status 1, when they know nothing.
+/// What keychains print, with status 1, when they know nothing.
 const NOT_FOUND: &str = "credentials not found in native keychain";
 
-/// What a helper answers.
+/// What a keychain answers.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Found {
@@ -24,13 +24,13 @@ pub(crate) struct Found {
     pub(crate) secret: String,
 }
 
-/// Asks the helper `name` for the credentials of `registry`.
+/// Asks the keychain `name` for the credentials of `registry`.
 ///
 /// # Errors
-/// One line that says which helper failed and how.
+/// One line that says which keychain failed and how.
 pub(crate) fn get(name: &str, registry: &str) -> Result<Option<Found>, String> {
     if !is_name(name) {
-        return Err("the name of a credential helper may only have letters, digits, `-`, `_`, `.`"
+        return Err("the name of a credential store may only have letters, digits, `-`, `_`, `.`"
             .to_owned());
     }
     let program = format!("docker-credential-{name}");
@@ -65,14 +65,14 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(known)
 }
 
-/// A helper that is ended when we no longer listen.
+/// A keychain that is ended when we no longer listen.
 struct Running(Child);
 
 impl Running {
     fn converse(&mut self, registry: &str, deadline: Instant) -> Result<Vec<u8>, String> {
         let mut input = self.0.stdin.take().expect("standard input was asked for as a pipe");
         let mut output = self.0.stdout.take().expect("standard output was asked for as a pipe");
-        // The line fits into the pipe; a helper that does not read it may still answer.
+        // The line fits into the pipe; a keychain that does not read it may still answer.
         let _ = writeln!(input, "{registry}");
         drop(input);
         let mut bytes = Vec::new();
@@ -89,7 +89,7 @@ impl Running {
         }
     }
 
-    /// Waits for the end of a helper that closed its output.
+    /// Waits for the end of a keychain that closed its output.
     fn end(&mut self, deadline: Instant) -> Result<ExitStatus, String> {
         let pid = self.pid().ok_or("has no process id")?;
         let handle = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| error.to_string())?;
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absent_helper_is_named() {
+    fn an_absent_keychain_is_named() {
         let error = get("surely-not-installed", "a.b").err().unwrap();
         assert!(error.starts_with("docker-credential-surely-not-installed: "), "{error}");
     }

@@ -9,7 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
+
+use crate::fake_host::only_child;
 
 use crate::host;
 use crate::layout::Layout;
@@ -106,8 +108,11 @@ impl RegistryServer {
 
 impl Drop for RegistryServer {
     fn drop(&mut self) {
-        let pid = rustix::process::Pid::from_child(&self.process);
-        let _ = rustix::process::kill_process(pid, Signal::KILL);
+        // In a fake host the registry is the child of the program that entered it.
+        let inner = only_child(self.process.id()).and_then(|pid| Pid::from_raw(pid.cast_signed()));
+        for pid in inner.into_iter().chain([Pid::from_child(&self.process)]) {
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        }
         let _ = self.process.wait();
     }
 }

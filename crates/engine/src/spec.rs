@@ -46,14 +46,14 @@ pub(crate) fn plan(
     let domain = Some(settings.domainname.clone()).filter(|name| !name.is_empty());
     spec.set_domainname(domain);
     spec.set_process(Some(process(container, &granted)?));
-    spec.set_linux(Some(linux(container, &granted, network)?));
+    spec.set_linux(Some(linux(container, &granted, network.as_ref())?));
     Ok(Plan { spec, copy_up })
 }
 
 fn linux(
     container: &Container,
     granted: &HashSet<Capability>,
-    network: Option<PathBuf>,
+    network: Option<&PathBuf>,
 ) -> Result<Linux> {
     let settings = &container.record.settings;
     let security = &settings.security;
@@ -80,7 +80,7 @@ fn linux(
     Ok(linux)
 }
 
-fn namespaces(settings: &Settings, network: Option<PathBuf>) -> Vec<LinuxNamespace> {
+fn namespaces(settings: &Settings, network: Option<&PathBuf>) -> Vec<LinuxNamespace> {
     use LinuxNamespaceType as T;
     let security = &settings.security;
     let wanted = [
@@ -96,7 +96,7 @@ fn namespaces(settings: &Settings, network: Option<PathBuf>) -> Vec<LinuxNamespa
         let mut namespace = LinuxNamespace::default();
         namespace.set_typ(typ);
         if typ == T::Network {
-            namespace.set_path(network.clone());
+            namespace.set_path(network.cloned());
         }
         namespace
     };

@@ -246,6 +246,21 @@ impl Engine {
     }
 }
 
+/// Executes this program again, with its arguments, from a view of its file that a container
+/// which sees this process cannot write through (CVE-2019-5736). To be called before
+/// [`Engine::exec`], and before anything is made for a container whose [`Settings::sees_runtime`];
+/// nothing that cannot be done twice may have happened yet.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn seal() -> Result<()> {
+    match runtime::seal_executable() {
+        // Without privilege the program's file is not ours to protect from ourselves.
+        Err(_) if !rustix::process::geteuid().is_root() => Ok(()),
+        outcome => outcome.map_err(from_runtime),
+    }
+}
+
 fn startable(container: &Container) -> Result<()> {
     match container.state.status {
         Status::Created | Status::Exited => Ok(()),

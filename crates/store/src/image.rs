@@ -100,7 +100,8 @@ impl Image {
 }
 
 impl Store {
-    /// Records an image whose manifest, configuration and layers are in the store.
+    /// Records an image whose manifest, configuration and unpacked layers are in the store. The
+    /// blob of a layer may be missing: then the same files came in another encoding.
     ///
     /// An image that is known gets the new manifest and keeps its tags and repository digests.
     /// The caller holds a [`crate::Lease`] since before the first of the blobs came.
@@ -126,7 +127,8 @@ impl Store {
             ));
         }
         check_size(&new.manifest, bytes.len() as u64)?;
-        for part in manifest.layers.iter().chain([&manifest.config]) {
+        check_size(&manifest.config, self.blob_size(&manifest.config.digest)?)?;
+        for part in manifest.layers.iter().filter(|part| self.has_blob(&part.digest)) {
             check_size(part, self.blob_size(&part.digest)?)?;
         }
         let layers = diff_ids.iter().zip(manifest.layers).map(|(diff_id, blob)| {

@@ -33,7 +33,7 @@ pub(crate) struct Plan {
 pub(crate) fn plan(
     container: &Container,
     volumes: &Path,
-    network: Option<PathBuf>,
+    network: Option<&PathBuf>,
 ) -> Result<Plan> {
     let settings = &container.record.settings;
     let granted = capability::granted(&settings.security)?;
@@ -46,7 +46,7 @@ pub(crate) fn plan(
     let domain = Some(settings.domainname.clone()).filter(|name| !name.is_empty());
     spec.set_domainname(domain);
     spec.set_process(Some(process(container, &granted)?));
-    spec.set_linux(Some(linux(container, &granted, network.as_ref())?));
+    spec.set_linux(Some(linux(container, &granted, network)?));
     Ok(Plan { spec, copy_up })
 }
 

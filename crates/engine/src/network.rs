@@ -12,9 +12,10 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use net::{Endpoint, Network};
+use rustix::fs::FlockOperation;
 
 use crate::Engine;
-use crate::container::{Container, create_dir, read_json, write_file, write_json};
+use crate::container::{Container, create_dir, flock, read_json, write_file, write_json};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::settings::NetworkMode;
 
@@ -50,19 +51,36 @@ impl Engine {
     /// The default bridge: as it was chosen, or chosen now.
     fn bridge(&self) -> Result<Network> {
         let dir = self.network_dir();
-        match read_json(&dir.join("bridge.json")) {
-            Err(error) if error.kind() == Kind::NotFound => {}
-            outcome => return outcome,
+        let chosen = || match read_json(&dir.join("bridge.json")) {
+            Err(error) if error.kind() == Kind::NotFound => Ok(None),
+            outcome => outcome.map(Some),
+        };
+        if let Some(network) = chosen()? {
+            return Ok(network);
         }
-        let in_use = net::in_use().map_err(from_net)?;
+        create_dir(&dir)?;
+        // Of several first containers one chooses, and the others take what it chose.
+        let lock = fs::File::open(&dir).doing(|| format!("open {}", dir.display()))?;
+        flock(&lock, FlockOperation::LockExclusive)?;
+        if let Some(network) = chosen()? {
+            return Ok(network);
+        }
+        let network = self.choose_bridge()?;
+        write_json(&dir, "bridge.json", &network)?;
+        Ok(network)
+    }
+
+    /// A bridge on a subnet that neither the host nor its name servers are in.
+    fn choose_bridge(&self) -> Result<Network> {
+        let mut in_use = net::in_use().map_err(from_net)?;
+        let resolv = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        let servers = resolv.lines().filter_map(name_server).filter_map(|s| s.parse().ok());
+        in_use.extend(servers.map(|server| net::Subnet::containing(server, 32)));
         let subnet = net::ipam::choose_subnet(&in_use).map_err(from_net)?;
         let gateway = Ipv4Addr::from_bits(subnet.address().to_bits() + 1);
         let suffix = self.suffix();
         let bridge = if suffix.is_empty() { "cais0".into() } else { format!("cais{suffix}") };
-        let network = Network { name: "bridge".into(), bridge, subnet, gateway, mtu: None };
-        create_dir(&dir)?;
-        write_json(&dir, "bridge.json", &network)?;
-        Ok(network)
+        Ok(Network { name: "bridge".into(), bridge, subnet, gateway, mtu: None })
     }
 
     /// The container's place on the bridge, if it is to have one.
@@ -123,20 +141,6 @@ impl Engine {
         }
         Ok(Some(PathBuf::from(format!("/proc/{}/ns/net", other.state.pid))))
     }
-
-    /// Removes the default bridge and its rules, if no container is left that could use it.
-    ///
-    /// # Errors
-    /// If the kernel refuses.
-    pub fn remove_bridge_if_unused(&self) -> Result<()> {
-        let path = self.network_dir().join("bridge.json");
-        if !path.exists() || !self.containers.ids()?.is_empty() {
-            return Ok(());
-        }
-        let network: Network = read_json(&path)?;
-        net::remove_bridge(&network, &self.table()).map_err(from_net)?;
-        fs::remove_file(&path).doing(|| format!("remove {}", path.display()))
-    }
 }
 
 /// Writes the files that are mounted over the container's /etc/hosts, hostname and resolv.conf.
@@ -168,11 +172,14 @@ fn hosts(hostname: &str, domain: &str, endpoint: Option<&Endpoint>) -> String {
     text
 }
 
+fn name_server(line: &str) -> Option<&str> {
+    line.trim().strip_prefix("nameserver").map(str::trim)
+}
+
 /// The host's resolver configuration without name servers that only the host can reach.
 fn name_servers(host: &str) -> String {
     let reachable = |line: &&str| {
-        let server = line.trim().strip_prefix("nameserver").map(str::trim);
-        server.is_none_or(|server| !(server.starts_with("127.") || server == "::1"))
+        name_server(line).is_none_or(|server| !(server.starts_with("127.") || server == "::1"))
     };
     let mut text: String = host.lines().filter(reachable).flat_map(|line| [line, "\n"]).collect();
     if !text.lines().any(|line| line.trim_start().starts_with("nameserver")) {

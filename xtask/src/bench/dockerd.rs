@@ -74,7 +74,7 @@ impl Dockerd {
         while output(self.client().arg("version")).is_err() {
             if self.daemon.try_wait()?.is_some() || Instant::now() > deadline {
                 let log = fs::read_to_string(self.directory.join("log")).unwrap_or_default();
-                bail!("dockerd does not start: {log}");
+                bail!("dockerd does not start: {}", log.lines().last().unwrap_or_default());
             }
             thread::sleep(POLL);
         }

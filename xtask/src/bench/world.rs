@@ -7,6 +7,9 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 
+/// On a disk, unlike /tmp on many machines, and short: paths of Docker's sockets must be.
+const PLACE: &str = "/var/tmp";
+
 /// Dropping it ends the registry and removes the files.
 pub(crate) struct World {
     pub(crate) cais: PathBuf,
@@ -14,7 +17,7 @@ pub(crate) struct World {
     pub(crate) layout: PathBuf,
     /// Where the registry listens: `127.0.0.1:PORT`.
     pub(crate) registry: String,
-    /// For whatever a benchmark writes; on the disk that the sources are on.
+    /// For whatever a benchmark writes.
     pub(crate) directory: tempfile::TempDir,
     server: Child,
 }
@@ -22,8 +25,7 @@ pub(crate) struct World {
 impl World {
     /// Starts the registry.
     pub(crate) fn make(cais: &Path, pool: &Path) -> Result<Self> {
-        let target = pool.ancestors().nth(2).context("programs lie in a target directory")?;
-        let directory = tempfile::Builder::new().prefix("cais-bench-").tempdir_in(target)?;
+        let directory = tempfile::Builder::new().prefix("cais-bench-").tempdir_in(PLACE)?;
         let path = output(Command::new(pool).arg("path"))?;
         let mut server = Command::new(pool);
         let mut server =

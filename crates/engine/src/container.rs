@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 use oci::{ContainerConfig, Digest};
 use rustix::fs::FlockOperation;
+use rustix::rand::GetRandomFlags;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -326,8 +327,9 @@ pub(crate) fn no_such(key: &str) -> Error {
 /// Bytes from the kernel's random source.
 pub(crate) fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| Error::caused(Kind::Internal, "read random bytes", error.to_string()))?;
+    // So few bytes come at once (random(7)).
+    rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty())
+        .doing(|| "read random bytes".into())?;
     Ok(bytes)
 }
 

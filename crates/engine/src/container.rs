@@ -1,8 +1,10 @@
 //! Containers as they stand on disk: the record, the state, names and look-up.
 //!
 //! ```text
-//! <root>/containers/<id>/config.json   the record: written once, when the container is created
-//! <root>/containers/<id>/state.json    the state: replaced whole by whoever holds `lock`
+//! <root>/containers/<id>/config.json   the record: written when the container is created, after
+//!                                      all else; removed before all else
+//! <root>/containers/<id>/state.json    the state: replaced whole by whoever holds `lock`; missing
+//!                                      until the first start
 //! <root>/containers/<id>/lock          flock: held during every change of state
 //! <root>/containers/<id>/upper, work   the writable layer
 //! <root>/containers/<id>/container.log the log, and its rotated files
@@ -29,6 +31,8 @@ use crate::settings::Settings;
 /// Digits of an id that `ps` shows.
 pub const SHORT_ID_LENGTH: usize = 12;
 const ID_BYTES: usize = 32;
+/// The file of the record.
+pub(crate) const RECORD: &str = "config.json";
 const NAME_ATTEMPTS_MAX: u32 = 16;
 
 /// A container, as it was created.
@@ -160,7 +164,7 @@ impl Container {
         };
         let file = File::options().write(true).open(path).map_err(missing)?;
         flock(&file, FlockOperation::LockExclusive)?;
-        self.state = read_json(&self.dir.join("state.json"))?;
+        self.state = read_state(&self.dir)?;
         Ok(StateLock(file))
     }
 
@@ -268,8 +272,8 @@ impl Containers {
     /// Reads one container by its whole id.
     pub(crate) fn read(&self, id: &str) -> Result<Container> {
         let dir = self.dir(id);
-        let record = read_json(&dir.join("config.json"))?;
-        let state = read_json(&dir.join("state.json"))?;
+        let record = read_json(&dir.join(RECORD))?;
+        let state = read_state(&dir)?;
         Ok(Container { record, state, dir, run_dir: self.run_root.join(id) })
     }
 
@@ -316,6 +320,18 @@ impl Containers {
     /// The directory that a container being created or removed hides in.
     pub(crate) fn run_dir(&self, id: &str) -> PathBuf {
         self.run_root.join(id)
+    }
+}
+
+/// The state of the container in `dir`. To write one at the creation would cost a file, and one
+/// more when it is replaced: ext4 sends what a rename replaces to the disk at once.
+fn read_state(dir: &Path) -> Result<State> {
+    match read_json(&dir.join("state.json")) {
+        // Asked now, since the container may have been removed after its record was read.
+        Err(error) if error.kind() == Kind::NotFound && dir.join(RECORD).exists() => {
+            Ok(State::default())
+        }
+        outcome => outcome,
     }
 }
 

@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::Engine;
-use crate::container::{Container, Status};
+use crate::container::{Container, RECORD, Status};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::settings::MountSource;
 
@@ -105,7 +105,8 @@ impl Engine {
         erased
     }
 
-    /// Removes everything of a container from the disk: its name first, its record last.
+    /// Removes everything of a container from the disk: its name first, its record once nothing
+    /// large is left.
     pub(crate) fn erase(&self, container: &Container, volumes: bool) -> Result<()> {
         let record = &container.record;
         self.containers.release(&record.name, &record.id);
@@ -119,6 +120,12 @@ impl Engine {
         }
         for part in ["upper", "work"] {
             remove_tree(&container.dir.join(part))?;
+        }
+        let record = container.dir.join(RECORD);
+        if let Err(error) = std::fs::remove_file(&record)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            return Err(error).doing(|| format!("remove {}", record.display()));
         }
         remove_tree(&container.dir)
     }

@@ -236,8 +236,7 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
 pub(crate) fn hidden_name() -> Result<String, Error> {
     let mut random = [0; 8];
     // So few bytes come at once (random(7)).
-    rustix::rand::getrandom(&mut random, GetRandomFlags::empty())
-        .doing(|| "draw a random name")?;
+    rustix::rand::getrandom(&mut random, GetRandomFlags::empty()).doing(|| "draw a random name")?;
     Ok(format!(".{:016x}", u64::from_ne_bytes(random)))
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use super::world::{World, cgroup2, output};
+use super::world::{RUN, World, cgroup2, output};
 
 const READY_MAX: Duration = Duration::from_secs(60);
 const GONE_MAX: Duration = Duration::from_secs(20);
@@ -21,6 +21,7 @@ const CLIENTS: [&str; 2] = ["/usr/bin/docker", "docker"];
 pub(crate) struct Dockerd {
     daemon: Child,
     directory: PathBuf,
+    run: PathBuf,
     group: PathBuf,
 }
 
@@ -31,15 +32,17 @@ impl Dockerd {
             return Ok(None);
         }
         let directory = world.path("docker");
-        fs::create_dir(&directory)?;
+        let run = world.path(RUN).join("docker");
+        fs::create_dir_all(&directory)?;
+        fs::create_dir_all(&run)?;
         let group = cgroup2()?.join(GROUP);
         fs::create_dir_all(&group)?;
         let log = fs::File::create(directory.join("log"))?;
         let inside = "echo $$ > \"$1/cgroup.procs\" && shift && exec \"$@\"";
         let mut command = Command::new("sh");
-        command.args(["-c", inside, "sh"]).arg(&group).arg("dockerd").args(flags(&directory));
+        command.args(["-c", inside, "sh"]).arg(&group).arg("dockerd").args(flags(&directory, &run));
         let daemon = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
-        let mut dockerd = Self { daemon, directory, group };
+        let mut dockerd = Self { daemon, directory, run, group };
         dockerd.wait()?;
         dockerd.load(world)?;
         Ok(Some(dockerd))
@@ -49,7 +52,7 @@ impl Dockerd {
     pub(crate) fn client(&self) -> Command {
         let client = CLIENTS.iter().find(|path| Path::new(path).exists()).unwrap_or(&"docker");
         let mut command = Command::new(client);
-        command.arg("--host").arg(format!("unix://{}", self.directory.join("socket").display()));
+        command.arg("--host").arg(format!("unix://{}", self.run.join("socket").display()));
         command.env("DOCKER_CONFIG", &self.directory);
         command
     }
@@ -61,7 +64,7 @@ impl Dockerd {
 
     /// Where bundles lie while their containers run.
     pub(crate) fn state(&self) -> PathBuf {
-        self.directory.join("exec")
+        self.run.clone()
     }
 
     /// Whether containers of this daemon can have its bridge.
@@ -104,16 +107,18 @@ impl Drop for Dockerd {
         while fs::remove_dir(&self.group).is_err() && Instant::now() < deadline {
             thread::sleep(POLL);
         }
+        // What cannot be removed goes with the directory of all benchmarks.
+        let _ = fs::remove_dir_all(&self.directory).and_then(|()| fs::remove_dir_all(&self.run));
     }
 }
 
-fn flags(directory: &Path) -> Vec<String> {
+fn flags(directory: &Path, run: &Path) -> Vec<String> {
     let path = |name: &str| directory.join(name).display().to_string();
     let named = [
         ("--data-root", path("data")),
-        ("--exec-root", path("exec")),
+        ("--exec-root", run.display().to_string()),
         ("--pidfile", path("pid")),
-        ("--host", format!("unix://{}", path("socket"))),
+        ("--host", format!("unix://{}", run.join("socket").display())),
         ("--cgroup-parent", format!("/{GROUP}")),
         ("--config-file", path("daemon.json")),
     ];

@@ -41,8 +41,6 @@ pub(crate) fn monitor(world: &World) -> Result<Section> {
             }
         }
         output(dockerd.client().args(["rm", "--force", id.trim()]))?;
-        drop(dockerd);
-        fs::remove_dir_all(world.path("docker")).context("remove Docker's state")?;
     }
     let notes = vec!["from smaps_rollup; private and dirty is what one more container costs, and Docker's daemons come on top once".to_owned()];
     Ok(Section::of_facts("memory of the process that holds an idle container", facts, notes))

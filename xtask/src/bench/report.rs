@@ -17,6 +17,7 @@ Contestants take turns after a round that is not counted; the numbers are millis
 Wall time is that of the command, as a person waits for it.
 CPU time is user and system time of the command and of all its children, and of the daemon that works for it, if there is one; what the kernel does later, in threads of its own, is not in it for anybody.
 A ratio below 1 is in favour of cais.
+Every engine keeps its images and containers on the disk and what it would keep in `/run` in memory.
 ";
 
 /// One table.

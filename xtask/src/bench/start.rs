@@ -11,7 +11,7 @@ use super::bundle;
 use super::contest::{Contestant, hold};
 use super::dockerd::Dockerd;
 use super::report::Section;
-use super::world::{World, has_cgroup1, output, version};
+use super::world::{RUN, World, has_cgroup1, output, version};
 
 const ROOT: &str = "start";
 
@@ -96,7 +96,7 @@ fn runs<'a>(
     if program == "crun" {
         bundle::without_resources(&bundle)?;
     }
-    let state = world.path(&format!("{program}-state"));
+    let state = world.path(RUN).join(program);
     let words: Vec<String> = launcher.iter().cloned().chain([program.to_owned()]).collect();
     let command = move |round| {
         let mut command = Command::new(&words[0]);
@@ -118,8 +118,6 @@ fn profile(world: &World, notes: &mut Vec<String>) -> Result<Option<Value>> {
     let container = output(&mut run)?;
     let profile = bundle::seccomp_of_docker(&dockerd.state(), container.trim())?;
     output(dockerd.client().args(["rm", "--force", container.trim()]))?;
-    drop(dockerd);
-    fs::remove_dir_all(world.path("docker")).context("remove Docker's state")?;
     notes.push("the seccomp profile is what dockerd wrote into a container's bundle".to_owned());
     Ok(Some(profile))
 }

@@ -10,6 +10,9 @@ use anyhow::{Context as _, Result, ensure};
 /// On a disk, unlike /tmp on many machines, and short: paths of Docker's sockets must be.
 const PLACE: &str = "/var/tmp";
 
+/// For what a program keeps in /run, which is in memory on most machines: it is here, too.
+pub(crate) const RUN: &str = "run";
+
 /// Dropping it ends the registry and removes the files.
 pub(crate) struct World {
     pub(crate) cais: PathBuf,
@@ -26,6 +29,9 @@ impl World {
     /// Starts the registry.
     pub(crate) fn make(cais: &Path, pool: &Path) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("cais-bench-").tempdir_in(PLACE)?;
+        let run = directory.path().join(RUN);
+        fs::create_dir(&run)?;
+        output(Command::new("mount").args(["-t", "tmpfs", "cais-bench"]).arg(run))?;
         let path = output(Command::new(pool).arg("path"))?;
         let mut server = Command::new(pool);
         let mut server =
@@ -44,9 +50,7 @@ impl World {
     /// The binary with `root`, a name below the directory, as its state.
     pub(crate) fn cais(&self, root: &str) -> Command {
         let mut command = Command::new(&self.cais);
-        command
-            .env("CAIS_ROOT", self.path(root))
-            .env("CAIS_RUN", self.path(&format!("{root}-run")));
+        command.env("CAIS_ROOT", self.path(root)).env("CAIS_RUN", self.path(RUN).join(root));
         command.env("CAIS_CONFIG", self.path("config.toml"));
         command
     }
@@ -56,6 +60,7 @@ impl Drop for World {
     fn drop(&mut self) {
         drop(self.server.stdin.take());
         let _ = self.server.wait();
+        let _ = output(Command::new("umount").arg("--lazy").arg(self.path(RUN)));
     }
 }
 

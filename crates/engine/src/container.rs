@@ -8,11 +8,11 @@
 //! <root>/containers/<id>/lock          flock: held during every change of state
 //! <root>/containers/<id>/upper, work   the writable layer
 //! <root>/containers/<id>/container.log the log, and its rotated files
-//! <root>/containers/<id>/hosts, hostname, resolv.conf
 //! <root>/names/<name>                  symbolic link to the id: the name is taken
 //! <run root>/<id>/monitor              flock: held by the monitor as long as it lives; the exit
 //!                                      code is written into it before it is let go
 //! <run root>/<id>/attach               the monitor's socket
+//! <run root>/<id>/hosts, hostname, resolv.conf   what is mounted over those in /etc
 //! ```
 
 use std::fs::{self, File};
@@ -125,6 +125,13 @@ impl Container {
     #[must_use]
     pub fn log_path(&self) -> PathBuf {
         self.dir.join("container.log")
+    }
+
+    /// The file that is mounted over `/etc/<name>` while the container runs: `hosts`, `hostname`
+    /// or `resolv.conf`. It is made anew for each start, so it need not outlive the machine.
+    #[must_use]
+    pub fn name_file(&self, name: &str) -> PathBuf {
+        self.run_dir.join(name)
     }
 
     /// Where the writable layer is.

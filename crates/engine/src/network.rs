@@ -153,7 +153,7 @@ pub(crate) fn write_files(container: &Container, endpoint: Option<&Endpoint>) ->
     let hostname = format!("{hostname}\n");
     for (name, text) in [("hosts", hosts), ("hostname", hostname), ("resolv.conf", resolv)] {
         // Nobody reads them while the container is being started, so they need not appear whole.
-        let path = container.dir.join(name);
+        let path = container.name_file(name);
         fs::write(&path, text).doing(|| format!("write {}", path.display()))?;
     }
     Ok(())

@@ -1,6 +1,5 @@
 //! How long a container takes from the command to its end.
 
-use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 

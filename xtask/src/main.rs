@@ -1,7 +1,8 @@
-//! Tasks of the repository: `cargo xtask tidy` and `cargo xtask ci`.
+//! Tasks of the repository: `cargo xtask tidy`, `cargo xtask ci` and `cargo xtask bench`.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool for a terminal")]
 
+mod bench;
 mod ci;
 mod tidy;
 
@@ -13,7 +14,9 @@ use anyhow::{Context as _, Result, bail};
 const USAGE: &str = "usage: cargo xtask COMMAND
 
   tidy [DIR]   check the house rules: dependency arrows, sizes, unsafe, names, formatting
-  ci           everything continuous integration runs, in its order";
+  ci           everything continuous integration runs, in its order
+  bench [--rounds N] [--write] [NAME…]
+               measure beside other engines, as root: run, bridge, pull, monitor, size";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -33,6 +36,7 @@ fn run(args: &[String]) -> Result<bool> {
     match args.as_slice() {
         ["tidy"] => tidy(&root()?),
         ["tidy", tree] => tidy(Path::new(tree)),
+        ["bench", args @ ..] => bench::run(&root()?, args),
         ["ci"] => ci::run(&root()?),
         [] | ["help" | "--help" | "-h"] => {
             println!("{USAGE}");

@@ -15,8 +15,7 @@ const NO_TIME: &str = "0001-01-01T00:00:00Z";
 /// If its layers cannot be named.
 pub fn container(engine: &Engine, container: &Container) -> Result<Value> {
     let record = &container.record;
-    let dir = container.directory();
-    let file = |name: &str| dir.join(name).display().to_string();
+    let file = |name: &str| container.name_file(name).display().to_string();
     let command: Vec<&String> = record.config.entrypoint.iter().chain(&record.config.cmd).collect();
     let (path, args) = command
         .split_first()

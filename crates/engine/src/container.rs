@@ -1,16 +1,18 @@
 //! Containers as they stand on disk: the record, the state, names and look-up.
 //!
 //! ```text
-//! <root>/containers/<id>/config.json   the record: written once, when the container is created
-//! <root>/containers/<id>/state.json    the state: replaced whole by whoever holds `lock`
+//! <root>/containers/<id>/config.json   the record: written when the container is created, after
+//!                                      all else; removed before all else
+//! <root>/containers/<id>/state.json    the state: replaced whole by whoever holds `lock`; missing
+//!                                      until the first start
 //! <root>/containers/<id>/lock          flock: held during every change of state
 //! <root>/containers/<id>/upper, work   the writable layer
 //! <root>/containers/<id>/container.log the log, and its rotated files
-//! <root>/containers/<id>/hosts, hostname, resolv.conf
 //! <root>/names/<name>                  symbolic link to the id: the name is taken
 //! <run root>/<id>/monitor              flock: held by the monitor as long as it lives; the exit
 //!                                      code is written into it before it is let go
 //! <run root>/<id>/attach               the monitor's socket
+//! <run root>/<id>/hosts, hostname, resolv.conf   what is mounted over those in /etc
 //! ```
 
 use std::fs::{self, File};
@@ -19,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use oci::{ContainerConfig, Digest};
 use rustix::fs::FlockOperation;
+use rustix::rand::GetRandomFlags;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +31,8 @@ use crate::settings::Settings;
 /// Digits of an id that `ps` shows.
 pub const SHORT_ID_LENGTH: usize = 12;
 const ID_BYTES: usize = 32;
+/// The file of the record.
+pub(crate) const RECORD: &str = "config.json";
 const NAME_ATTEMPTS_MAX: u32 = 16;
 
 /// A container, as it was created.
@@ -122,6 +127,13 @@ impl Container {
         self.dir.join("container.log")
     }
 
+    /// The file that is mounted over `/etc/<name>` while the container runs: `hosts`, `hostname`
+    /// or `resolv.conf`. It is made anew for each start, so it need not outlive the machine.
+    #[must_use]
+    pub fn name_file(&self, name: &str) -> PathBuf {
+        self.run_dir.join(name)
+    }
+
     /// Where the writable layer is.
     #[must_use]
     pub fn directory(&self) -> &Path {
@@ -159,7 +171,7 @@ impl Container {
         };
         let file = File::options().write(true).open(path).map_err(missing)?;
         flock(&file, FlockOperation::LockExclusive)?;
-        self.state = read_json(&self.dir.join("state.json"))?;
+        self.state = read_state(&self.dir)?;
         Ok(StateLock(file))
     }
 
@@ -267,8 +279,8 @@ impl Containers {
     /// Reads one container by its whole id.
     pub(crate) fn read(&self, id: &str) -> Result<Container> {
         let dir = self.dir(id);
-        let record = read_json(&dir.join("config.json"))?;
-        let state = read_json(&dir.join("state.json"))?;
+        let record = read_json(&dir.join(RECORD))?;
+        let state = read_state(&dir)?;
         Ok(Container { record, state, dir, run_dir: self.run_root.join(id) })
     }
 
@@ -318,6 +330,18 @@ impl Containers {
     }
 }
 
+/// The state of the container in `dir`. To write one at the creation would cost a file, and one
+/// more when it is replaced: ext4 sends what a rename replaces to the disk at once.
+fn read_state(dir: &Path) -> Result<State> {
+    match read_json(&dir.join("state.json")) {
+        // Asked now, since the container may have been removed after its record was read.
+        Err(error) if error.kind() == Kind::NotFound && dir.join(RECORD).exists() => {
+            Ok(State::default())
+        }
+        outcome => outcome,
+    }
+}
+
 pub(crate) fn no_such(key: &str) -> Error {
     Error::new(Kind::NotFound, format!("No such container: {key}"))
         .hint("`cais ps -a` lists all containers")
@@ -326,8 +350,9 @@ pub(crate) fn no_such(key: &str) -> Error {
 /// Bytes from the kernel's random source.
 pub(crate) fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| Error::caused(Kind::Internal, "read random bytes", error.to_string()))?;
+    // So few bytes come at once (random(7)).
+    rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty())
+        .doing(|| "read random bytes".into())?;
     Ok(bytes)
 }
 

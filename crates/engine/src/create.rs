@@ -1,9 +1,11 @@
 //! Creating a container: the image's defaults and what was asked become its record.
 
+use std::fs::File;
+
 use oci::{ContainerConfig, ImageConfig};
 
-use crate::container::{Container, Record, SHORT_ID_LENGTH, State, create_dir, write_json};
-use crate::error::{Error, Kind, Result};
+use crate::container::{Container, RECORD, Record, SHORT_ID_LENGTH, State, create_dir, write_json};
+use crate::error::{Doing, Error, Kind, Result};
 use crate::settings::{Mount, MountSource, NetworkMode, Settings};
 use crate::{Engine, clock, spec};
 
@@ -15,7 +17,7 @@ impl Engine {
     /// [`Kind::Invalid`] if the settings contradict each other. Nothing is left behind then.
     pub fn create(&self, settings: Settings) -> Result<Container> {
         let _lease = self.store.lease()?;
-        let image = self.store.resolve(&settings.image)?;
+        let image = self.store.look_up(&settings.image)?;
         let defaults = image.config(&self.store)?;
         let (id, dir) = self.containers.allocate()?;
         let made = self.fill(&id, settings, &image, &defaults);
@@ -61,14 +63,14 @@ impl Engine {
     fn write(&self, container: &Container) -> Result<()> {
         // A plan that cannot be made is an error now, not when the container starts.
         spec::plan(container, &self.volumes(), None)?;
-        container.save()?;
-        crate::container::write_file(&container.dir, "lock", b"")?;
+        let lock = container.dir.join("lock");
+        File::create(&lock).doing(|| format!("create {}", lock.display()))?;
         self.store.prepare(
             &container.record.layers,
             &container.dir,
             container.record.settings.auto_remove,
         )?;
-        write_json(&container.dir, "config.json", &container.record)
+        write_json(&container.dir, RECORD, &container.record)
     }
 
     /// The mounts asked for, with their sources made, and an anonymous volume for each path that

@@ -15,7 +15,7 @@ use net::{Endpoint, Network};
 use rustix::fs::FlockOperation;
 
 use crate::Engine;
-use crate::container::{Container, create_dir, flock, read_json, write_file, write_json};
+use crate::container::{Container, create_dir, flock, read_json, write_json};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::settings::NetworkMode;
 
@@ -154,9 +154,13 @@ pub(crate) fn write_files(container: &Container, endpoint: Option<&Endpoint>) ->
     };
     let resolv = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     let resolv = if host { resolv } else { name_servers(&resolv) };
-    write_file(&container.dir, "hosts", hosts.as_bytes())?;
-    write_file(&container.dir, "hostname", format!("{hostname}\n").as_bytes())?;
-    write_file(&container.dir, "resolv.conf", resolv.as_bytes())
+    let hostname = format!("{hostname}\n");
+    for (name, text) in [("hosts", hosts), ("hostname", hostname), ("resolv.conf", resolv)] {
+        // Nobody reads them while the container is being started, so they need not appear whole.
+        let path = container.name_file(name);
+        fs::write(&path, text).doing(|| format!("write {}", path.display()))?;
+    }
+    Ok(())
 }
 
 fn hosts(hostname: &str, domain: &str, endpoint: Option<&Endpoint>) -> String {

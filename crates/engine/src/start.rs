@@ -236,10 +236,12 @@ impl Engine {
             started_at: container.state.started_at.clone(),
             ..State::default()
         };
-        let saved = lock.as_ref().map_or(Ok(()), |_| container.save());
-        if container.record.settings.auto_remove {
-            self.erase(&container, true)?;
-        }
+        let save = || lock.as_ref().map_or(Ok(()), |_| container.save());
+        let saved = match container.record.settings.auto_remove {
+            // What is removed needs no last state; only a container that stays does.
+            true => self.erase(&container, true).inspect_err(|_| drop(save())),
+            false => save(),
+        };
         let write = monitor.rewind().and_then(|()| monitor.write_all(code.to_string().as_bytes()));
         write.doing(|| "leave the exit code".into())?;
         saved

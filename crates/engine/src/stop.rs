@@ -105,7 +105,8 @@ impl Engine {
         erased
     }
 
-    /// Removes everything of a container from the disk: its name first, its record last.
+    /// Removes everything of a container from the disk: its name first, its record once nothing
+    /// large is left.
     pub(crate) fn erase(&self, container: &Container, volumes: bool) -> Result<()> {
         let record = &container.record;
         self.containers.release(&record.name, &record.id);

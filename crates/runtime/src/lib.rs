@@ -26,6 +26,7 @@ mod mount;
 mod namespace;
 mod parent;
 mod process;
+mod procfs;
 mod program;
 mod seal;
 pub mod seccomp;

@@ -4,6 +4,8 @@ use std::io;
 
 use rustix::process::Signal;
 
+use crate::procfs;
+
 const NAMES: [(&str, Signal); 31] = [
     ("HUP", Signal::HUP),
     ("INT", Signal::INT),
@@ -55,7 +57,7 @@ pub fn signal(text: &str) -> Option<Signal> {
 /// # Errors
 /// If there is no such process.
 pub fn start_time(pid: i32) -> io::Result<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let stat = procfs::read(&format!("/proc/{pid}/stat"))?;
     // The second field is the program's name in parentheses, which may contain anything.
     let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
     let field = after.split_ascii_whitespace().nth(19).and_then(|field| field.parse().ok());

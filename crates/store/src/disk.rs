@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use oci::Digest;
 use rustix::fs::{FlockOperation, RenameFlags};
+use rustix::rand::GetRandomFlags;
 use serde::Serialize;
 
 use crate::error::{Doing as _, Error};
@@ -245,8 +246,10 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// `.` and 16 random hexadecimal digits. Readers pass over hidden names.
 pub(crate) fn hidden_name() -> Result<String, Error> {
-    let random = getrandom::u64().map_err(io::Error::other).doing(|| "draw a random name")?;
-    Ok(format!(".{random:016x}"))
+    let mut random = [0; 8];
+    // So few bytes come at once (random(7)).
+    rustix::rand::getrandom(&mut random, GetRandomFlags::empty()).doing(|| "draw a random name")?;
+    Ok(format!(".{:016x}", u64::from_ne_bytes(random)))
 }
 
 /// A directory under construction.

@@ -205,9 +205,16 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Ambiguous`] if several ids have the prefix.
     pub fn resolve(&self, name: &str) -> Result<Image, Error> {
+        self.with_tags(self.look_up(name)?)
+    }
+
+    /// As [`Store::resolve`], but without the image's tags: to know them, all tags must be read.
+    ///
+    /// # Errors
+    /// As of [`Store::resolve`].
+    pub fn look_up(&self, name: &str) -> Result<Image, Error> {
         let id = self.resolve_id(name)?.ok_or_else(|| no_image(name))?;
-        let image = self.record(&id)?.ok_or_else(|| no_image(name))?;
-        self.with_tags(image)
+        self.record(&id)?.ok_or_else(|| no_image(name))
     }
 
     fn resolve_id(&self, name: &str) -> Result<Option<Digest>, Error> {

@@ -123,7 +123,8 @@ impl<'a> Relay<'a> {
     /// # Errors
     /// Of `poll`, of the process' status, and of writing the log.
     pub(crate) fn run(&mut self) -> io::Result<ExitStatus> {
-        let mut buffer = vec![0; PAYLOAD_BYTES_MAX];
+        // Gets its size when there is something to read: most monitors wait most of the time.
+        let mut buffer = Vec::new();
         loop {
             for (source, ready) in self.wait()? {
                 match source {
@@ -192,9 +193,10 @@ impl<'a> Relay<'a> {
     }
 
     /// Passes on one piece of output.
-    fn output(&mut self, index: usize, buffer: &mut [u8]) -> io::Result<()> {
+    fn output(&mut self, index: usize, buffer: &mut Vec<u8>) -> io::Result<()> {
         let Some(fd) = &self.streams.outputs[index].fd else { return Ok(()) };
-        match rustix::io::read(fd, &mut *buffer) {
+        buffer.resize(PAYLOAD_BYTES_MAX, 0);
+        match rustix::io::read(fd, buffer.as_mut_slice()) {
             // A terminal whose last user has gone answers EIO.
             Ok(0) | Err(Errno::IO) => self.streams.outputs[index].fd = None,
             Ok(read) => return self.deliver(index, &buffer[..read]),
@@ -224,7 +226,7 @@ impl<'a> Relay<'a> {
     }
 
     /// Reads what the process left in its pipes.
-    fn drain(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+    fn drain(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
         for index in 0..self.streams.outputs.len() {
             while let Some(fd) = &self.streams.outputs[index].fd {
                 let mut set = [PollFd::new(fd, PollFlags::IN)];
@@ -274,8 +276,9 @@ impl<'a> Relay<'a> {
         }
     }
 
-    fn own_stdin(&mut self, buffer: &mut [u8]) {
-        match rustix::io::read(rustix::stdio::stdin(), &mut *buffer) {
+    fn own_stdin(&mut self, buffer: &mut Vec<u8>) {
+        buffer.resize(PAYLOAD_BYTES_MAX, 0);
+        match rustix::io::read(rustix::stdio::stdin(), buffer.as_mut_slice()) {
             Err(Errno::AGAIN | Errno::INTR) => {}
             Ok(0) | Err(_) => {
                 self.own = self.own.map(|own| Own { stdin: false, ..own });

@@ -1,11 +1,11 @@
 //! Capabilities: Docker's default set, and what `--cap-add` and `--cap-drop` make of it.
 
 use std::collections::HashSet;
-use std::fs;
 
 use oci::runtime::{Capability, LinuxCapabilities};
+use rustix::thread::{CapabilitySet, capability_is_in_bounding_set};
 
-use crate::error::{Doing, Error, Result};
+use crate::error::{Error, Result};
 use crate::settings::Security;
 
 /// What a container may do by default, as in Docker.
@@ -75,7 +75,7 @@ const ALL: [Capability; 41] = [
 pub(crate) fn granted(security: &Security) -> Result<HashSet<Capability>> {
     let add = parse(&security.cap_add)?;
     let drop = parse(&security.cap_drop)?;
-    let held = held()?;
+    let held = held();
     let all = || ALL.into_iter().filter(|c| held >> number(*c) & 1 == 1);
     if security.privileged {
         return Ok(all().collect());
@@ -144,12 +144,14 @@ fn number(capability: Capability) -> usize {
 }
 
 /// This process' own bounding set: nobody can give what they do not have.
-fn held() -> Result<u64> {
-    let status =
-        fs::read_to_string("/proc/self/status").doing(|| "read /proc/self/status".into())?;
-    let line = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
-    let bits = line.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
-    Ok(bits.unwrap_or(0))
+fn held() -> u64 {
+    let bits = (0..ALL.len()).map(|number| 1 << number);
+    // The kernel refuses to tell of those that it does not know.
+    let is_held = |bit: &u64| {
+        let capability = CapabilitySet::from_bits_retain(*bit);
+        capability_is_in_bounding_set(capability).unwrap_or(false)
+    };
+    bits.filter(is_held).sum()
 }
 
 #[cfg(test)]

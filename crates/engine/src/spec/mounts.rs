@@ -37,7 +37,7 @@ pub(crate) fn mounts(container: &Container, volumes: &Path) -> Result<(Vec<Mount
     let settings = &container.record.settings;
     let mut mounts = system(settings);
     for file in ["resolv.conf", "hostname", "hosts"] {
-        let source = container.dir.join(file);
+        let source = container.name_file(file);
         let options = ["rbind".into(), "rprivate".into()];
         mounts.push(mount(&format!("/etc/{file}"), "bind", &source.to_string_lossy(), &options));
     }

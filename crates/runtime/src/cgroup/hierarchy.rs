@@ -9,6 +9,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, openat, unlinkat};
 use rustix::io::Errno;
 
 use super::{Error, file};
+use crate::procfs;
 
 /// How often making a path starts over because someone removed an empty parent meanwhile.
 const MAKE_TRIES_MAX: usize = 16;
@@ -50,8 +51,8 @@ impl Layout {
         if let Some(layout) = &*found {
             return Ok(layout.clone());
         }
-        let text = std::fs::read_to_string("/proc/self/mountinfo")
-            .map_err(Error::io("read /proc/self/mountinfo"))?;
+        let text =
+            procfs::read("/proc/self/mountinfo").map_err(Error::io("read /proc/self/mountinfo"))?;
         let layout = Arc::new(Self::at(&mounts(&text))?);
         *found = Some(layout.clone());
         Ok(layout)

@@ -12,6 +12,7 @@ use super::{absolute, kind_of, mounts_of};
 use crate::error::{Doing, Error};
 use crate::inroot::Root;
 use crate::launch::Launch;
+use crate::procfs;
 use crate::sys::MountAttr;
 
 /// Attributes that every view of a cgroup has.
@@ -27,7 +28,7 @@ pub(super) fn hierarchies(launch: &Launch<'_>) -> Result<Vec<String>, Error> {
     if !mounts_of(launch.spec).iter().any(asked) {
         return Ok(Vec::new());
     }
-    let text = std::fs::read_to_string("/proc/self/cgroup").doing(|| "read `/proc/self/cgroup`")?;
+    let text = procfs::read("/proc/self/cgroup").doing(|| "read `/proc/self/cgroup`")?;
     Ok(controllers(&text))
 }
 

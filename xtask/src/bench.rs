@@ -1,0 +1,158 @@
+//! `cargo xtask bench`: the binary beside other engines, in one run.
+//!
+//! Contestants take turns (A B C A B C …), after a round that is not counted, so that whatever
+//! else the machine does hits all of them. Everything runs in network and mount namespaces of its
+//! own: nothing stays on the machine, and no other engine is disturbed.
+
+mod bundle;
+mod contest;
+mod dockerd;
+mod memory;
+mod pull;
+mod report;
+mod start;
+mod world;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use report::Section;
+use world::World;
+
+/// What can be measured.
+const NAMES: &[&str] = &["run", "bridge", "pull", "monitor", "size"];
+const ROUNDS: usize = 30;
+const ROUNDS_MAX: usize = 1000;
+/// Set for the process that is in namespaces of its own, to the paths of the programs under test.
+const INSIDE: &str = "CAIS_BENCH_PROGRAMS";
+
+/// What was asked on the command line.
+#[derive(Debug, PartialEq, Eq)]
+struct Options {
+    names: Vec<String>,
+    rounds: usize,
+    write: bool,
+}
+
+/// Runs `cargo xtask bench` with `args`.
+pub(crate) fn run(root: &Path, args: &[&str]) -> Result<bool> {
+    let options = Options::parse(args)?;
+    let Some(programs) = std::env::var_os(INSIDE) else { return enter(root, args) };
+    let programs: Vec<PathBuf> = std::env::split_paths(&programs).collect();
+    let [cais, pool] = programs.as_slice() else { bail!("{INSIDE} names two programs") };
+    let world = World::make(cais, pool)?;
+    let mut sections = Vec::new();
+    for name in &options.names {
+        eprintln!("bench: {name}");
+        sections.push(measure(name, &world, options.rounds)?);
+    }
+    let page = report::page(&sections, &world)?;
+    println!("{page}");
+    if options.write {
+        let path = root.join("docs/benchmarks.md");
+        std::fs::write(&path, page).with_context(|| format!("write {}", path.display()))?;
+    }
+    Ok(true)
+}
+
+fn measure(name: &str, world: &World, rounds: usize) -> Result<Section> {
+    match name {
+        "run" => start::alone(world, rounds),
+        "bridge" => start::bridge(world, rounds),
+        "pull" => pull::measure(world, rounds.div_ceil(10)),
+        "monitor" => memory::monitor(world),
+        _ => memory::size(world),
+    }
+}
+
+/// Builds the programs, then runs this program again in namespaces of its own.
+fn enter(root: &Path, args: &[&str]) -> Result<bool> {
+    let programs = build(root)?;
+    let made = Command::new(&programs[1]).args(["make", "busybox", "many-files"]).status();
+    ensure!(made.context("make the pool of images")?.success(), "the pool cannot be made");
+    let this = std::env::current_exe().context("find this program")?;
+    let status = Command::new("unshare")
+        .args(["--net", "--mount", "--propagation", "private", "sh", "-c"])
+        .args(["ip link set lo up && exec \"$@\"", "sh"])
+        .arg(this)
+        .arg("bench")
+        .args(args)
+        .env(INSIDE, std::env::join_paths(programs)?)
+        .status()
+        .context("start unshare; hint: this needs util-linux and root")?;
+    Ok(status.success())
+}
+
+/// The release builds of the binary and of the pool's program.
+fn build(root: &Path) -> Result<[PathBuf; 2]> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["build", "--release", "--package", "cais", "--package", "testkit"]);
+    command.args(["--bin", "cais", "--bin", "pool", "--message-format", "json"]);
+    let output = command.current_dir(root).stderr(Stdio::inherit()).output();
+    let output = output.context("run cargo build")?;
+    ensure!(output.status.success(), "the release build failed");
+    let text = String::from_utf8(output.stdout).context("read what cargo built")?;
+    Ok([executable(&text, "cais")?, executable(&text, "pool")?])
+}
+
+/// Where cargo's messages say that a program lies.
+fn executable(messages: &str, name: &str) -> Result<PathBuf> {
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|message| message["target"]["name"] == name)
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .with_context(|| format!("find the program {name} among what cargo built"))
+}
+
+impl Options {
+    fn parse(args: &[&str]) -> Result<Self> {
+        let mut options = Self { names: Vec::new(), rounds: ROUNDS, write: false };
+        let mut args = args.iter();
+        while let Some(arg) = args.next() {
+            match *arg {
+                "--write" => options.write = true,
+                "--rounds" => {
+                    let rounds = args.next().and_then(|text| text.parse().ok());
+                    options.rounds = rounds
+                        .filter(|rounds| (1..=ROUNDS_MAX).contains(rounds))
+                        .with_context(|| format!("--rounds takes 1 to {ROUNDS_MAX}"))?;
+                }
+                name if NAMES.contains(&name) => options.names.push(name.to_owned()),
+                other => bail!("cannot measure {other:?}; there are {}", NAMES.join(", ")),
+            }
+        }
+        if options.names.is_empty() {
+            options.names = NAMES.iter().map(|name| (*name).to_owned()).collect();
+        }
+        Ok(options)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_options_in_any_order() {
+        let all = Options::parse(&[]).unwrap();
+        assert_eq!((all.names.len(), all.rounds, all.write), (NAMES.len(), ROUNDS, false));
+        let some = Options::parse(&["pull", "--rounds", "5", "--write", "run"]).unwrap();
+        assert_eq!(some.names, ["pull", "run"]);
+        assert_eq!((some.rounds, some.write), (5, true));
+        for wrong in [&["walk"][..], &["--rounds"], &["--rounds", "0"], &["--rounds", "many"]] {
+            assert!(Options::parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn programs_are_found_in_messages() {
+        let messages = "{\"target\":{\"name\":\"cais\"},\"executable\":null}\n\
+            {\"target\":{\"name\":\"cais\"},\"executable\":\"/t/cais\"}\nnoise\n";
+        assert_eq!(executable(messages, "cais").unwrap(), Path::new("/t/cais"));
+        assert!(executable(messages, "pool").is_err());
+    }
+}

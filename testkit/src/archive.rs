@@ -21,6 +21,8 @@ pub struct Entry {
     pub path: String,
     /// Permission bits.
     pub mode: u32,
+    /// User and group.
+    pub owner: (u32, u32),
     /// What stands there.
     pub node: Node,
 }
@@ -36,37 +38,67 @@ pub enum Node {
     Symlink(String),
     /// A hard link to this earlier path.
     Hardlink(String),
+    /// A named pipe.
+    Fifo,
+    /// A character device of these numbers.
+    Device(u32, u32),
 }
 
 impl Entry {
     /// A directory, 0755.
     #[must_use]
     pub fn directory(path: &str) -> Self {
-        Self { path: path.to_owned(), mode: 0o755, node: Node::Directory }
+        Self::of(path, 0o755, Node::Directory)
     }
 
     /// A regular file, 0644.
     #[must_use]
     pub fn file(path: &str, content: impl Into<Vec<u8>>) -> Self {
-        Self { path: path.to_owned(), mode: 0o644, node: Node::File(content.into()) }
+        Self::of(path, 0o644, Node::File(content.into()))
     }
 
     /// A symbolic link.
     #[must_use]
     pub fn symlink(path: &str, target: &str) -> Self {
-        Self { path: path.to_owned(), mode: 0o777, node: Node::Symlink(target.to_owned()) }
+        Self::of(path, 0o777, Node::Symlink(target.to_owned()))
     }
 
     /// A hard link to the earlier entry `target`.
     #[must_use]
     pub fn hardlink(path: &str, target: &str) -> Self {
-        Self { path: path.to_owned(), mode: 0o644, node: Node::Hardlink(target.to_owned()) }
+        Self::of(path, 0o644, Node::Hardlink(target.to_owned()))
+    }
+
+    /// What removes `path` of the layers below.
+    #[must_use]
+    pub fn whiteout(path: &str) -> Self {
+        let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
+        Self::file(format!("{directory}/.wh.{name}").trim_start_matches('/'), "")
+    }
+
+    /// What hides everything that the layers below have in `directory`.
+    #[must_use]
+    pub fn opaque(directory: &str) -> Self {
+        Self::file(&format!("{directory}/.wh..wh..opq"), "")
+    }
+
+    /// An entry owned by root.
+    #[must_use]
+    pub fn of(path: &str, mode: u32, node: Node) -> Self {
+        Self { path: path.to_owned(), mode, owner: (0, 0), node }
     }
 
     /// The same entry with other permission bits.
     #[must_use]
     pub fn mode(mut self, mode: u32) -> Self {
         self.mode = mode;
+        self
+    }
+
+    /// The same entry with another owner.
+    #[must_use]
+    pub fn owner(mut self, user: u32, group: u32) -> Self {
+        self.owner = (user, group);
         self
     }
 }
@@ -81,9 +113,9 @@ impl<W: Write> Archive<W> {
         Self { tar: tar::Builder::new(sink) }
     }
 
-    /// Adds one made-up entry, owned by root.
+    /// Adds one made-up entry.
     pub(crate) fn add(&mut self, entry: &Entry) -> Result<()> {
-        let mut header = header(entry.mode, 0, 0);
+        let mut header = header(entry.mode, entry.owner.0, entry.owner.1);
         let adding = || format!("add {} to a layer", entry.path);
         match &entry.node {
             Node::Directory => self.directory(&mut header, Path::new(&entry.path)),
@@ -98,6 +130,10 @@ impl<W: Write> Archive<W> {
             }
             Node::Hardlink(target) => {
                 self.link(&mut header, EntryType::Link, &entry.path, Path::new(target))
+            }
+            Node::Fifo => self.special(&mut header, EntryType::Fifo, &entry.path, (0, 0)),
+            Node::Device(major, minor) => {
+                self.special(&mut header, EntryType::Char, &entry.path, (*major, *minor))
             }
         }
         .with_context(adding)
@@ -187,6 +223,20 @@ impl<W: Write> Archive<W> {
         header.set_entry_type(kind);
         header.set_size(0);
         self.tar.append_link(header, path, target)
+    }
+
+    fn special(
+        &mut self,
+        header: &mut Header,
+        kind: EntryType,
+        path: &str,
+        (major, minor): (u32, u32),
+    ) -> io::Result<()> {
+        header.set_entry_type(kind);
+        header.set_size(0);
+        header.set_device_major(major)?;
+        header.set_device_minor(minor)?;
+        self.tar.append_data(header, path, io::empty())
     }
 
     /// Writes a file's capabilities the way every container tool does: as a PAX record of star's.

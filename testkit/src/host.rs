@@ -1,7 +1,7 @@
 //! Programs of this machine, run with errors that say what failed.
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -101,6 +101,12 @@ pub(crate) fn unpack_package(name: &str, target: &Path) -> Result<()> {
         run("dpkg-deb", [OsStr::new("-x"), package.as_os_str(), target.as_os_str()])?;
     }
     Ok(())
+}
+
+/// The directories in a directory; none where there is none.
+pub(crate) fn directories(path: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::fake_host::FakeHost;
-use crate::host;
+use crate::host::{self, directories};
 
 /// How long things may take to vanish after the last command: tear-down is off the critical path.
 const SETTLE_MAX: Duration = Duration::from_secs(3);
@@ -129,11 +129,6 @@ fn unused_group(path: &Path) -> Option<String> {
     let members = fs::read_to_string(path.join("cgroup.procs")).ok()?;
     let inner = directories(path).iter().any(|child| unused_group(child).is_none());
     (members.is_empty() && !inner).then(|| format!("{GROUP}{}", path.display()))
-}
-
-fn directories(path: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(path).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
 }
 
 /// Files and directories named after a container, at most three levels deep.

@@ -3,16 +3,17 @@
 //! **What it is.** A pool of real images, made from the machine's own package mirror and cached; a
 //! real registry that serves them under their Docker Hub names; fake hosts in which the binary
 //! runs apart from this machine and from other tests; an oracle that finds whatever a test leaves
-//! behind; a static probe that tells what it sees inside a container.
+//! behind; a static probe that tells what it sees inside a container; a real Docker to compare with.
 //!
 //! **What it must not know.** The crates under test: everything goes through the binary, as a user
 //! would. Only `oci` is shared, for the words.
 //!
-//! **Front doors.** [`Sandbox`], [`Outcome`], [`Pool`], [`RegistryServer`].
+//! **Front doors.** [`Sandbox`], [`Outcome`], [`Pool`], [`RegistryServer`], [`Dockerd`].
 //!
 //! **How to test it.** `cargo test -p testkit` as root; `cargo run -p testkit --bin pool -- make`.
 
 mod archive;
+mod dockerd;
 mod fake_host;
 mod host;
 mod image;
@@ -22,8 +23,10 @@ mod pool;
 mod process;
 mod registry;
 mod sandbox;
+mod saved;
 
 pub use archive::{Entry, Node};
+pub use dockerd::Dockerd;
 pub use image::{layered, many_files};
 pub use pool::{IMAGES, Pool};
 pub use process::{Outcome, Running};

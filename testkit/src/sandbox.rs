@@ -7,17 +7,19 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use crate::archive::Entry;
 use crate::fake_host::FakeHost;
 use crate::leak::{self, Footprint};
 use crate::pool::{IMAGES, Pool};
 use crate::process::{Outcome, Running, shown};
 use crate::registry::{self, RegistryServer, Storage};
+use crate::saved;
 
 /// Where the registry of every fake host listens.
 const REGISTRY: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 5000);
 
 /// Where programs are found, by the binary under test too.
-const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A place to run the binary in.
 ///
@@ -107,6 +109,35 @@ impl Sandbox {
         Running::start(command, shown(words[0], &words[1..])).finish()
     }
 
+    /// Runs a script of the shell in which `$E` is `cais`, in the work directory.
+    ///
+    /// # Panics
+    /// It does not end within a minute.
+    #[track_caller]
+    #[must_use]
+    pub fn shell(&self, script: &str) -> Outcome {
+        let mut environment = self.environment();
+        environment.push(format!("E={}", self.binary.display()));
+        self.start_shell(&environment, script).finish()
+    }
+
+    /// Starts a script in the work directory, with exactly this environment.
+    pub(crate) fn start_shell(&self, environment: &[String], script: &str) -> Running {
+        let mut command = self.fake.command(&self.work());
+        command.args(["env", "--ignore-environment"]).args(environment).args(["sh", "-c", script]);
+        Running::start(command, script.to_owned())
+    }
+
+    /// Writes an archive for `load` into the work directory: the image `name`, made of busybox
+    /// and these layers.
+    ///
+    /// # Panics
+    /// The file cannot be written.
+    pub fn save_image(&self, file: &str, name: &str, layers: &[Vec<Entry>]) {
+        let archive = saved::saved(pool(), name, layers).expect("an image can be made");
+        fs::write(self.work().join(file), archive).expect("the work directory takes files");
+    }
+
     /// Asks the probe in the fake host, outside any container.
     ///
     /// # Panics
@@ -129,6 +160,12 @@ impl Sandbox {
     #[must_use]
     pub fn work(&self) -> PathBuf {
         self.directory.path().join("work")
+    }
+
+    /// A name that no other sandbox has at the same time.
+    pub(crate) fn name(&self) -> String {
+        let path = self.directory.path().file_name();
+        path.expect("a temporary directory has a name").to_string_lossy().into_owned()
     }
 
     /// The directory of the binary's state: `CAIS_ROOT`.
@@ -197,19 +234,25 @@ impl Sandbox {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.fake.command(&self.work());
+        // Through env, so that the environment is the same whoever starts the command.
+        command.args(["env", "--ignore-environment"]).args(self.environment());
+        command.arg(&self.binary).args(arguments);
+        command
+    }
+
+    /// What the binary finds its state by.
+    fn environment(&self) -> Vec<String> {
         let own = |name: &str, path: &str| {
             let path = self.directory.path().join(path);
             format!("{name}={}", path.display())
         };
-        // Through env, so that the environment is the same whoever starts the command.
-        command.args(["env", "--ignore-environment", PATH]).args([
+        vec![
+            PATH.to_owned(),
             own("HOME", "home"),
             own("CAIS_ROOT", "root"),
             own("CAIS_RUN", "run"),
             own("CAIS_CONFIG", "config.toml"),
-        ]);
-        command.arg(&self.binary).args(arguments);
-        command
+        ]
     }
 
     /// Removes all containers and tells what is left after that.

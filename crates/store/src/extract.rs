@@ -10,7 +10,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
+};
 use rustix::io::Errno;
 
 use crate::error::{Doing as _, Error, invalid};
@@ -164,7 +166,7 @@ impl Extractor {
                 let existed = self.directory(parent, last, entry.mode).doing(doing)?;
                 self.remember(Later { path: path.join(&b'/'), entry: Meta::of(entry), existed })
             }
-            Kind::HardLink => self.hard_link(parent, &path, &link),
+            Kind::HardLink => self.hard_link(parent, &path, &link, &Meta::of(entry)),
             Kind::Symlink => {
                 let make = || rustix::fs::symlinkat(&link[..], parent, last);
                 self.make(parent, last, make).doing(doing)?;
@@ -278,14 +280,27 @@ impl Extractor {
         if !is_link && self.mode_differs(meta.mode) {
             rustix::fs::chmodat(parent, name, meta.mode.into(), AtFlags::empty())?;
         }
-        for (key, value) in &meta.xattrs {
-            if !key.starts_with(b"user.") {
-                let path = through_proc(parent, name);
-                let set = rustix::fs::lsetxattr(&path, &key[..], value, XattrFlags::empty());
-                allow_unsupported(set, key)?;
-            }
+        attributes_and_times(parent, name, meta)
+    }
+
+    /// The same for another name of what `there` is: as in Docker, the entry that comes last
+    /// decides for all names. What it does not change is not set, since that clears capabilities.
+    fn link_meta(
+        parent: BorrowedFd<'_>,
+        name: &[u8],
+        meta: &Meta,
+        there: &Stat,
+    ) -> Result<(), Errno> {
+        let moves = (meta.uid, meta.gid) != (there.st_uid, there.st_gid);
+        if moves {
+            let (user, group) = (Some(uid(meta.uid)), Some(gid(meta.gid)));
+            rustix::fs::chownat(parent, name, user, group, AtFlags::SYMLINK_NOFOLLOW)?;
         }
-        rustix::fs::utimensat(parent, name, &meta.times, flags)
+        let is_symlink = FileType::from_raw_mode(there.st_mode).is_symlink();
+        if !is_symlink && (moves || meta.mode != there.st_mode & 0o7777) {
+            rustix::fs::chmodat(parent, name, meta.mode.into(), AtFlags::empty())?;
+        }
+        attributes_and_times(parent, name, meta)
     }
 
     fn mode_differs(&self, mode: u32) -> bool {
@@ -311,6 +326,7 @@ impl Extractor {
         parent: BorrowedFd<'_>,
         path: &[&[u8]],
         link: &[u8],
+        meta: &Meta,
     ) -> Result<(), Error> {
         let doing = || format!("link `{}` to `{}`", shown(&path.join(&b'/')), shown(link));
         let to = components(link)?;
@@ -329,7 +345,8 @@ impl Extractor {
             return Ok(());
         }
         let make = || rustix::fs::linkat(&at, to, parent, name, AtFlags::empty());
-        self.make(parent, name, make).doing(doing)
+        self.make(parent, name, make).doing(doing)?;
+        Self::link_meta(parent, name, meta, &target).doing(doing)
     }
 
     /// Hides `name` of the layers below. What this layer itself has there stays, and hides it.
@@ -499,6 +516,18 @@ fn write_data<R: BufRead>(tar: &mut Tar<R>, file: &OwnedFd, mut left: u64) -> Re
         left -= n as u64;
     }
     Ok(length)
+}
+
+/// Extended attributes and times of what cannot be opened.
+fn attributes_and_times(parent: BorrowedFd<'_>, name: &[u8], meta: &Meta) -> Result<(), Errno> {
+    for (key, value) in &meta.xattrs {
+        if !key.starts_with(b"user.") {
+            let path = through_proc(parent, name);
+            let set = rustix::fs::lsetxattr(&path, &key[..], value, XattrFlags::empty());
+            allow_unsupported(set, key)?;
+        }
+    }
+    rustix::fs::utimensat(parent, name, &meta.times, AtFlags::SYMLINK_NOFOLLOW)
 }
 
 /// A kernel or file system without a class of attributes is no reason to refuse an image, except

@@ -37,7 +37,7 @@ pub(crate) const RECIPES_ALL: &[Recipe] = &[
 ];
 
 /// The configuration of an image for this machine with the given default command.
-fn config(command: &[&str], steps: &[&str]) -> ImageConfig {
+pub(crate) fn config(command: &[&str], steps: &[&str]) -> ImageConfig {
     let host = Platform::host();
     ImageConfig {
         created: Some(CREATED.to_owned()),
@@ -61,7 +61,7 @@ fn made_by(step: &str) -> History {
 }
 
 /// The plain-archive digests and descriptors of the layers of a named image in the layout.
-fn layers_of(layout: &Layout, name: &str) -> Result<Vec<crate::layout::Layer>> {
+pub(crate) fn layers_of(layout: &Layout, name: &str) -> Result<Vec<crate::layout::Layer>> {
     let manifest = layout.manifest(name)?;
     let config: ImageConfig = layout.read(&manifest.config.digest)?;
     let diff_ids: Vec<Digest> = config.rootfs.diff_ids;

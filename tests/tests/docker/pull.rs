@@ -108,6 +108,7 @@ fn model_line((path, node): (&String, &Node)) -> (String, String) {
         Node::Symlink(target) => format!("l {target}"),
         Node::File(content) => format!("f {}", String::from_utf8_lossy(content).trim_end()),
         Node::Hardlink(target) => panic!("the model resolves the hard link to {target}"),
+        Node::Fifo | Node::Device(..) => panic!("the pool has none of these"),
     };
     (name, shown)
 }

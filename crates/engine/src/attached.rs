@@ -11,8 +11,16 @@ use runtime::SignalFd;
 
 use crate::error::{Doing, Result};
 use crate::monitor::attach::{self, Message, PAYLOAD_BYTES_MAX};
-use crate::start::Outcome;
 use crate::terminal::{self, RawMode};
+
+/// How an attached run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The container has ended with this code.
+    Exited(i32),
+    /// The user detached; the container goes on.
+    Detached,
+}
 
 /// A connection to a monitor, and what our side of it does.
 #[derive(Debug)]

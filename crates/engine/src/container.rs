@@ -16,21 +16,20 @@
 //! ```
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use oci::{ContainerConfig, Digest};
 use rustix::fs::FlockOperation;
-use rustix::rand::GetRandomFlags;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing, Error, Kind, Result};
+use crate::file::{create_dir, flock, read_json, write_json};
+use crate::id;
 use crate::settings::Settings;
 
 /// Digits of an id that `ps` shows.
 pub const SHORT_ID_LENGTH: usize = 12;
-const ID_BYTES: usize = 32;
 /// The file of the record.
 pub(crate) const RECORD: &str = "config.json";
 const NAME_ATTEMPTS_MAX: u32 = 16;
@@ -209,7 +208,7 @@ impl Containers {
 
     /// A fresh id, and the container's directory.
     pub(crate) fn allocate(&self) -> Result<(String, PathBuf)> {
-        let id = hex(&random::<ID_BYTES>()?);
+        let id = id::fresh()?;
         let dir = self.dir(&id);
         create_dir(&dir)?;
         Ok((id, dir))
@@ -292,14 +291,14 @@ impl Containers {
             entries => entries.doing(|| format!("list {}", dir.display()))?,
         };
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        Ok(names.filter(|name| name.len() == 2 * ID_BYTES).collect())
+        Ok(names.filter(|name| name.len() == id::LENGTH).collect())
     }
 
     /// Finds a container by its id, its name, or the first digits of its id, in this order.
     pub(crate) fn find(&self, key: &str) -> Result<Container> {
         let key = key.strip_prefix('/').unwrap_or(key);
         let is_hex = !key.is_empty() && key.bytes().all(|b| b.is_ascii_hexdigit());
-        if key.len() == 2 * ID_BYTES && is_hex && self.dir(key).exists() {
+        if key.len() == id::LENGTH && is_hex && self.dir(key).exists() {
             return self.read(key);
         }
         if crate::name::validate(key).is_ok()
@@ -345,58 +344,4 @@ fn read_state(dir: &Path) -> Result<State> {
 pub(crate) fn no_such(key: &str) -> Error {
     Error::new(Kind::NotFound, format!("No such container: {key}"))
         .hint("`cais ps -a` lists all containers")
-}
-
-/// Bytes from the kernel's random source.
-pub(crate) fn random<const N: usize>() -> Result<[u8; N]> {
-    let mut bytes = [0; N];
-    // So few bytes come at once (random(7)).
-    rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty())
-        .doing(|| "read random bytes".into())?;
-    Ok(bytes)
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Makes a directory that only its owner may enter, and those above it.
-pub(crate) fn create_dir(path: &Path) -> Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true).mode(0o700).create(path).doing(|| format!("create {}", path.display()))
-}
-
-pub(crate) fn flock(file: &File, operation: FlockOperation) -> Result<()> {
-    rustix::io::retry_on_intr(|| rustix::fs::flock(file, operation)).doing(|| "lock a file".into())
-}
-
-pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let bytes = fs::read(path).map_err(|error| {
-        let kind = match error.kind() {
-            io::ErrorKind::NotFound => Kind::NotFound,
-            _ => Kind::Internal,
-        };
-        Error::caused(kind, format!("read {}", path.display()), error)
-    })?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| Error::caused(Kind::Internal, format!("read {}", path.display()), error))
-}
-
-/// Replaces `dir/name` whole: readers see the old content or the new.
-pub(crate) fn write_json<T: Serialize>(dir: &Path, name: &str, value: &T) -> Result<()> {
-    let bytes = serde_json::to_vec(value)
-        .map_err(|error| Error::caused(Kind::Internal, format!("write {name}"), error))?;
-    write_file(dir, name, &bytes)
-}
-
-/// Replaces `dir/name` whole, with mode 0644: containers read some of these.
-pub(crate) fn write_file(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
-    let path = dir.join(name);
-    let fresh = dir.join(format!(".{name}"));
-    let write = || -> io::Result<()> {
-        File::create(&fresh)?.write_all(bytes)?;
-        fs::rename(&fresh, &path)
-    };
-    write().doing(|| format!("write {}", path.display()))
 }

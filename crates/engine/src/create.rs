@@ -4,8 +4,9 @@ use std::fs::File;
 
 use oci::{ContainerConfig, ImageConfig};
 
-use crate::container::{Container, RECORD, Record, SHORT_ID_LENGTH, State, create_dir, write_json};
+use crate::container::{Container, RECORD, Record, SHORT_ID_LENGTH, State};
 use crate::error::{Doing, Error, Kind, Result};
+use crate::file::{create_dir, write_json};
 use crate::settings::{Mount, MountSource, NetworkMode, Settings};
 use crate::{Engine, clock, spec};
 
@@ -104,7 +105,7 @@ impl Engine {
                 MountSource::Volume { name, anonymous, .. } => {
                     if name.is_empty() {
                         *anonymous = true;
-                        *name = crate::container::hex(&crate::container::random::<32>()?);
+                        *name = crate::id::fresh()?;
                     }
                     self.ensure_volume(name, anonymous.then_some(id))?;
                 }

@@ -7,29 +7,9 @@ use crate::container::{Container, Status};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::image::{from_cgroup, from_runtime};
 use crate::monitor::relay::{Own, Relay};
+use crate::settings::Exec;
 use crate::terminal::RawMode;
 use crate::{Engine, spec, start, stop};
-
-/// What is executed, and how.
-#[derive(Debug, Clone, Default)]
-pub struct Exec {
-    /// The program and its arguments.
-    pub command: Vec<String>,
-    /// `NAME=value`, beyond the container's.
-    pub env: Vec<String>,
-    /// The directory to start in; the container's where empty.
-    pub workdir: String,
-    /// `user[:group]`; the container's where empty.
-    pub user: String,
-    /// Whether it has a terminal.
-    pub tty: bool,
-    /// Whether its standard input is ours.
-    pub stdin: bool,
-    /// Whether it is left alone once it runs.
-    pub detach: bool,
-    /// Whether it has all capabilities and no confinement.
-    pub privileged: bool,
-}
 
 impl Engine {
     /// Executes a command in a running container and returns its exit code; 0 at once where it is

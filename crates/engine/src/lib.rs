@@ -19,6 +19,8 @@ pub mod container;
 mod create;
 mod error;
 mod exec;
+mod file;
+mod id;
 mod image;
 mod logs;
 mod lookup;
@@ -34,18 +36,17 @@ mod volume;
 
 use std::path::{Path, PathBuf};
 
-pub use attached::Attachment;
+pub use attached::{Attachment, Outcome};
 pub use container::{Container, Record, State, Status};
 pub use error::{Error, Kind, Result};
-pub use exec::Exec;
 pub use image::Pulled;
 pub use logs::{LogLine, LogQuery};
 pub use monitor::log::Stream;
 pub use monitor::relay::Own;
 pub use settings::{
-    Device, Limits, Mount, MountSource, NetworkMode, Seccomp, Security, Settings, Ulimit,
+    Device, Exec, Limits, Mount, MountSource, NetworkMode, Seccomp, Security, Settings, Ulimit,
 };
-pub use start::{Outcome, seal};
+pub use start::seal;
 pub use stop::{RemoveOptions, signal};
 pub use terminal::RawMode;
 

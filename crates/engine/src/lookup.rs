@@ -2,9 +2,9 @@
 
 use rustix::fs::FlockOperation;
 
-use crate::container::{self, Container, State, Status};
+use crate::container::{Container, State, Status};
 use crate::error::{Kind, Result};
-use crate::{Engine, clock};
+use crate::{Engine, clock, file};
 
 impl Engine {
     /// Finds a container by its id, name, or the first digits of its id.
@@ -79,7 +79,7 @@ impl Engine {
         let Ok(file) = std::fs::File::open(container.monitor_path()) else {
             return Ok(self.containers.read(&container.record.id)?.state.exit_code);
         };
-        container::flock(&file, FlockOperation::LockShared)?;
+        file::flock(&file, FlockOperation::LockShared)?;
         let text = std::io::read_to_string(&file).unwrap_or_default();
         match text.trim().parse() {
             Ok(code) => Ok(code),

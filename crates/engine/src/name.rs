@@ -74,7 +74,7 @@ const SURNAMES: &[&str] = &[
 
 /// A random name, as in `brave_hopper`; `attempt` above 0 adds a digit, for crowded machines.
 pub(crate) fn random(attempt: u32) -> Result<String> {
-    let [a, b, c, d] = crate::container::random::<4>()?;
+    let [a, b, c, d] = crate::id::random::<4>()?;
     let adjective = ADJECTIVES[usize::from(u16::from_ne_bytes([a, b])) % ADJECTIVES.len()];
     let surname = SURNAMES[usize::from(u16::from_ne_bytes([c, d])) % SURNAMES.len()];
     let digits = if attempt == 0 { String::new() } else { (attempt + u32::from(a)).to_string() };

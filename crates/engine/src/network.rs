@@ -15,8 +15,9 @@ use net::{Endpoint, Network};
 use rustix::fs::FlockOperation;
 
 use crate::Engine;
-use crate::container::{Container, create_dir, flock, read_json, write_json};
+use crate::container::Container;
 use crate::error::{Doing, Error, Kind, Result};
+use crate::file::{create_dir, flock, read_json, write_json};
 use crate::settings::NetworkMode;
 
 /// The root that has the plain names `cais0` and `cais`; others get names of their own, so that

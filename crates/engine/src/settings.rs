@@ -227,3 +227,24 @@ pub struct Device {
     /// `r`, `w` and `m`: read, write, make nodes.
     pub permissions: String,
 }
+
+/// A further command in a running container.
+#[derive(Debug, Clone, Default)]
+pub struct Exec {
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// `NAME=value`, beyond the container's.
+    pub env: Vec<String>,
+    /// The directory to start in; the container's where empty.
+    pub workdir: String,
+    /// `user[:group]`; the container's where empty.
+    pub user: String,
+    /// Whether it has a terminal.
+    pub tty: bool,
+    /// Whether its standard input is ours.
+    pub stdin: bool,
+    /// Whether it is left alone once it runs.
+    pub detach: bool,
+    /// Whether it has all capabilities and no confinement.
+    pub privileged: bool,
+}

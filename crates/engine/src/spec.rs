@@ -14,7 +14,7 @@ use oci::runtime::{
 
 use crate::container::Container;
 use crate::error::{Error, Kind, Result};
-use crate::settings::{NetworkMode, Seccomp, Settings};
+use crate::settings::{Exec, NetworkMode, Seccomp, Settings};
 
 pub(crate) use resources::resources;
 
@@ -174,7 +174,7 @@ pub(crate) fn set(env: &mut Vec<String>, variable: &str) {
 /// A further process in a running container: the same confinement, its own command.
 pub(crate) fn exec_process(
     container: &Container,
-    exec: &crate::exec::Exec,
+    exec: &Exec,
 ) -> Result<(Process, Option<LinuxSeccomp>)> {
     let settings = &container.record.settings;
     let mut security = settings.security.clone();

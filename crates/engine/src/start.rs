@@ -11,23 +11,15 @@ use serde::{Deserialize, Serialize};
 use runtime::cgroup::Cgroup;
 use runtime::{Launch, Process, SignalFd, Stdio};
 
-use crate::attached::Attachment;
-use crate::container::{Container, State, StateLock, Status, create_dir, flock};
+use crate::attached::{Attachment, Outcome};
+use crate::container::{Container, State, StateLock, Status};
 use crate::error::{Doing, Error, Kind, Result};
+use crate::file::{create_dir, flock};
 use crate::image::{from_cgroup, from_runtime};
 use crate::monitor::attach;
 use crate::monitor::log::{self, Stream};
 use crate::monitor::relay::{Client, Output, Own, Relay, Streams};
 use crate::{Engine, clock, network, spec, terminal};
-
-/// How an attached run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// The container has ended with this code.
-    Exited(i32),
-    /// The user detached; the container goes on.
-    Detached,
-}
 
 /// How the monitor reports to whoever forked it: nothing for success, else the failure.
 #[derive(Serialize, Deserialize)]

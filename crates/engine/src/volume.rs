@@ -25,7 +25,7 @@ pub(crate) fn validate(name: &str) -> Result<()> {
 /// Makes the content directory; whoever may enter it is decided by the container's own users.
 pub(crate) fn make(dir: &Path, anonymous_for: Option<&str>) -> Result<()> {
     if let Some(id) = anonymous_for {
-        crate::container::write_file(dir, "owner", id.as_bytes())?;
+        crate::file::write_file(dir, "owner", id.as_bytes())?;
     }
     let data = dir.join("_data");
     let make = || -> std::io::Result<()> {

@@ -33,6 +33,13 @@ impl Footprint {
         found.extend(inside(&["nft", "list", "tables"])?.lines().map(|line| format!("nft {line}")));
         found.extend(control_groups().into_iter().filter_map(|path| unused_group(&path)));
         found.extend(state.iter().flat_map(|directory| of_containers(directory)));
+        for bridge in state.iter().filter_map(|directory| default_bridge(directory)) {
+            found.retain(|line| {
+                let last = line.rsplit(' ').next();
+                !(line.starts_with("network link") || line.starts_with("nft table"))
+                    || last != Some(bridge.as_str())
+            });
+        }
         Ok(Self(found))
     }
 
@@ -67,6 +74,14 @@ fn mount(line: &str) -> Option<String> {
     let target = place.split(' ').nth(4)?;
     let kind = source.split(' ').next()?;
     Some(format!("mount: {target} ({kind})"))
+}
+
+/// The bridge of a root, and its table of the same name: they stay for the next container, as
+/// Docker's do.
+fn default_bridge(root: &Path) -> Option<String> {
+    let text = fs::read_to_string(root.join("network/bridge.json")).ok()?;
+    let network: serde_json::Value = serde_json::from_str(&text).ok()?;
+    network["bridge"].as_str().map(str::to_owned)
 }
 
 fn link(line: &str) -> Option<String> {
@@ -124,7 +139,8 @@ fn of_containers(directory: &Path) -> Vec<String> {
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             let path = entry.path();
-            let inside_layers = name == "layers" || name == "blobs";
+            let content = ["layers", "blobs", "bases", "images", "tags", "ingest", "trash"];
+            let inside_layers = content.contains(&name.as_str());
             if is_id(&name) {
                 found.push(format!("file: {}", path.display()));
             } else if depth < 2 && !inside_layers && path.is_dir() && !path.is_symlink() {

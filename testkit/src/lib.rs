@@ -27,7 +27,7 @@ mod saved;
 
 pub use archive::{Entry, Node};
 pub use dockerd::Dockerd;
-pub use image::layered;
+pub use image::{layered, many_files};
 pub use pool::{IMAGES, Pool};
 pub use process::{Outcome, Running};
 pub use registry::RegistryServer;

@@ -69,6 +69,7 @@ impl Pool {
             .with_context(|| format!("make a pool in {}", self.path.display()))?;
         let lock = File::create(self.path.join("lock")).context("make the pool's lock")?;
         lock.lock().context("lock the pool")?;
+        self.discard_older()?;
         let missing: Vec<&Recipe> =
             wanted(families)?.into_iter().filter(|r| !self.has(r)).collect();
         if missing.is_empty() {
@@ -86,9 +87,24 @@ impl Pool {
         Ok(())
     }
 
+    /// Empties a pool that was made by other recipes or from another release's packages.
+    fn discard_older(&self) -> Result<()> {
+        let current = version()?;
+        let stamps: Vec<_> = fs::read_dir(self.path.join("made"))?.collect::<Result<_, _>>()?;
+        let older =
+            |stamp: &fs::DirEntry| fs::read_to_string(stamp.path()).ok().as_ref() != Some(&current);
+        if !stamps.iter().any(older) {
+            return Ok(());
+        }
+        for part in ["layout", "registry", "made"] {
+            let path = self.path.join(part);
+            fs::remove_dir_all(&path).with_context(|| format!("remove {}", path.display()))?;
+        }
+        fs::create_dir(self.path.join("made")).context("make a pool anew")
+    }
+
     fn has(&self, recipe: &Recipe) -> bool {
-        let made = fs::read_to_string(self.stamp(recipe)).ok();
-        made.is_some() && made == version().ok()
+        self.stamp(recipe).exists()
     }
 
     fn stamp(&self, recipe: &Recipe) -> PathBuf {

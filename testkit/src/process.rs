@@ -87,7 +87,7 @@ impl std::fmt::Display for Outcome {
 pub struct Running {
     command: String,
     child: Child,
-    stdin: Option<Box<dyn Write + Send>>,
+    stdin: Option<Box<dyn Write + Send + Sync>>,
     /// Our end of the command's terminal, where it has one.
     terminal: Option<File>,
     stdout: Arc<Stream>,
@@ -101,7 +101,7 @@ impl Running {
         let mut child = command.spawn().unwrap_or_else(|error| panic!("start {shown}: {error}"));
         let stdout = Stream::read_from(child.stdout.take().expect("standard output is piped"));
         let stderr = Stream::read_from(child.stderr.take().expect("standard error is piped"));
-        let stdin = child.stdin.take().map(|pipe| Box::new(pipe) as Box<dyn Write + Send>);
+        let stdin = child.stdin.take().map(|pipe| Box::new(pipe) as Box<dyn Write + Send + Sync>);
         Self { command: shown, child, stdin, terminal: None, stdout, stderr }
     }
 
@@ -141,8 +141,16 @@ impl Running {
     /// # Panics
     /// The command no longer reads.
     pub fn write(&mut self, text: &str) {
+        self.write_bytes(text.as_bytes());
+    }
+
+    /// Writes bytes to its standard input.
+    ///
+    /// # Panics
+    /// The command no longer reads.
+    pub fn write_bytes(&mut self, bytes: &[u8]) {
         let stdin = self.stdin.as_mut().expect("standard input is written before it is closed");
-        stdin.write_all(text.as_bytes()).expect("the command reads its standard input");
+        stdin.write_all(bytes).expect("the command reads its standard input");
     }
 
     /// Ends its standard input.
@@ -161,14 +169,19 @@ impl Running {
         assert!(seen, "{text:?} does not appear:\n{}", self.outcome(-1));
     }
 
+    /// Whether the command has ended.
+    pub fn ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Sends a signal to the command.
     ///
-    /// # Panics
-    /// It has ended.
+    /// One that has just ended needs none.
     pub fn signal(&self, signal: Signal) {
         let nsenter = self.child.id();
-        let pid = only_child(nsenter).and_then(|pid| Pid::from_raw(pid.cast_signed()));
-        kill_process(pid.expect("the command runs"), signal).expect("the command runs");
+        if let Some(pid) = only_child(nsenter).and_then(|pid| Pid::from_raw(pid.cast_signed())) {
+            let _ = kill_process(pid, signal);
+        }
     }
 
     /// Ends its standard input and waits for its end.

@@ -9,7 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
+
+use crate::fake_host::only_child;
 
 use crate::host;
 use crate::layout::Layout;
@@ -20,6 +22,15 @@ const READY_MAX: Duration = Duration::from_secs(30);
 
 /// Time between two questions whether it answers yet.
 const POLL: Duration = Duration::from_millis(5);
+
+/// Where a registry keeps its images.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Storage<'a> {
+    /// A directory that it only reads.
+    Fixed(&'a Path),
+    /// A directory that pushes add to.
+    Growing(&'a Path),
+}
 
 /// A registry on 127.0.0.1. It ends with this value, or with the thread that started it.
 #[derive(Debug)]
@@ -35,27 +46,31 @@ impl RegistryServer {
     /// # Errors
     /// No `docker-registry` can be had, or it does not answer in time.
     pub fn start(pool: &Pool) -> Result<Self> {
-        Self::launch(pool, dying_with_this_thread(), free_port()?, true)?.ready()
+        let launcher = dying_with_this_thread();
+        Self::launch(launcher, &program(pool)?, free_port()?, Storage::Fixed(&pool.storage()))?
+            .ready()
     }
 
     /// Serves the pool's storage so that it can be filled.
     pub(crate) fn start_writable(pool: &Pool) -> Result<Self> {
-        Self::launch(pool, dying_with_this_thread(), free_port()?, false)?.ready()
+        let launcher = dying_with_this_thread();
+        Self::launch(launcher, &program(pool)?, free_port()?, Storage::Growing(&pool.storage()))?
+            .ready()
     }
 
-    /// Starts a registry through `launcher`, a command that runs its arguments, without waiting
+    /// Starts the registry `program` through `launcher`, a command that runs its arguments, without waiting
     /// until it answers.
     pub(crate) fn launch(
-        pool: &Pool,
         mut launcher: Command,
+        program: &Path,
         address: SocketAddr,
-        read_only: bool,
+        storage: Storage<'_>,
     ) -> Result<Self> {
         let settings = tempfile::tempdir().context("make a directory for a registry")?;
         let path = settings.path().join("registry.yml");
-        fs::write(&path, configuration(address, &pool.storage(), read_only))?;
+        fs::write(&path, configuration(address, storage))?;
         let log = fs::File::create(settings.path().join("log"))?;
-        launcher.arg(program(pool)?).arg("serve").arg(&path);
+        launcher.arg(program).arg("serve").arg(&path);
         launcher.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let process = launcher.spawn().context("start docker-registry")?;
         Ok(Self { process, address, settings })
@@ -93,8 +108,11 @@ impl RegistryServer {
 
 impl Drop for RegistryServer {
     fn drop(&mut self) {
-        let pid = rustix::process::Pid::from_child(&self.process);
-        let _ = rustix::process::kill_process(pid, Signal::KILL);
+        // In a fake host the registry is the child of the program that entered it.
+        let inner = only_child(self.process.id()).and_then(|pid| Pid::from_raw(pid.cast_signed()));
+        for pid in inner.into_iter().chain([Pid::from_child(&self.process)]) {
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        }
         let _ = self.process.wait();
     }
 }
@@ -107,8 +125,12 @@ fn dying_with_this_thread() -> Command {
     command
 }
 
-/// docker-registry's own configuration, with its storage in `storage`.
-fn configuration(address: SocketAddr, storage: &Path, read_only: bool) -> String {
+/// docker-registry's own configuration, for this address and storage.
+fn configuration(address: SocketAddr, storage: Storage<'_>) -> String {
+    let (path, read_only) = match storage {
+        Storage::Fixed(path) => (path, true),
+        Storage::Growing(path) => (path, false),
+    };
     format!(
         "version: 0.1
 log:
@@ -124,13 +146,13 @@ storage:
 http:
   addr: {address}
 ",
-        storage.display()
+        path.display()
     )
 }
 
 /// The machine's `docker-registry`, or one unpacked into the cache: installing the package would
 /// start a service that nobody asked for.
-fn program(pool: &Pool) -> Result<PathBuf> {
+pub(crate) fn program(pool: &Pool) -> Result<PathBuf> {
     let name = "usr/bin/docker-registry";
     let installed = Path::new("/").join(name);
     if installed.exists() {

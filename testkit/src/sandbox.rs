@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use oci::ContainerConfig;
+
 use crate::archive::Entry;
 use crate::fake_host::FakeHost;
 use crate::leak::{self, Footprint};
 use crate::pool::{IMAGES, Pool};
 use crate::process::{Outcome, Running, shown};
-use crate::registry::RegistryServer;
+use crate::registry::{self, RegistryServer, Storage};
 use crate::saved;
 
 /// Where the registry of every fake host listens.
@@ -49,10 +51,7 @@ impl Sandbox {
 
     fn of(binary: PathBuf) -> Self {
         let fake = FakeHost::start().expect("a fake host starts; hint: run tests as root");
-        let registry =
-            RegistryServer::launch(pool(), fake.command(Path::new("/")), REGISTRY.into(), true)
-                .and_then(|registry| fake.in_network(|| registry.ready()))
-                .expect("a registry starts in the fake host");
+        let registry = registry_in(&fake, REGISTRY.into(), Storage::Fixed(&pool().storage()));
         let directory = tempfile::Builder::new().prefix("cais-test-").tempdir();
         let directory = directory.expect("a directory for the sandbox can be made");
         for name in ["root", "run", "home", "work"] {
@@ -132,12 +131,18 @@ impl Sandbox {
     }
 
     /// Writes an archive for `load` into the work directory: the image `name`, made of busybox
-    /// and these layers.
+    /// and these layers, with a configuration that `configure` changes.
     ///
     /// # Panics
     /// The file cannot be written.
-    pub fn save_image(&self, file: &str, name: &str, layers: &[Vec<Entry>]) {
-        let archive = saved::saved(pool(), name, layers).expect("an image can be made");
+    pub fn save_image(
+        &self,
+        file: &str,
+        name: &str,
+        layers: &[Vec<Entry>],
+        configure: impl FnOnce(&mut ContainerConfig),
+    ) {
+        let archive = saved::saved(pool(), name, layers, configure).expect("an image can be made");
         fs::write(self.work().join(file), archive).expect("the work directory takes files");
     }
 
@@ -151,6 +156,12 @@ impl Sandbox {
         command.arg(program("probe")).args(question);
         let outcome = Running::start(command, shown("probe", &question)).finish();
         serde_json::from_str(outcome.ok()).unwrap_or_else(|error| panic!("{error}:\n{outcome}"))
+    }
+
+    /// Where the probe lies, for mounting it into a container.
+    #[must_use]
+    pub fn probe_program(&self) -> PathBuf {
+        program("probe")
     }
 
     /// The directory that commands run in; a test may keep its files there.
@@ -185,6 +196,16 @@ impl Sandbox {
         let path = self.directory.path().join("config.toml");
         let so_far = fs::read_to_string(&path).expect("the sandbox has a configuration");
         fs::write(&path, format!("{so_far}\n{toml}\n")).expect("a configuration can be written");
+    }
+
+    /// Starts a registry on `port` of 127.0.0.1 in the fake host, with the images that lie in
+    /// `storage`, a directory in docker-registry's own layout; pushes add to it.
+    ///
+    /// # Panics
+    /// It does not answer.
+    #[must_use]
+    pub fn registry(&self, port: u16, storage: &Path) -> RegistryServer {
+        registry_in(&self.fake, (Ipv4Addr::LOCALHOST, port).into(), Storage::Growing(storage))
     }
 
     /// Connects to an address in the fake host's network.
@@ -275,6 +296,16 @@ impl Drop for Sandbox {
             panic!("{message}");
         }
     }
+}
+
+/// A registry in a fake host, answering.
+fn registry_in(fake: &FakeHost, address: SocketAddr, storage: Storage<'_>) -> RegistryServer {
+    registry::program(pool())
+        .and_then(|program| {
+            RegistryServer::launch(fake.command(Path::new("/")), &program, address, storage)
+        })
+        .and_then(|server| fake.in_network(|| server.ready()))
+        .expect("a registry starts in the fake host")
 }
 
 /// The pool, complete.

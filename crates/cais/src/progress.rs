@@ -98,7 +98,7 @@ impl View {
                 };
                 self.say(&format!("{what}: Pulling from {}", reference.repository()));
             }
-            Event::Layer { id, state } => self.layer(id, state),
+            Event::Layer { id, state } => self.layer(&id, state),
             Event::Digest(digest) => self.say(&format!("Digest: {digest}")),
             Event::Status(text) => self.say(&text),
         }
@@ -112,10 +112,10 @@ impl View {
         }
     }
 
-    fn layer(&self, id: String, state: LayerState) {
+    fn layer(&self, id: &str, state: LayerState) {
         let mut layers = self.layers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let layer = layers.entry(id.clone()).or_insert_with(|| Layer {
-            bar: self.bars.as_ref().map(|bars| bars.add(bar(&id))),
+        let layer = layers.entry(id.to_owned()).or_insert_with(|| Layer {
+            bar: self.bars.as_ref().map(|bars| bars.add(bar(id))),
             shown: "",
         });
         let text = word(state);

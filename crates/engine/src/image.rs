@@ -29,7 +29,12 @@ impl Engine {
         let client = registry::Client::new(&self.registry, auth);
         let host = Platform::host();
         let platform = platform.unwrap_or(&host);
-        registry::pull(&client, &self.store, reference, platform, progress).map_err(from_registry)
+        registry::pull(&client, &self.store, reference, platform, progress).map_err(|error| {
+            let failure = from_registry(error);
+            let hint = failure.hint_text().map(str::to_owned).unwrap_or_default();
+            let doing = format!("pull {}", reference.familiar());
+            Error::caused(failure.kind(), doing, failure).hint(hint)
+        })
     }
 
     /// Whether there is no image of this name or id here.

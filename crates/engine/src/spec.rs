@@ -33,7 +33,7 @@ pub(crate) struct Plan {
 pub(crate) fn plan(
     container: &Container,
     volumes: &Path,
-    network: Option<PathBuf>,
+    network: Option<&PathBuf>,
 ) -> Result<Plan> {
     let settings = &container.record.settings;
     let granted = capability::granted(&settings.security)?;
@@ -53,7 +53,7 @@ pub(crate) fn plan(
 fn linux(
     container: &Container,
     granted: &HashSet<Capability>,
-    network: Option<PathBuf>,
+    network: Option<&PathBuf>,
 ) -> Result<Linux> {
     let settings = &container.record.settings;
     let security = &settings.security;
@@ -80,7 +80,7 @@ fn linux(
     Ok(linux)
 }
 
-fn namespaces(settings: &Settings, network: Option<PathBuf>) -> Vec<LinuxNamespace> {
+fn namespaces(settings: &Settings, network: Option<&PathBuf>) -> Vec<LinuxNamespace> {
     use LinuxNamespaceType as T;
     let security = &settings.security;
     let wanted = [
@@ -96,7 +96,7 @@ fn namespaces(settings: &Settings, network: Option<PathBuf>) -> Vec<LinuxNamespa
         let mut namespace = LinuxNamespace::default();
         namespace.set_typ(typ);
         if typ == T::Network {
-            namespace.set_path(network.clone());
+            namespace.set_path(network.cloned());
         }
         namespace
     };

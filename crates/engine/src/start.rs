@@ -178,7 +178,7 @@ impl Engine {
         let endpoint = self.endpoint(container)?;
         container.state.address.clone_from(&endpoint);
         network::write_files(container, endpoint.as_ref())?;
-        let plan = spec::plan(container, &self.volumes(), joined)?;
+        let plan = spec::plan(container, &self.volumes(), joined.as_ref())?;
         let resources = plan.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
         let cgroup = Cgroup::create(&container.cgroup_path(), resources).map_err(from_cgroup)?;
         let record = &container.record;
@@ -243,6 +243,21 @@ impl Engine {
         let write = monitor.rewind().and_then(|()| monitor.write_all(code.to_string().as_bytes()));
         write.doing(|| "leave the exit code".into())?;
         saved
+    }
+}
+
+/// Executes this program again, with its arguments, from a view of its file that a container
+/// which sees this process cannot write through (CVE-2019-5736). To be called before
+/// [`Engine::exec`], and before anything is made for a container whose [`Settings::sees_runtime`];
+/// nothing that cannot be done twice may have happened yet.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn seal() -> Result<()> {
+    match runtime::seal_executable() {
+        // Without privilege the program's file is not ours to protect from ourselves.
+        Err(_) if !rustix::process::geteuid().is_root() => Ok(()),
+        outcome => outcome.map_err(from_runtime),
     }
 }
 

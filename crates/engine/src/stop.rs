@@ -117,17 +117,7 @@ impl Engine {
             let names: Vec<&str> = names.collect();
             crate::volume::remove_anonymous(&self.volumes(), &names, &record.id)?;
         }
-        for part in ["upper", "work"] {
-            remove_tree(&container.dir.join(part))?;
-        }
-        remove_tree(&container.dir)
-    }
-}
-
-fn remove_tree(path: &std::path::Path) -> Result<()> {
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        outcome => outcome.doing(|| format!("remove {}", path.display())),
+        Ok(self.store.discard(&container.dir)?)
     }
 }
 

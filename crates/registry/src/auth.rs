@@ -1,4 +1,4 @@
-//! Credentials, from where Docker keeps them: `config.json` and the helpers it names.
+//! Credentials, from where Docker keeps them: `config.json` and the keychains it names.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,24 +7,24 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
-use crate::{Error, helper};
+use crate::{Error, keychain};
 
 const FILE_SIZE_MAX: u64 = 4 << 20;
 /// The name under which Docker files the credentials of Docker Hub.
 const HUB_KEY: &str = "https://index.docker.io/v1/";
 /// The user name that marks an identity token
-/// (docker-credential-helpers, "Reserved username: <token>").
+/// (Docker's manual of `docker login`).
 const TOKEN_USER: &str = "<token>";
 
 /// Who to be towards which registry.
 ///
-/// Reading it costs one small file; helpers are only asked once a registry refuses to talk to an
+/// Reading it costs one small file; keychains are only asked once a registry refuses to talk to an
 /// anonymous client.
 #[derive(Debug, Clone, Default)]
 pub struct Auth {
     logins: BTreeMap<String, Login>,
-    helpers: BTreeMap<String, String>,
-    default_helper: Option<String>,
+    keychains: BTreeMap<String, String>,
+    default_keychain: Option<String>,
 }
 
 /// One registry's credentials.
@@ -51,7 +51,8 @@ impl std::fmt::Debug for Login {
 #[serde(default, rename_all = "camelCase")]
 struct File {
     auths: BTreeMap<String, Entry>,
-    cred_helpers: BTreeMap<String, String>,
+    #[serde(rename = "credHelpers")]
+    keychains: BTreeMap<String, String>,
     creds_store: String,
 }
 
@@ -111,8 +112,8 @@ impl Auth {
             |(key, entry): (String, Entry)| Some((host_of(&key)?.to_owned(), entry.login()?));
         Ok(Self {
             logins: file.auths.into_iter().filter_map(login).collect(),
-            helpers: file.cred_helpers,
-            default_helper: Some(file.creds_store).filter(|name| !name.is_empty()),
+            keychains: file.keychains,
+            default_keychain: Some(file.creds_store).filter(|name| !name.is_empty()),
         })
     }
 
@@ -121,22 +122,22 @@ impl Auth {
     pub fn with_password(mut self, registry: &str, user: &str, password: &str) -> Self {
         let login = Login::Password { user: user.to_owned(), password: password.to_owned() };
         let host = host_of(registry).unwrap_or(registry).to_owned();
-        self.helpers.remove(&host);
+        self.keychains.remove(&host);
         self.logins.insert(host, login);
         self
     }
 
-    /// The credentials for `registry`; the error is what its helper said.
+    /// The credentials for `registry`; the error is what its keychain said.
     pub(crate) fn login(&self, registry: &str) -> Result<Option<Login>, String> {
         let key = if registry == "docker.io" { HUB_KEY } else { registry };
-        let named = self.helpers.get(registry).or_else(|| self.helpers.get(key));
+        let named = self.keychains.get(registry).or_else(|| self.keychains.get(key));
         if named.is_none()
             && let Some(login) = self.logins.get(registry)
         {
             return Ok(Some(login.clone()));
         }
-        let Some(helper) = named.or(self.default_helper.as_ref()) else { return Ok(None) };
-        let found = helper::get(helper, key)?;
+        let Some(name) = named.or(self.default_keychain.as_ref()) else { return Ok(None) };
+        let found = keychain::get(name, key)?;
         Ok(found.map(|found| match found.username.as_str() {
             TOKEN_USER => Login::Identity(found.secret),
             _ => Login::Password { user: found.username, password: found.secret },
@@ -145,7 +146,7 @@ impl Auth {
 }
 
 impl Entry {
-    /// An entry without secrets only says that the helper has them.
+    /// An entry without secrets only says that the keychain has them.
     fn login(self) -> Option<Login> {
         if !self.identitytoken.is_empty() {
             return Some(Login::Identity(self.identitytoken));

@@ -1,6 +1,7 @@
 //! The client: endpoints of registries, asked in order, patiently.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::endpoint::Endpoint;
 use crate::fault::Fault;
 use crate::http::Ask;
 use crate::session::Session;
-use crate::{Config, Error};
+use crate::{Config, Error, Event};
 
 /// Attempts at one request, the first included.
 const ATTEMPTS_MAX: u32 = 6;
@@ -75,6 +76,7 @@ impl Client {
     pub(crate) fn repository<'a>(
         &'a self,
         reference: &'a Reference,
+        tell: &'a (dyn Fn(Event) + Sync),
     ) -> Result<Repository<'a>, Error> {
         let registry = reference.registry();
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
@@ -88,7 +90,9 @@ impl Client {
                 new
             }
         };
-        Ok(Repository { client: self, reference, sessions: known, stop: Stop::default() })
+        let unreachable = known.iter().map(|_| AtomicBool::new(false)).collect();
+        let stop = Stop::default();
+        Ok(Repository { client: self, reference, tell, sessions: known, unreachable, stop })
     }
 }
 
@@ -96,7 +100,11 @@ impl Client {
 pub(crate) struct Repository<'a> {
     client: &'a Client,
     reference: &'a Reference,
+    tell: &'a (dyn Fn(Event) + Sync),
     sessions: Arc<Vec<Session>>,
+    /// The servers that could not be connected to during this pull: a mirror that is down costs
+    /// its time once, not once per blob.
+    unreachable: Vec<AtomicBool>,
     stop: Stop,
 }
 
@@ -139,24 +147,44 @@ impl Repository<'_> {
     /// Asks every server in order, the last one repeatedly while its trouble may pass.
     fn patiently<T>(&self, mut ask: impl FnMut(&Session) -> Result<T, Fault>) -> Result<T, Error> {
         let mut faults = Faults::new();
-        for (place, session) in self.sessions.iter().enumerate() {
+        for (place, session) in self.worthwhile() {
             let last = place + 1 == self.sessions.len();
-            let mut attempt = 1;
-            loop {
+            for attempt in 1.. {
                 let fault = match ask(session) {
                     Ok(done) => return Ok(done),
                     Err(fault) => fault,
                 };
                 let pause = self.pause(attempt, &fault).filter(|_| last && fault.is_passing(false));
                 let Some(pause) = pause else {
-                    faults.push((session.host().to_owned(), fault));
+                    self.blame(place, session, fault, &mut faults);
                     break;
                 };
-                attempt += 1;
+                let (host, why, in_s) = (session.host(), fault.text(), pause.as_secs());
+                (self.tell)(Event::Status(format!("{host}: {why}; retrying in {in_s} seconds")));
                 self.stop.sleep(pause);
             }
         }
         Err(self.error(faults))
+    }
+
+    /// The servers in order, without mirrors that are known to be down.
+    fn worthwhile(&self) -> impl Iterator<Item = (usize, &Session)> {
+        let last = self.sessions.len() - 1;
+        let down = move |place: usize| self.unreachable[place].load(Ordering::Relaxed);
+        self.sessions.iter().enumerate().filter(move |(place, _)| *place == last || !down(*place))
+    }
+
+    /// Asks no mirror any more; whether one was being asked.
+    pub(crate) fn distrust_mirrors(&self) -> bool {
+        let (_, mirrors) = self.unreachable.split_last().expect("every registry is a server");
+        mirrors.iter().filter(|down| !down.swap(true, Ordering::Relaxed)).count() > 0
+    }
+
+    fn blame(&self, place: usize, session: &Session, fault: Fault, faults: &mut Faults) {
+        if matches!(fault, Fault::Unconnected { .. }) {
+            self.unreachable[place].store(true, Ordering::Relaxed);
+        }
+        faults.push((session.host().to_owned(), fault));
     }
 
     /// How long to wait after the failed `attempt`, the first being 1; `None` to give up.
@@ -183,10 +211,10 @@ impl Repository<'_> {
         size: u64,
     ) -> Result<(Response<Body>, u64), Faults> {
         let mut faults = Faults::new();
-        for session in self.sessions.iter() {
+        for (place, session) in self.worthwhile() {
             match self.blob_of(session, digest, from, size) {
                 Ok(found) => return Ok(found),
-                Err(fault) => faults.push((session.host().to_owned(), fault)),
+                Err(fault) => self.blame(place, session, fault, &mut faults),
             }
         }
         Err(faults)

@@ -68,12 +68,12 @@ impl Fault {
             ureq::Error::ConnectionFailed
             | ureq::Error::ConnectProxyFailed(_)
             | ureq::Error::InvalidProxyUrl => Self::unconnected(&text),
-            ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
+            ureq::Error::Timeout(ureq::Timeout::Connect) => {
                 Self::unconnected(&format!("no connection in time ({text})"))
             }
             ureq::Error::BadUri(_) | ureq::Error::LargeResponseHeader(..) => Self::Wrong(text),
             ureq::Error::Protocol(_) => Self::Broken(format!("not HTTP as it should be: {text}")),
-            ureq::Error::Io(error) => Self::from_io(error, text),
+            ureq::Error::Io(error) => Self::from_io(error, printable(&error.to_string())),
             ureq::Error::Rustls(_) | ureq::Error::Tls(_) => Self::tls(&text),
             _ => Self::Broken(text),
         }
@@ -95,17 +95,19 @@ impl Fault {
     }
 
     fn tls(text: &str) -> Self {
-        let (why, cause) = if text.contains("InvalidContentType") {
-            ("the server speaks plain HTTP, not HTTPS".to_owned(), Cause::PlainHttp)
-        } else if text.contains("UnknownIssuer") {
+        let known = [
+            ("InvalidContentType", "the server speaks plain HTTP, not HTTPS", Cause::PlainHttp),
             (
-                "its certificate is signed by an unknown authority".to_owned(),
+                "UnknownIssuer",
+                "its certificate is signed by an unknown authority",
                 Cause::UnknownAuthority,
-            )
-        } else {
-            (text.to_owned(), Cause::Tls)
-        };
-        Self::Unconnected { why, cause }
+            ),
+            ("CaUsedAsEndEntity", "its certificate is self-signed", Cause::UnknownAuthority),
+        ];
+        match known.iter().find(|(mark, ..)| text.contains(mark)) {
+            Some((_, why, cause)) => Self::Unconnected { why: (*why).to_owned(), cause: *cause },
+            None => Self::Unconnected { why: text.to_owned(), cause: Cause::Tls },
+        }
     }
 
     fn unconnected(why: &str) -> Self {

@@ -1,15 +1,17 @@
-//! One server over HTTP: agents, certificates, proxies, and redirects that do not carry secrets.
+//! One server over HTTP: connections, certificates, proxies, and redirects that do not carry secrets.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use ureq::http::{Request, Response, Uri, header};
-use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, TcpConnector};
 use ureq::{Agent, Body, Proxy};
 
 use crate::endpoint::{Endpoint, Scheme, is_loopback};
 use crate::fault::{self, Fault};
+use crate::tls::Trust;
 use crate::{Config, proxy};
 
 /// One read from the socket; smaller ones cost a fifth of a fast download in system calls.
@@ -19,15 +21,6 @@ const CONNECT_TIME_MAX: Duration = Duration::from_secs(15);
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 const REDIRECTS_MAX: usize = 5;
 const FAILURE_BODY_MAX: u64 = 16 << 10;
-const PEM_SIZE_MAX: u64 = 8 << 20;
-/// Where distributions keep the authorities they trust.
-const SYSTEM_BUNDLES: [&str; 4] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
-
 /// A request that changes nothing on the server.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ask {
@@ -50,34 +43,29 @@ pub(crate) struct Http {
     plain: Agent,
     /// Made when first needed: reading the system's authorities takes milliseconds.
     secure: OnceLock<Result<Agent, String>>,
-    insecure: bool,
+    trust: Trust,
     plain_redirects: bool,
-    authorities: Vec<PathBuf>,
-    identities: Vec<PathBuf>,
 }
 
 impl Http {
     pub(crate) fn new(config: &Config, registry: &str, endpoint: &Endpoint) -> Self {
         let named = |name: &str| config.hosts.get(name).and_then(|host| host.ca.clone());
-        let mut authorities: Vec<PathBuf> =
-            named(&endpoint.name).or_else(|| named(registry)).into_iter().collect();
-        let mut identities = Vec::new();
+        let mut trust = Trust { everybody: endpoint.insecure, ..Trust::default() };
+        trust.authorities.extend(named(&endpoint.name).or_else(|| named(registry)));
         for folder in &config.certs_dirs {
             for path in files(&folder.join(&endpoint.authority)) {
-                match path.extension().and_then(|e| e.to_str()) {
-                    Some("crt") => authorities.push(path),
-                    Some("cert") => identities.push(path),
+                match path.extension().and_then(|extension| extension.to_str()) {
+                    Some("crt") => trust.authorities.push(path),
+                    Some("cert") => trust.identity = trust.identity.or(Some(path)),
                     _ => {}
                 }
             }
         }
         Self {
-            plain: agent(None),
+            plain: Agent::new_with_config(settings()),
             secure: OnceLock::new(),
-            insecure: endpoint.insecure,
+            trust,
             plain_redirects: endpoint.schemes.contains(&Scheme::Http),
-            authorities,
-            identities,
         }
     }
 
@@ -89,6 +77,9 @@ impl Http {
             let response = self.send(&uri, &ask)?;
             if !response.status().is_redirection() {
                 return Ok(Answer { response, elsewhere });
+            }
+            if ask.form.is_some() {
+                return Err(Fault::Wrong("a posted secret was to be sent elsewhere".to_owned()));
             }
             let location = response.headers().get(header::LOCATION).and_then(|l| l.to_str().ok());
             let next = location
@@ -142,25 +133,12 @@ impl Http {
     }
 
     fn secure_agent(&self) -> Result<&Agent, Fault> {
-        let made = self.secure.get_or_init(|| Ok(agent(Some(self.tls()?))));
-        made.as_ref().map_err(|why| Fault::Wrong(why.clone()))
-    }
-
-    fn tls(&self) -> Result<TlsConfig, String> {
-        let mut roots = system_roots();
-        for path in &self.authorities {
-            roots.extend(certificates(path)?);
-        }
-        let roots = match roots.is_empty() {
-            true => RootCerts::WebPki,
-            false => RootCerts::from(roots.into_iter()),
+        let make = || {
+            let tls = self.trust.connector()?;
+            let chain = ().chain(ConnectProxyConnector::default()).chain(TcpConnector::default());
+            Ok(Agent::with_parts(settings(), chain.chain(tls), DefaultResolver::default()))
         };
-        let identity = self.identities.first().map(|path| client_identity(path)).transpose()?;
-        Ok(TlsConfig::builder()
-            .root_certs(roots)
-            .client_cert(identity)
-            .disable_verification(self.insecure)
-            .build())
+        self.secure.get_or_init(make).as_ref().map_err(|why| Fault::Wrong(why.clone()))
     }
 }
 
@@ -187,8 +165,8 @@ fn run<B: ureq::AsSendBody>(
     }
 }
 
-fn agent(tls: Option<TlsConfig>) -> Agent {
-    let mut config = Agent::config_builder()
+fn settings() -> ureq::config::Config {
+    Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
         .max_redirects_will_error(false)
@@ -197,14 +175,12 @@ fn agent(tls: Option<TlsConfig>) -> Agent {
         .accept_encoding("identity")
         .input_buffer_size(INPUT_SIZE)
         .proxy(None)
-        .timeout_resolve(Some(CONNECT_TIME_MAX))
+        // No limit on name resolution: ureq keeps it by a thread that may outlive the request, and
+        // a process with threads must not fork. The system's resolver has limits of its own.
         .timeout_connect(Some(CONNECT_TIME_MAX))
         .timeout_recv_response(Some(SILENCE_MAX))
-        .timeout_per_read(Some(SILENCE_MAX));
-    if let Some(tls) = tls {
-        config = config.tls_config(tls);
-    }
-    config.build().new_agent()
+        .timeout_per_read(Some(SILENCE_MAX))
+        .build()
 }
 
 fn proxy_for(uri: &Uri) -> Option<Proxy> {
@@ -240,43 +216,6 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     found.sort();
     found
-}
-
-fn system_roots() -> Vec<Certificate<'static>> {
-    if let Some(path) = std::env::var_os("SSL_CERT_FILE") {
-        return certificates(Path::new(&path)).unwrap_or_default();
-    }
-    SYSTEM_BUNDLES.iter().find_map(|path| certificates(Path::new(path)).ok()).unwrap_or_default()
-}
-
-fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, String> {
-    let pem = read_pem(path)?;
-    let found = parse_pem(&pem).filter_map(|item| match item {
-        Ok(PemItem::Certificate(certificate)) => Some(certificate),
-        _ => None,
-    });
-    let found: Vec<_> = found.collect();
-    if found.is_empty() {
-        return Err(format!("no certificate in `{}`", path.display()));
-    }
-    Ok(found)
-}
-
-/// Who we are: `NAME.cert`, and its key beside it in `NAME.key`.
-fn client_identity(path: &Path) -> Result<ClientCert, String> {
-    let chain = certificates(path)?;
-    let key = path.with_extension("key");
-    let key = PrivateKey::from_pem(&read_pem(&key)?)
-        .map_err(|error| format!("read private key `{}`: {error}", key.display()))?;
-    Ok(ClientCert::new_with_certs(&chain, key))
-}
-
-fn read_pem(path: &Path) -> Result<Vec<u8>, String> {
-    let bad = |error: std::io::Error| format!("read `{}`: {error}", path.display());
-    if std::fs::metadata(path).map_err(bad)?.len() > PEM_SIZE_MAX {
-        return Err(format!("read `{}`: too long", path.display()));
-    }
-    std::fs::read(path).map_err(bad)
 }
 
 #[cfg(test)]

@@ -56,8 +56,11 @@ impl Job<'_> {
         }
         let mut resumed = false;
         match self.attempt(&mut resumed) {
-            // What an earlier pull left may have been damaged since; the mismatch discarded it.
-            Err(Error::Mismatch { .. }) if resumed => self.attempt(&mut resumed),
+            // What an earlier pull left may have been damaged since, and a mirror may be wrong;
+            // the mismatch discarded it.
+            Err(Error::Mismatch { .. }) if self.repository.distrust_mirrors() || resumed => {
+                self.attempt(&mut resumed)
+            }
             outcome => outcome,
         }
     }

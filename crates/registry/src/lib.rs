@@ -20,13 +20,14 @@ mod endpoint;
 mod error;
 mod event;
 mod fault;
-mod helper;
 mod http;
+mod keychain;
 mod layer;
 mod pipe;
 mod proxy;
 mod pull;
 mod session;
+mod tls;
 mod token;
 
 pub use auth::Auth;

@@ -46,7 +46,7 @@ pub fn pull(
     progress: &(dyn Fn(Event) + Sync),
 ) -> Result<Pulled, Error> {
     let pull = Pull { client, store, reference, platform, progress };
-    let repository = client.repository(reference)?;
+    let repository = client.repository(reference, progress)?;
     pull.run(&repository)
 }
 
@@ -103,7 +103,7 @@ impl Pull<'_> {
                 Document::Index(index) => index,
             };
             let chosen = self.select(&index)?;
-            received = repository.document(&chosen.digest.to_string(), Some(&chosen.digest))?;
+            received = self.document(repository, chosen)?;
             if received.bytes.len() as u64 != chosen.size {
                 return Err(Error::Mismatch {
                     what: format!("manifest {}", chosen.digest),
@@ -113,6 +113,21 @@ impl Pull<'_> {
             }
         }
         Err(self.invalid("its indexes lead to further indexes"))
+    }
+
+    /// What an index points to, from the store where an earlier pull left it.
+    fn document(
+        &self,
+        repository: &Repository<'_>,
+        wanted: &Descriptor,
+    ) -> Result<Received, Error> {
+        let digest = wanted.digest;
+        if !self.store.has_blob(&digest) {
+            return repository.document(&digest.to_string(), Some(&digest));
+        }
+        let bytes = self.store.read_blob(&digest, DOCUMENT_SIZE_MAX);
+        let bytes = bytes.map_err(Error::store("manifest", &digest))?;
+        Ok(Received { bytes, media_type: wanted.media_type.clone(), digest })
     }
 
     fn unreadable(&self, error: &oci::ManifestError) -> Error {
@@ -244,13 +259,15 @@ impl Pull<'_> {
 
     /// Makes the image visible, now that everything it refers to is there.
     fn publish(&self, resolved: Resolved) -> Result<Pulled, Error> {
-        let Resolved { received, top, .. } = resolved;
+        let Resolved { manifest, received, top } = resolved;
+        // A `Content-Type` may be anything.
+        let media_type = manifest.media_type.unwrap_or_else(|| media_type::OCI_MANIFEST.to_owned());
         let name = self.reference.to_string();
         let failed = |source| Error::Store { what: name.clone(), source };
         let before = self.store.resolve(&name).ok().map(|image| image.id);
         let image = self.store.add_image(NewImage {
             manifest: Descriptor {
-                media_type: received.media_type,
+                media_type,
                 digest: received.digest,
                 size: received.bytes.len() as u64,
                 platform: None,
@@ -285,14 +302,15 @@ fn run_all(jobs: &[Job<'_>], width: usize, repository: &Repository<'_>) -> Resul
         }
     };
     thread::scope(|scope| {
-        for _ in 1..width.min(jobs.len()) {
-            let worker = thread::Builder::new().name("pull".to_owned()).spawn_scoped(scope, work);
-            // Fewer threads do the same work, more slowly.
-            if worker.is_err() {
-                break;
-            }
-        }
+        let spawn = |_| thread::Builder::new().name("pull".to_owned()).spawn_scoped(scope, work);
+        // Where a thread cannot be had, fewer do the same work, more slowly.
+        let workers: Vec<_> =
+            (1..width.min(jobs.len())).map(spawn).filter_map(Result::ok).collect();
         work();
+        // The scope itself would wait for the work, but not for the threads to be gone.
+        for worker in workers {
+            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        }
     });
     failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }

@@ -12,7 +12,7 @@ use crate::error::{Doing, Error};
 use crate::init;
 use crate::launch::Launch;
 use crate::mount::{Placement, Sources};
-use crate::namespace::Plan;
+use crate::namespace::{Plan, enter_time_namespace};
 use crate::program::{self, Program};
 use crate::seccomp::Filter;
 use crate::sync::{Point, Sync};
@@ -62,16 +62,20 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
     umask(Mode::empty());
 
     // Point 1: a process without a mapped id may do nothing.
-    if plan.is_new(LinuxNamespaceType::User) {
+    if plan.maps_ids() {
         sync.expect(Point::Mapped)?;
     }
     plan.join()?;
     if plan.maps_ids() {
         become_root_inside()?;
     }
+    if let Some(linux) = spec.linux().as_ref().filter(|_| plan.is_new(LinuxNamespaceType::Time)) {
+        enter_time_namespace(linux)?;
+    }
     // Nobody in a joined namespace may look into this process, which still is the runtime.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide the memory")?;
     rustix::process::setsid().doing(|| "start a session")?;
+    sys::new_session_keyring().doing(|| "make a session keyring")?;
     set_names(spec, plan)?;
 
     // The host's view ends with `enter`.
@@ -120,8 +124,10 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
     credentials.become_user(&identity)?;
 
     // Point 4: everything that can fail for the specification's sake is done.
-    sync.tell(Point::Ready, pty.as_ref().map(|pty| &pty.master))?;
-    drop((root, null, pty));
+    drop((root, null));
+    let master = pty.map(|pty| pty.master);
+    sync.tell_ready(master.as_ref())?;
+    drop(master);
     // Point 5.
     sync.expect(Point::Start)?;
     credentials.confine()?;
@@ -138,7 +144,8 @@ pub(crate) fn become_root_inside() -> Result<(), Error> {
 }
 
 fn set_names(spec: &Spec, plan: &Plan) -> Result<(), Error> {
-    let own = plan.is_new(LinuxNamespaceType::Uts);
+    let uts = LinuxNamespaceType::Uts;
+    let own = plan.is_new(uts) || plan.joined(uts).is_some();
     let name = |name: &'_ Option<String>| name.clone().filter(|name| !name.is_empty());
     if let Some(name) = name(spec.hostname()) {
         require(own, "a host name needs a UTS namespace of the container's own")?;

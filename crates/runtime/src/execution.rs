@@ -12,7 +12,7 @@ use crate::credentials::Credentials;
 use crate::error::{Doing, Error};
 use crate::inroot::Root;
 use crate::launch::Stdio;
-use crate::namespace::ChildrenElsewhere;
+use crate::namespace::Birth;
 use crate::parent::{compile, start};
 use crate::process::{Process, Unstarted};
 use crate::program::{self, Program};
@@ -39,19 +39,23 @@ pub struct Exec<'a> {
     pub group_add: &'a [String],
 }
 
-/// What is joined inside the child; the process namespace is joined by being born in it.
-const KINDS: ThreadNameSpaceType = ThreadNameSpaceType::USER
-    .union(ThreadNameSpaceType::MOUNT)
-    .union(ThreadNameSpaceType::NETWORK)
-    .union(ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION)
-    .union(ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME)
-    .union(ThreadNameSpaceType::CONTROL_GROUP)
-    .union(ThreadNameSpaceType::TIME);
+/// Every kind of namespace, and its name below `/proc/<pid>/ns`.
+const KINDS: [(ThreadNameSpaceType, &str); 8] = [
+    (ThreadNameSpaceType::USER, "user"),
+    (ThreadNameSpaceType::PROCESS_ID, "pid"),
+    (ThreadNameSpaceType::MOUNT, "mnt"),
+    (ThreadNameSpaceType::NETWORK, "net"),
+    (ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION, "ipc"),
+    (ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME, "uts"),
+    (ThreadNameSpaceType::CONTROL_GROUP, "cgroup"),
+    (ThreadNameSpaceType::TIME, "time"),
+];
 
 /// The namespaces of the container, by its process.
 #[derive(Debug)]
 struct Target {
     pidfd: OwnedFd,
+    /// Those that are not the caller's: the others need not, and may not always, be joined.
     kinds: ThreadNameSpaceType,
 }
 
@@ -61,24 +65,54 @@ impl Target {
         let number = number.ok_or_else(|| Error::Spec(format!("{pid} is no process")))?;
         let pidfd = pidfd_open(number, PidfdFlags::empty())
             .doing(|| format!("open the container's process {pid}"))?;
-        let mut kinds = KINDS;
-        // Joining the user namespace that one is in already is refused.
-        if same_user_namespace(pid)? {
-            kinds -= ThreadNameSpaceType::USER;
+        let mut kinds = ThreadNameSpaceType::empty();
+        for (kind, name) in KINDS {
+            if is_other(pid, name).doing(|| format!("look at the namespaces of process {pid}"))? {
+                kinds |= kind;
+            }
         }
         Ok(Target { pidfd, kinds })
     }
 
     fn enter(&self, kinds: ThreadNameSpaceType) -> rustix::io::Result<()> {
+        if kinds.is_empty() {
+            return Ok(());
+        }
         move_into_thread_name_spaces(self.pidfd.as_fd(), kinds)
+    }
+
+    /// Bears a process for the container. A user namespace is entered together with all others,
+    /// while the caller's rights count for those that belong to its own.
+    fn bear(&self, birth: Birth<'_>, child: impl FnOnce() -> i32) -> Result<Process, Error> {
+        let process = self.kinds & ThreadNameSpaceType::PROCESS_ID;
+        if self.enters_user_namespace() {
+            return birth.beyond(child, || self.enter(self.kinds));
+        }
+        birth.elsewhere(child, || self.enter(process))
+    }
+
+    fn enters_user_namespace(&self) -> bool {
+        self.kinds.contains(ThreadNameSpaceType::USER)
+    }
+
+    /// Joins, in the child, what it was not born in.
+    fn join(&self) -> Result<(), Error> {
+        let doing = || "join the namespaces of the container";
+        if self.enters_user_namespace() {
+            return crate::child::become_root_inside();
+        }
+        self.enter(self.kinds - ThreadNameSpaceType::PROCESS_ID).doing(doing)
     }
 }
 
-fn same_user_namespace(pid: i32) -> Result<bool, Error> {
+fn is_other(pid: i32, name: &str) -> std::io::Result<bool> {
     let inode = |path: &str| std::fs::metadata(path).map(|file| (file.dev(), file.ino()));
-    let doing = || format!("look at the namespaces of process {pid}");
-    let theirs = inode(&format!("/proc/{pid}/ns/user")).doing(doing)?;
-    Ok(theirs == inode("/proc/self/ns/user").doing(doing)?)
+    match inode(&format!("/proc/self/ns/{name}")) {
+        Ok(own) => Ok(own != inode(&format!("/proc/{pid}/ns/{name}"))?),
+        // A kernel without this kind.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Executes a process in a running container: in all its namespaces, in `cgroup`, confined as
@@ -94,18 +128,17 @@ pub fn exec(exec: &Exec<'_>) -> Result<Process, Error> {
     let null = mount::host_null()?;
     let target = Target::open(exec.pid)?;
     let (ours, theirs) = Sync::pair()?;
-    let elsewhere = ChildrenElsewhere::new(|| target.enter(ThreadNameSpaceType::PROCESS_ID))?;
-    let directory = exec.cgroup.and_then(Cgroup::v2_fd);
-    let (pid, pidfd) = sys::clone3(0, directory, || {
+    let cgroup = exec.cgroup.and_then(Cgroup::v2_fd);
+    let birth = Birth { flags: 0, cgroup };
+    let child = || {
         ours.close_in_child();
         let error = become_process(exec, &target, (filter.as_ref(), null), &theirs);
         theirs.fail(&error);
         error.exit_code()
-    })
-    .doing(|| "clone the process")?;
-    drop(elsewhere);
+    };
+    let child = target.bear(birth, child)?;
     drop(theirs);
-    let child = Unstarted::new(Process::new(pid, pidfd));
+    let (pid, child) = (child.pid(), Unstarted::new(child));
     let master = accompany(exec, pid, &ours).map_err(|e| ours.reported().unwrap_or(e))?;
     start(&ours)?;
     Ok(child.release().with_master(master))
@@ -144,10 +177,8 @@ fn set_up(
     // (CVE-2019-5736).
     set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide the memory")?;
     rustix::process::setsid().doing(|| "start a session")?;
-    target.enter(target.kinds).doing(|| "join the namespaces of the container")?;
-    if target.kinds.contains(ThreadNameSpaceType::USER) {
-        crate::child::become_root_inside()?;
-    }
+    sys::new_session_keyring().doing(|| "make a session keyring")?;
+    target.join()?;
     let root = Root::of_process()?;
     sync.expect(Point::Attached)?;
 
@@ -160,8 +191,10 @@ fn set_up(
     program::enter_cwd(&root, exec.process)?;
     program::set_attributes(exec.process)?;
     credentials.become_user(&identity)?;
-    sync.tell(Point::Ready, pty.as_ref().map(|pty| &pty.master))?;
-    drop((root, null, pty));
+    drop((root, null));
+    let master = pty.map(|pty| pty.master);
+    sync.tell_ready(master.as_ref())?;
+    drop(master);
     sync.expect(Point::Start)?;
     credentials.confine()?;
     Ok(program)

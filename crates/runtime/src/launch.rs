@@ -11,7 +11,8 @@ use crate::cgroup::Cgroup;
 /// The input and output of a process.
 #[derive(Debug)]
 pub enum Stdio {
-    /// These descriptors; where there is none, the null device.
+    /// These descriptors; where there is none, the null device. The caller's copies stay open until
+    /// it drops this value: only then does a pipe end when the container does.
     Fds {
         /// Descriptor 0.
         stdin: Option<OwnedFd>,

@@ -199,7 +199,9 @@ impl<'a> Placement<'a> {
         Placement { launch, root, read_only_later: Vec::new() }
     }
 
-    /// Places the mounts of the specification in their order, then the devices.
+    /// Places the mounts of the specification in their order, and the devices.
+    ///
+    /// A cgroup mount with nothing below it comes last: it has to wait for the attachment.
     ///
     /// `in_cgroup` is called before the first cgroup mount, which shows the cgroup of this process
     /// at that moment.
@@ -211,26 +213,39 @@ impl<'a> Placement<'a> {
         sources: &mut Sources,
         in_cgroup: &mut dyn FnMut() -> Result<(), Error>,
     ) -> Result<(), Error> {
-        for (mount, source) in mounts_of(self.launch.spec).iter().zip(&mut sources.mounts) {
-            let options = Options::parse(words_of(mount))?;
-            match kind_of(mount) {
-                "cgroup" | "cgroup2" if options.bind.is_none() => {
-                    in_cgroup()?;
-                    cgroupfs::place(self.root, mount, &options, &sources.hierarchies)?;
-                }
-                kind => {
-                    let fd = match source.take() {
-                        Some(fd) => fd,
-                        None => make_filesystem(kind, mount, &options)?,
-                    };
-                    self.place(mount, &options, fd)?;
-                }
+        let mounts = mounts_of(self.launch.spec);
+        for (at, mount) in mounts.iter().enumerate() {
+            if !can_wait(&mounts[at..]) {
+                self.place_one(mount, sources, (at, &mut *in_cgroup))?;
             }
         }
         if sources.devices.wanted() {
             sources.devices.place(self.root)?;
         }
+        for (at, mount) in mounts.iter().enumerate() {
+            if can_wait(&mounts[at..]) {
+                self.place_one(mount, sources, (at, &mut *in_cgroup))?;
+            }
+        }
         Ok(())
+    }
+
+    fn place_one(
+        &mut self,
+        mount: &Mount,
+        sources: &mut Sources,
+        (at, in_cgroup): (usize, &mut dyn FnMut() -> Result<(), Error>),
+    ) -> Result<(), Error> {
+        let options = Options::parse(words_of(mount))?;
+        if is_cgroup(mount) {
+            in_cgroup()?;
+            return cgroupfs::place(self.root, mount, &options, &sources.hierarchies);
+        }
+        let fd = match sources.mounts[at].take() {
+            Some(fd) => fd,
+            None => make_filesystem(kind_of(mount), mount, &options)?,
+        };
+        self.place(mount, &options, fd)
     }
 
     /// Covers the masked paths and makes the read-only ones so.
@@ -271,8 +286,10 @@ impl<'a> Placement<'a> {
         let destination = mount.destination();
         let on = || format!("mount `{}` on `{}`", kind_of(mount), destination.display());
         let directory = file_type(&fd).doing(on)? == FileType::Directory;
-        self.fill(destination, options, &fd)?;
         let target = self.target(mount, options, directory)?;
+        if directory {
+            self.fill(destination, options, (&target, &fd))?;
+        }
         let mut attr = options.attr;
         let later = kind_of(mount) == "tmpfs" && options.read_only();
         if later {
@@ -292,22 +309,19 @@ impl<'a> Placement<'a> {
         Ok(())
     }
 
-    /// Copies the image's content into a mount that asks for it, before it covers that content.
-    fn fill(&self, destination: &Path, options: &Options, mount: &OwnedFd) -> Result<(), Error> {
+    /// Copies the image's content at `target` into a mount that asks for it, before it covers
+    /// that content.
+    fn fill(
+        &self,
+        destination: &Path,
+        options: &Options,
+        (target, mount): (&OwnedFd, &OwnedFd),
+    ) -> Result<(), Error> {
         let asked = self.launch.copy_up.iter().any(|path| path == destination);
         if !asked && !options.copy_up {
             return Ok(());
         }
-        let content = match self.root.open(destination, OFlags::RDONLY | OFlags::DIRECTORY) {
-            Ok(content) => content,
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => {
-                return Ok(());
-            }
-            Err(error) => {
-                return Err(Error::kernel(format!("open `{}`", destination.display()), error));
-            }
-        };
-        copy_up::copy(&content, mount)
+        copy_up::copy(target, mount)
             .doing(|| format!("fill the volume on `{}`", destination.display()))
     }
 
@@ -343,6 +357,22 @@ impl<'a> Placement<'a> {
             ))),
         }
     }
+}
+
+/// Whether a mount shows an existing tree, by its type or by a word.
+fn is_bind(mount: &Mount) -> bool {
+    kind_of(mount) == "bind" || words_of(mount).iter().any(|word| word == "bind" || word == "rbind")
+}
+
+fn is_cgroup(mount: &Mount) -> bool {
+    matches!(kind_of(mount), "cgroup" | "cgroup2") && !is_bind(mount)
+}
+
+/// Whether the first of these mounts is a cgroup's and none of the others goes below it.
+fn can_wait(mounts: &[Mount]) -> bool {
+    let Some((first, later)) = mounts.split_first() else { return false };
+    let below = |mount: &Mount| mount.destination().starts_with(first.destination());
+    is_cgroup(first) && !later.iter().any(below)
 }
 
 /// A mount's destination; relative ones count from the root, as in older specifications.

@@ -1,14 +1,20 @@
 //! The namespaces of a specification: which are new, which are joined, in which order.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use oci::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, Spec};
 use rustix::fs::{CWD, Mode, OFlags};
+use rustix::process::{
+    DumpableBehavior, PidfdFlags, dumpable_behavior, pidfd_open, set_dumpable_behavior,
+};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::error::{Doing, Error};
+use crate::process::Process;
+use crate::sync::Sync as Socket;
+use crate::sys;
 
 /// The namespaces of a container, decided before it is cloned.
 #[derive(Debug)]
@@ -41,16 +47,16 @@ impl Plan {
     }
 
     fn check(&self, linux: Option<&Linux>) -> Result<(), Error> {
-        use LinuxNamespaceType::{Mount, Pid, User};
+        use LinuxNamespaceType::{Mount, Time, User};
         let maps = linux.is_some_and(|linux| !maps(linux.uid_mappings()).is_empty());
         if !self.is_new(Mount) {
             return Err(Error::Unsupported(
                 "a container without a mount namespace of its own".into(),
             ));
         }
-        if self.joined(User).is_some() && self.joined(Pid).is_none() {
-            let what = "joining a user namespace without joining its process namespace";
-            return Err(Error::Unsupported(what.into()));
+        let offsets = linux.and_then(|linux| linux.time_offsets().as_ref());
+        if offsets.is_some_and(|offsets| !offsets.is_empty()) && !self.is_new(Time) {
+            return Err(Error::Spec("time offsets need a new time namespace".into()));
         }
         if maps && !self.is_new(User) {
             return Err(Error::Spec("id mappings need a user namespace".into()));
@@ -84,31 +90,44 @@ impl Plan {
     ///
     /// The cgroup namespace is missing: its root is the cgroup at the moment of its making, so it
     /// comes after the attachment. The time namespace is missing as well: its offsets must be set
-    /// before anybody is inside. With a joined user namespace nothing is made here, because what is
-    /// new must belong to that one.
-    pub(crate) fn clone_flags(&self) -> u64 {
-        use LinuxNamespaceType::{Cgroup, Time, User};
-        if self.joined(User).is_some() {
-            return 0;
-        }
+    /// before anybody is inside.
+    fn clone_flags(&self) -> u64 {
+        use LinuxNamespaceType::{Cgroup, Time};
         let made = self.new.iter().filter(|kind| !matches!(kind, Cgroup | Time));
         made.fold(0, |flags, &kind| flags | kind as u64)
     }
 
-    /// Joins, in the child, what is to be joined: the user namespace first, since it gives the
-    /// right to join the others; then makes what is to belong to it.
+    /// Clones the first process into its namespaces.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) fn clone(
+        &self,
+        cgroup: Option<BorrowedFd<'_>>,
+        child: impl FnOnce() -> i32,
+    ) -> Result<Process, Error> {
+        use LinuxNamespaceType::{Pid, User};
+        let enter_pid = || match self.joined(Pid) {
+            Some(pid) => move_into_link_name_space(pid.as_fd(), Some(LinkNameSpaceType::ProcessID)),
+            None => Ok(()),
+        };
+        let birth = Birth { flags: self.clone_flags(), cgroup };
+        match (self.joined(User), self.joined(Pid)) {
+            (Some(user), _) => birth.beyond(child, || {
+                move_into_link_name_space(user.as_fd(), Some(LinkNameSpaceType::User))?;
+                enter_pid()
+            }),
+            (None, Some(_)) => birth.elsewhere(child, enter_pid),
+            (None, None) => birth.here(child),
+        }
+    }
+
+    /// Joins, in the child, what is still to be joined.
     ///
     /// # Errors
     /// Names the namespace that refused.
     pub(crate) fn join(&self) -> Result<(), Error> {
-        use LinuxNamespaceType::{Cgroup, Pid, Time, User};
-        if let Some(user) = self.joined(User) {
-            move_into_link_name_space(user.as_fd(), Some(LinkNameSpaceType::User))
-                .doing(|| "join the User namespace")?;
-            let made = self.new.iter().filter(|kind| !matches!(kind, Cgroup | Time));
-            let flags = made.fold(0, |flags, &kind| flags | kind as i32);
-            crate::sys::unshare(flags).doing(|| "make the namespaces")?;
-        }
+        use LinuxNamespaceType::{Pid, User};
         for (kind, namespace) in self.joined.iter().filter(|(kind, _)| !matches!(kind, User | Pid))
         {
             move_into_link_name_space(namespace.as_fd(), None)
@@ -118,34 +137,104 @@ impl Plan {
     }
 }
 
+/// How a process comes into being.
+#[derive(Debug)]
+pub(crate) struct Birth<'a> {
+    /// `CLONE_NEW*` flags.
+    pub(crate) flags: u64,
+    /// The directory of the v2 cgroup to be born in.
+    pub(crate) cgroup: Option<BorrowedFd<'a>>,
+}
+
+impl Birth<'_> {
+    /// As an ordinary child.
+    ///
+    /// # Errors
+    /// Those of clone3(2).
+    pub(crate) fn here(self, child: impl FnOnce() -> i32) -> Result<Process, Error> {
+        let (pid, pidfd) =
+            sys::clone3(self.flags, self.cgroup, child).doing(|| "clone the process")?;
+        Ok(Process::new(pid, pidfd))
+    }
+
+    /// As a child in another process namespace, which `enter` chooses for the children of this
+    /// process; afterwards they are born here again.
+    ///
+    /// # Errors
+    /// Those of setns(2) and clone3(2).
+    pub(crate) fn elsewhere(
+        self,
+        child: impl FnOnce() -> i32,
+        enter: impl FnOnce() -> rustix::io::Result<()>,
+    ) -> Result<Process, Error> {
+        let own = open(Path::new("/proc/self/ns/pid"))?;
+        enter().doing(|| "join the process namespace")?;
+        // The child is visible there at once, and inherits that nobody may look into it.
+        let visible = dumpable_behavior().doing(|| "hide the memory")?;
+        set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide the memory")?;
+        let born = self.here(child);
+        set_dumpable_behavior(visible).doing(|| "show the memory")?;
+        move_into_link_name_space(own.as_fd(), Some(LinkNameSpaceType::ProcessID))
+            .doing(|| "return to the own process namespace")?;
+        born
+    }
+
+    /// As a child in another user namespace, which `enter` joins. Nobody returns from there, so a
+    /// process in between goes, and clones a sibling of itself: what is new belongs to that user
+    /// namespace, and still the result is a child of this process.
+    ///
+    /// # Errors
+    /// Those of setns(2) and clone3(2).
+    pub(crate) fn beyond(
+        self,
+        child: impl FnOnce() -> i32,
+        enter: impl FnOnce() -> rustix::io::Result<()>,
+    ) -> Result<Process, Error> {
+        let (ours, theirs) = Socket::pair()?;
+        let (flags, cgroup) = (self.flags | sys::CLONE_PARENT, self.cgroup);
+        let between = Birth { flags: 0, cgroup: None }.here(|| {
+            ours.close_in_child();
+            let born = enter().doing(|| "join the user namespace").and_then(|()| {
+                sys::clone3(flags, cgroup, || {
+                    theirs.close_in_child();
+                    child()
+                })
+                .doing(|| "clone the process")
+            });
+            match born {
+                Ok((pid, _)) => theirs.tell_pid(pid),
+                Err(error) => theirs.fail(&error),
+            }
+            0
+        })?;
+        drop(theirs);
+        let pid = ours.hear_pid();
+        between.wait().doing(|| "wait for the process in between")?;
+        let pid = pid?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).doing(|| "open the new process")?;
+        Ok(Process::new(pid.as_raw_pid(), pidfd))
+    }
+}
+
 fn open(path: &Path) -> Result<OwnedFd, Error> {
     rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .doing(|| format!("open the namespace `{}`", path.display()))
 }
 
-/// Children of this process go into another process namespace while this value lives.
-#[derive(Debug)]
-pub(crate) struct ChildrenElsewhere {
-    own: OwnedFd,
-}
-
-impl ChildrenElsewhere {
-    /// `enter` is what moves the children: setns(2) with `CLONE_NEWPID`.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub(crate) fn new(enter: impl FnOnce() -> rustix::io::Result<()>) -> Result<Self, Error> {
-        let own = open(Path::new("/proc/self/ns/pid"))?;
-        enter().doing(|| "join the process namespace")?;
-        Ok(ChildrenElsewhere { own })
+/// Makes a time namespace with these offsets and enters it (time_namespaces(7)). They can be set
+/// only between the two.
+///
+/// # Errors
+/// When the kernel refuses; for an offset of a clock that has none.
+pub(crate) fn enter_time_namespace(linux: &Linux) -> Result<(), Error> {
+    sys::unshare(libc::CLONE_NEWTIME).doing(|| "make the Time namespace")?;
+    for (clock, offset) in linux.time_offsets().iter().flatten() {
+        let (secs, nanosecs) = (offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0));
+        std::fs::write("/proc/self/timens_offsets", format!("{clock} {secs} {nanosecs}\n"))
+            .doing(|| format!("set the offset of the clock `{clock}`"))?;
     }
-}
-
-impl Drop for ChildrenElsewhere {
-    fn drop(&mut self) {
-        let back = move_into_link_name_space(self.own.as_fd(), Some(LinkNameSpaceType::ProcessID));
-        debug_assert!(back.is_ok(), "a process may always return to its own process namespace");
-    }
+    let namespace = open(Path::new("/proc/self/ns/time_for_children"))?;
+    move_into_link_name_space(namespace.as_fd(), None).doing(|| "enter the Time namespace")
 }
 
 fn maps(maps: &Option<Vec<LinuxIdMapping>>) -> &[LinuxIdMapping] {
@@ -181,6 +270,8 @@ pub struct Namespaces<'a> {
     /// The first process of the container, in the caller's process namespace.
     pub pid: i32,
     pub(crate) plan: &'a Plan,
+    /// The network namespace, where it had to be opened early.
+    pub(crate) net: Option<OwnedFd>,
 }
 
 impl Namespaces<'_> {
@@ -189,16 +280,16 @@ impl Namespaces<'_> {
     /// # Errors
     /// Those of open(2); `ENOENT` when the child has died.
     pub fn net(&self) -> io::Result<OwnedFd> {
-        match self.plan.joined(LinuxNamespaceType::Network) {
-            Some(joined) => joined.try_clone(),
-            None => self.open("net"),
+        match (self.plan.joined(LinuxNamespaceType::Network), &self.net) {
+            (Some(open), _) | (None, Some(open)) => open.try_clone(),
+            (None, None) => self.open("net"),
         }
     }
 
     /// Any namespace of the child by its name below `/proc/<pid>/ns`.
     ///
     /// # Errors
-    /// Those of open(2).
+    /// Those of open(2); without privilege `EACCES`, since the child hides.
     pub fn open(&self, name: &str) -> io::Result<OwnedFd> {
         let path = format!("/proc/{}/ns/{name}", self.pid);
         Ok(rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)

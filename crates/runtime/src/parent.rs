@@ -1,21 +1,20 @@
 //! The parent's half of the creation of a container; the child's stands in `child.rs`.
 
 use std::error::Error as StdError;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use oci::runtime::{LinuxNamespaceType, LinuxSeccomp, Spec};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::cgroup::Cgroup;
 use crate::child::{self, Prepared};
 use crate::error::{Doing, Error};
 use crate::launch::Launch;
 use crate::mount::{self, Sources};
-use crate::namespace::{ChildrenElsewhere, Namespaces, Plan, write_id_maps};
+use crate::namespace::{Namespaces, Plan, write_id_maps};
 use crate::process::{Process, Unstarted};
 use crate::seccomp::{self, Filter};
 use crate::sync::{Heard, Point, Sync as Socket};
-use crate::{program, sys, sysctl};
+use crate::{program, sysctl};
 
 /// What the caller does in the namespaces of a container that is being made.
 pub(crate) type Furnish<'a> =
@@ -26,13 +25,15 @@ pub(crate) type Furnish<'a> =
 /// `in_namespaces` runs in the caller, for network set-up and hooks, while the child mounts; the
 /// child is already in its cgroup then.
 ///
-/// The calling process must have a single thread: the child runs on a copy of its memory.
+/// The calling process must have a single thread: the child runs on a copy of its memory. Its
+/// descriptors 0, 1 and 2 must be open.
 ///
 /// # Errors
 /// Whatever prevents the container; nothing of it is left then.
 pub fn create(launch: &Launch<'_>, in_namespaces: &mut Furnish<'_>) -> Result<Created, Error> {
     let process = launch.spec.process().as_ref();
     let process = process.ok_or_else(|| Error::Spec("the process is missing".into()))?;
+    let null = mount::host_null()?;
     let plan = Plan::new(launch.spec)?;
     check(launch.spec, process, &plan)?;
     let linux = launch.spec.linux().as_ref();
@@ -40,7 +41,6 @@ pub fn create(launch: &Launch<'_>, in_namespaces: &mut Furnish<'_>) -> Result<Cr
     // Root of a user namespace could not reach what belongs to the real one.
     let reach = plan.maps_ids() && rustix::process::geteuid().is_root();
     let sources = if reach { Some(Sources::make(launch, true)?) } else { None };
-    let null = mount::host_null()?;
     let filter = filter.as_ref();
     let (ours, theirs) = Socket::pair()?;
 
@@ -54,20 +54,12 @@ pub fn create(launch: &Launch<'_>, in_namespaces: &mut Furnish<'_>) -> Result<Cr
 
 fn clone(prepared: Prepared<'_>, (ours, theirs): (&Socket, &Socket)) -> Result<Unstarted, Error> {
     let plan = prepared.plan;
-    let elsewhere = match plan.joined(LinuxNamespaceType::Pid) {
-        Some(namespace) => Some(ChildrenElsewhere::new(|| {
-            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::ProcessID))
-        })?),
-        None => None,
-    };
     let cgroup = prepared.launch.cgroup.and_then(Cgroup::v2_fd);
-    let (pid, pidfd) = sys::clone3(plan.clone_flags(), cgroup, || {
+    let child = plan.clone(cgroup, || {
         ours.close_in_child();
         child::run(prepared, theirs)
-    })
-    .doing(|| "clone the container")?;
-    drop(elsewhere);
-    Ok(Unstarted::new(Process::new(pid, pidfd)))
+    })?;
+    Ok(Unstarted::new(child))
 }
 
 /// The recipe that faces `child::set_up`.
@@ -82,9 +74,15 @@ fn accompany(
     if let Some(process) = spec.process() {
         program::set_oom_score(child.pid(), process)?;
     }
-    // Point 1: only with a user namespace.
-    if let Some(linux) = spec.linux().as_ref().filter(|_| plan.is_new(LinuxNamespaceType::User)) {
-        write_id_maps(child.pid(), linux)?;
+    // Point 1: only with a user namespace. Afterwards the child hides, and without privilege its
+    // namespaces cannot be opened any more.
+    let mut namespaces = Namespaces { pid: child.pid(), plan, net: None };
+    if plan.maps_ids() {
+        namespaces.net = Some(namespaces.net().doing(|| "open the network namespace")?);
+        if let Some(linux) = spec.linux().as_ref().filter(|_| plan.is_new(LinuxNamespaceType::User))
+        {
+            write_id_maps(child.pid(), linux)?;
+        }
         socket.tell(Point::Mapped, None)?;
     }
     // Point 2.
@@ -93,7 +91,7 @@ fn accompany(
     }
     socket.tell(Point::Attached, None)?;
     // Point 3.
-    in_namespaces(&Namespaces { pid: child.pid(), plan }).map_err(Error::Prepare)?;
+    in_namespaces(&namespaces).map_err(Error::Prepare)?;
     socket.tell(Point::Furnished, None)?;
     // Point 4.
     socket.expect(Point::Ready)
@@ -109,8 +107,6 @@ fn check(spec: &Spec, process: &oci::runtime::Process, plan: &Plan) -> Result<()
         (linux.intel_rdt().is_some(), "Intel RDT"),
         (linux.memory_policy().is_some(), "a memory policy"),
         (linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()), "netDevices"),
-        (linux.time_offsets().is_some(), "a time offset"),
-        (plan.is_new(LinuxNamespaceType::Time), "a time namespace"),
     ];
     match refused.iter().find(|(asked, _)| *asked) {
         Some((_, what)) => Err(Error::Unsupported((*what).into())),

@@ -1,5 +1,6 @@
 //! From a prepared process to the program it runs: attributes, input and output, execve.
 
+use std::array::from_fn;
 use std::ffi::{CString, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -235,6 +236,7 @@ pub(crate) fn check_supported(process: &Process) -> Result<(), Error> {
         (given(process.apparmor_profile()) && confined, "an AppArmor profile"),
         (given(process.selinux_label()), "an SELinux label"),
         (process.scheduler().is_some(), "a scheduling policy"),
+        (process.exec_cpu_affinity().is_some(), "a processor affinity for exec"),
     ];
     match refused.iter().find(|(asked, _)| *asked) {
         Some((_, what)) => Err(Error::Unsupported((*what).into())),
@@ -268,8 +270,8 @@ pub(crate) fn set_stdio(
     let or_null = |fd: &Option<OwnedFd>| above_stdio(fd.as_ref().map_or(null, AsFd::as_fd));
     let [input, output, errors] = match (stdio, pty) {
         (Stdio::Fds { stdin, stdout, stderr }, _) => [stdin, stdout, stderr].map(or_null),
-        (Stdio::Terminal { .. }, Some(pty)) => [0; 3].map(|_| above_stdio(pty.slave.as_fd())),
-        (Stdio::Terminal { .. }, None) => [0; 3].map(|_| above_stdio(null)),
+        (Stdio::Terminal { .. }, Some(pty)) => from_fn(|_| above_stdio(pty.slave.as_fd())),
+        (Stdio::Terminal { .. }, None) => from_fn(|_| above_stdio(null)),
     };
     let [input, output, errors] = [input.doing(doing)?, output.doing(doing)?, errors.doing(doing)?];
     for file in [&input, &output, &errors] {

@@ -12,7 +12,8 @@
 //!
 //! 1. A rule whose action equals the default action says nothing and is ignored.
 //! 2. A rule without arguments outweighs every rule with arguments for that call, wherever it
-//!    stands. Among several without arguments the first one counts.
+//!    stands. Among several without arguments the first one counts. (A condition that cannot
+//!    fail, such as a mask of 0, still counts as a condition; libseccomp drops it.)
 //! 3. Among rules with arguments the first whose conditions all hold decides.
 //! 4. Conditions of one rule must all hold, unless two of them look at the same argument: then
 //!    each condition is an alternative of its own (as runc and crun read such profiles).

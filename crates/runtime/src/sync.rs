@@ -4,7 +4,7 @@
 //!
 //! | point | direction | meaning |
 //! |---|---|---|
-//! | 1 `Mapped` | parent → child | the id maps of the user namespace are written |
+//! | 1 `Mapped` | parent → child | the id maps of the user namespace are written; only where there is one |
 //! | 2 `Attached` | parent → child | the child is in its cgroup |
 //! | 3 `Furnished` | parent → child | the caller's work in the namespaces is done |
 //! | 4 `Ready` | child → parent | everything is in place; carries the pty's master |
@@ -23,6 +23,7 @@ use rustix::net::{
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
     sendmsg, socketpair,
 };
+use rustix::process::Pid;
 
 use crate::error::{Doing, Error, TEXT_MAX};
 
@@ -75,6 +76,18 @@ impl Sync {
         crate::sys::close_in_child(self.socket.as_fd());
     }
 
+    /// Tells the parent that the child is ready, after closing everything but this end: a container
+    /// that is created and not started holds nothing of its creator.
+    ///
+    /// # Errors
+    /// When the parent has gone.
+    pub(crate) fn tell_ready(&self, master: Option<&OwnedFd>) -> Result<(), Error> {
+        let keep: Vec<_> = [&self.socket].into_iter().chain(master).map(|fd| fd.as_fd()).collect();
+        crate::sys::close_others_in_child(&keep)
+            .doing(|| "close the descriptors of the creator")?;
+        self.tell(Point::Ready, master)
+    }
+
     /// The error that the other side has already sent, if any: the cause of what this side met.
     pub(crate) fn reported(&self) -> Option<Error> {
         let mut bytes = [0; MESSAGE_MAX];
@@ -109,6 +122,30 @@ impl Sync {
         sendmsg(&self.socket, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::NOSIGNAL)
             .map(drop)
             .doing(doing)
+    }
+
+    /// Tells the other side the number of a process.
+    pub(crate) fn tell_pid(&self, pid: i32) {
+        // Big-endian: the first byte of a number that is positive is not that of an error.
+        let _ = rustix::io::write(&self.socket, &pid.to_be_bytes());
+    }
+
+    /// Waits for the number of a process.
+    ///
+    /// # Errors
+    /// The one that the other side sent, or that it has gone.
+    pub(crate) fn hear_pid(&self) -> Result<Pid, Error> {
+        let doing = || "wait for the number of the process";
+        let mut bytes = [0; MESSAGE_MAX];
+        let (length, _) = rustix::io::retry_on_intr(|| {
+            rustix::net::recv(&self.socket, &mut bytes[..], RecvFlags::empty())
+        })
+        .doing(doing)?;
+        if length > 0 && bytes[0] == FAILED {
+            return Err(Error::from_bytes(&bytes[1..length]));
+        }
+        let number = bytes[..length].try_into().map(i32::from_be_bytes).ok();
+        number.and_then(Pid::from_raw).ok_or(Errno::PROTO).doing(doing)
     }
 
     /// Tells the other side what ended this one. With write(2), which any useful seccomp profile

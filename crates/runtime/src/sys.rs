@@ -14,6 +14,9 @@ const CLONE_PIDFD: u64 = 0x1000;
 /// `CLONE_INTO_CGROUP` (Linux 5.7): the child starts in a cgroup of the v2 hierarchy.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
+/// `CLONE_PARENT`: the new process is a sibling, a child of this process' parent.
+pub(crate) const CLONE_PARENT: u64 = libc::CLONE_PARENT as u64;
+
 /// Turns the answer of a raw system call into a result.
 fn check(answer: c_long) -> io::Result<c_long> {
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(answer) }
@@ -30,7 +33,7 @@ impl Drop for ExitOnUnwind {
 
 /// Starts a child (clone3(2)) that runs `child` and exits with its answer.
 ///
-/// `namespaces` are `CLONE_NEW*` flags; with `cgroup`, a directory of the v2 hierarchy, the child
+/// `namespaces` are `CLONE_NEW*` flags and perhaps [`CLONE_PARENT`]; with `cgroup`, a directory of the v2 hierarchy, the child
 /// starts inside it. The child has a copy of the whole memory, as after fork(2); since the process
 /// has a single thread (the contract of this crate), it may allocate and take locks.
 ///
@@ -46,7 +49,10 @@ pub(crate) fn clone3(
     let mut args: libc::clone_args = unsafe { mem::zeroed() };
     args.flags = namespaces | CLONE_PIDFD;
     args.pidfd = ptr::from_mut(&mut pidfd) as u64;
-    args.exit_signal = libc::SIGCHLD as u64;
+    // With CLONE_PARENT it is that of this process itself.
+    if namespaces & CLONE_PARENT == 0 {
+        args.exit_signal = libc::SIGCHLD as u64;
+    }
     if let Some(directory) = cgroup {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = directory.as_raw_fd() as u64;
@@ -150,6 +156,23 @@ pub(crate) fn close_in_child(fd: BorrowedFd<'_>) {
     unsafe { libc::close(fd.as_raw_fd()) };
 }
 
+/// Closes, in a child, every descriptor from 3 on except `keep`: the copies of what the parent owns.
+///
+/// As with [`close_in_child`], no owner's destructor runs in the child; descriptors that the child
+/// itself opened must be closed before.
+pub(crate) fn close_others_in_child(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut keep: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd() as u32).collect();
+    keep.sort_unstable();
+    let mut first = 3;
+    for number in keep {
+        if number > first {
+            close_range(first, number - 1, 0)?;
+        }
+        first = first.max(number + 1);
+    }
+    close_range(first, u32::MAX, 0)
+}
+
 /// Closes every descriptor from 3 on.
 ///
 /// The owners of the closed descriptors must never run again: only a process that is about to
@@ -244,6 +267,20 @@ pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Resul
         libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, nothing, 0)
     };
     check(answer).map(drop)
+}
+
+/// Gives this process a session keyring of its own (keyctl(2)): the caller's holds the host's keys.
+///
+/// A kernel without keys has nothing to separate.
+pub(crate) fn new_session_keyring() -> io::Result<()> {
+    let name = ptr::null::<libc::c_char>();
+    // SAFETY: a null name asks for an anonymous keyring.
+    let answer =
+        unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, name) };
+    match check(answer) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => Ok(()),
+        other => other.map(drop),
+    }
 }
 
 /// Sets the execution domain (personality(2)).

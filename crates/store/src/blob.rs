@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use oci::{Digest, Hasher};
 use rustix::fs::FlockOperation;
 
-use crate::disk::{Lease, Part, Store};
+use crate::disk::{Lease, Lock, Part, Store};
 use crate::error::{Doing as _, Error, invalid};
 
 const COPY_BUFFER_BYTES: usize = 256 * 1024;
@@ -89,7 +89,7 @@ impl Store {
             };
             let place = self.blob_path(digest);
             let mut ingest = Ingest {
-                file,
+                file: Lock(file),
                 path,
                 place,
                 digest: *digest,
@@ -132,7 +132,7 @@ fn open_locked(path: &PathBuf) -> io::Result<Option<File>> {
 /// A blob being received. Dropping it keeps the part that arrived, for a later [`Store::ingest`].
 #[derive(Debug)]
 pub struct Ingest {
-    file: File,
+    file: Lock,
     path: PathBuf,
     place: PathBuf,
     digest: Digest,
@@ -160,7 +160,8 @@ impl Ingest {
     /// # Errors
     /// [`Error::Io`].
     pub fn held(&self) -> Result<impl Read + Send + use<>, Error> {
-        let file = self.file.try_clone().doing(|| format!("read partial blob {}", self.digest))?;
+        let file =
+            self.file.0.try_clone().doing(|| format!("read partial blob {}", self.digest))?;
         Ok(Held { file, at: 0, end: self.offset })
     }
 
@@ -169,7 +170,7 @@ impl Ingest {
     /// # Errors
     /// [`Error::Io`].
     pub fn reset(&mut self) -> Result<(), Error> {
-        self.file.set_len(0).doing(|| format!("reset partial blob {}", self.digest))?;
+        self.file.0.set_len(0).doing(|| format!("reset partial blob {}", self.digest))?;
         self.offset = 0;
         self.hasher = Hasher::default();
         Ok(())
@@ -200,13 +201,13 @@ impl Ingest {
     /// Hashes what an earlier attempt left.
     fn resume(&mut self) -> Result<(), Error> {
         let doing = || format!("resume partial blob {}", self.digest);
-        let held = self.file.metadata().doing(doing)?.len();
+        let held = self.file.0.metadata().doing(doing)?.len();
         if held > self.size {
             return self.reset();
         }
         let mut buffer = vec![0; COPY_BUFFER_BYTES.min(held as usize)];
         while self.offset < held {
-            let n = self.file.read_at(&mut buffer, self.offset).doing(doing)?;
+            let n = self.file.0.read_at(&mut buffer, self.offset).doing(doing)?;
             if n == 0 {
                 break;
             }
@@ -230,7 +231,7 @@ impl Write for Ingest {
                 format!("blob {} is longer than its announced {} bytes", self.digest, self.size),
             ));
         }
-        let n = self.file.write_at(bytes, self.offset)?;
+        let n = self.file.0.write_at(bytes, self.offset)?;
         self.hasher.update(&bytes[..n]);
         self.offset += n as u64;
         Ok(n)

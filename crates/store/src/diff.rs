@@ -18,7 +18,6 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 use oci::Rootfs;
 use rustix::fs::{AtFlags, Dir, FileType, Stat, statat};
@@ -26,10 +25,10 @@ use rustix::io::Errno;
 
 use crate::disk::Store;
 use crate::error::{Doing as _, Error, invalid};
-use crate::extract::{is_opaque, is_whiteout};
+use crate::overlay::{is_directory, is_opaque, is_whiteout};
 use crate::walk::open_directory;
 
-/// Of the directories of a writable layer; the kernel's limit on paths implies fewer in practice.
+/// Of the directories of a writable layer, each of which is open while its own are looked at.
 const DEPTH_MAX: usize = 400;
 
 /// What happened to a path.
@@ -64,13 +63,13 @@ impl Store {
             return invalid("a plain directory has no image to compare it with");
         };
         let open = |path: &PathBuf| {
-            let opened = File::open(path).doing(|| format!("open `{}`", path.display()))?;
-            Ok(Rc::new(OwnedFd::from(opened)))
+            File::open(path).map(OwnedFd::from).doing(|| format!("open `{}`", path.display()))
         };
-        let below = lower.iter().map(open).collect::<Result<Vec<_>, Error>>()?;
+        let layers = lower.iter().map(open).collect::<Result<Vec<_>, Error>>()?;
+        let all = View((0..layers.len()).collect());
         let upper_fd = open(upper)?;
-        let mut walk = Walk { path: b"/".to_vec(), depth: 0, changes: Vec::new() };
-        walk.directory(upper_fd.as_fd(), &View(below), true)
+        let mut walk = Walk { layers, path: Vec::new(), depth: 0, changes: Vec::new() };
+        walk.directory(upper_fd.as_fd(), &all, true)
             .doing(|| format!("compare `{}` with its image", upper.display()))?;
         let mut changes = walk.changes;
         changes.sort_by(|a, b| a.path.as_os_str().as_bytes().cmp(b.path.as_os_str().as_bytes()));
@@ -78,68 +77,25 @@ impl Store {
     }
 }
 
-/// A directory of the image: its parts in the layers that show, topmost first. Empty where the
-/// image has none.
-struct View(Vec<Rc<OwnedFd>>);
+/// A directory of the image: the layers that have a part of it that shows, topmost first. Empty
+/// where the image has none.
+///
+/// Layers do not change, so their parts are found again by path: an open descriptor for each would
+/// be more than a process may have.
+struct View(Vec<usize>);
 
 /// An entry of the image: its own state and, if it is a directory, its parts.
 struct Entry {
     stat: Stat,
-    /// The directory of the layer it shows from.
-    at: Rc<OwnedFd>,
+    /// The layer it shows from.
+    layer: usize,
     view: View,
 }
 
-impl View {
-    /// Looks a name up the way overlayfs does.
-    fn entry(&self, name: &CStr) -> Result<Option<Entry>, Errno> {
-        let mut found: Option<Entry> = None;
-        for at in &self.0 {
-            let stat = match statat(at, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Err(Errno::NOENT) => continue,
-                stat => stat?,
-            };
-            let is_directory = is_directory(&stat);
-            if is_whiteout(&stat) || found.is_some() && !is_directory {
-                break;
-            }
-            let entry =
-                found.get_or_insert_with(|| Entry { stat, at: at.clone(), view: View(Vec::new()) });
-            if !is_directory {
-                break;
-            }
-            let part = open_directory(at.as_fd(), name.to_bytes())?;
-            let hides = is_opaque(part.as_fd());
-            entry.view.0.push(Rc::new(part));
-            if hides {
-                break;
-            }
-        }
-        Ok(found)
-    }
-
-    /// The names in the directory, with the layers merged.
-    fn names(&self) -> Result<BTreeSet<CString>, Errno> {
-        let mut hidden = BTreeSet::new();
-        let mut shown = BTreeSet::new();
-        for part in &self.0 {
-            let mut hidden_below = Vec::new();
-            for (name, kind) in list(part.as_fd())? {
-                let stat = |name: &CStr| statat(part, name, AtFlags::SYMLINK_NOFOLLOW);
-                if kind == FileType::CharacterDevice && is_whiteout(&stat(&name)?) {
-                    hidden_below.push(name);
-                } else if !hidden.contains(&name) {
-                    shown.insert(name);
-                }
-            }
-            hidden.extend(hidden_below);
-        }
-        Ok(shown)
-    }
-}
-
 struct Walk {
-    /// Of the directory being looked at, with a slash at its end.
+    /// The roots of the layers, topmost first.
+    layers: Vec<OwnedFd>,
+    /// Of the directory being looked at, below the root, with a slash at its end unless it is that.
     path: Vec<u8>,
     depth: usize,
     changes: Vec<Change>,
@@ -157,7 +113,7 @@ impl Walk {
         let merges = merges && !is_opaque(upper);
         let listed = list(upper)?;
         for (name, kind) in &listed {
-            let old = below.entry(name)?;
+            let old = self.entry(below, name)?;
             let stat = || statat(upper, name.as_c_str(), AtFlags::SYMLINK_NOFOLLOW);
             if *kind == FileType::CharacterDevice && is_whiteout(&stat()?) {
                 if old.is_some() {
@@ -173,7 +129,7 @@ impl Walk {
         }
         if !merges {
             let here: BTreeSet<CString> = listed.into_iter().map(|(name, _)| name).collect();
-            for name in below.names()?.difference(&here) {
+            for name in self.names(below)?.difference(&here) {
                 self.add(ChangeKind::Deleted, name);
             }
         }
@@ -200,7 +156,8 @@ impl Walk {
             self.descend(upper, name, &old.view, merges)?;
         }
         let differs = stat_differs(&old.stat, new)
-            || capability(old.at.as_fd(), name)? != capability(upper, name)?;
+            || capability(self.layers[old.layer].as_fd(), &self.below(name))?
+                != capability(upper, name.to_bytes())?;
         if differs || self.changes.len() > at {
             self.add(ChangeKind::Changed, name);
         }
@@ -229,8 +186,62 @@ impl Walk {
     }
 
     fn add(&mut self, kind: ChangeKind, name: &CStr) {
-        let path = [&self.path, name.to_bytes()].concat();
+        let path = [b"/", &self.path[..], name.to_bytes()].concat();
         self.changes.push(Change { kind, path: Path::new(OsStr::from_bytes(&path)).to_owned() });
+    }
+}
+
+impl Walk {
+    /// The path of an entry below the root.
+    fn below(&self, name: &CStr) -> Vec<u8> {
+        [&self.path, name.to_bytes()].concat()
+    }
+
+    /// Looks a name up in the image the way overlayfs does.
+    fn entry(&self, view: &View, name: &CStr) -> Result<Option<Entry>, Errno> {
+        let mut found: Option<Entry> = None;
+        let path = self.below(name);
+        for &layer in &view.0 {
+            let root = self.layers[layer].as_fd();
+            let stat = match statat(root, &path[..], AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::NOENT) => continue,
+                stat => stat?,
+            };
+            let is_directory = is_directory(&stat);
+            if is_whiteout(&stat) || found.is_some() && !is_directory {
+                break;
+            }
+            let entry = found.get_or_insert_with(|| Entry { stat, layer, view: View(Vec::new()) });
+            if !is_directory {
+                break;
+            }
+            entry.view.0.push(layer);
+            if is_opaque(open_directory(root, &path)?.as_fd()) {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// The names in the image's directory, with the layers merged.
+    fn names(&self, view: &View) -> Result<BTreeSet<CString>, Errno> {
+        let mut hidden = BTreeSet::new();
+        let mut shown = BTreeSet::new();
+        for &layer in &view.0 {
+            let path = [&self.path[..], b"."].concat();
+            let part = open_directory(self.layers[layer].as_fd(), &path)?;
+            let mut hidden_below = Vec::new();
+            for (name, kind) in list(part.as_fd())? {
+                let stat = |name: &CStr| statat(&part, name, AtFlags::SYMLINK_NOFOLLOW);
+                if kind == FileType::CharacterDevice && is_whiteout(&stat(&name)?) {
+                    hidden_below.push(name);
+                } else if !hidden.contains(&name) {
+                    shown.insert(name);
+                }
+            }
+            hidden.extend(hidden_below);
+        }
+        Ok(shown)
     }
 }
 
@@ -246,10 +257,6 @@ fn list(directory: BorrowedFd<'_>) -> Result<Vec<(CString, FileType)>, Errno> {
     Ok(names)
 }
 
-fn is_directory(stat: &Stat) -> bool {
-    FileType::from_raw_mode(stat.st_mode).is_dir()
-}
-
 fn stat_differs(old: &Stat, new: &Stat) -> bool {
     let same_time = old.st_mtime == new.st_mtime
         && (old.st_mtime_nsec == new.st_mtime_nsec
@@ -261,8 +268,8 @@ fn stat_differs(old: &Stat, new: &Stat) -> bool {
 }
 
 /// The value of `security.capability`, empty if there is none.
-fn capability(at: BorrowedFd<'_>, name: &CStr) -> Result<Vec<u8>, Errno> {
-    let path = crate::extract::through_proc(at, name.to_bytes());
+fn capability(at: BorrowedFd<'_>, path: &[u8]) -> Result<Vec<u8>, Errno> {
+    let path = crate::extract::through_proc(at, path);
     let mut value = vec![0; 64];
     match rustix::fs::lgetxattr(&path, "security.capability", &mut value[..]) {
         Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(Vec::new()),

@@ -23,16 +23,28 @@ pub struct Store {
 ///
 /// Whoever adds content (a pull, a load, the creation of a container) holds one from before the
 /// first thing it needs exists until something durable refers to it. The kernel drops it with the
-/// process. A process that holds an [`Exclusive`] must not ask for one: it would wait for itself.
+/// process; dropping it lets go at once, even if a child was forked meanwhile. A process that holds
+/// an [`Exclusive`] must not ask for one: it would wait for itself.
 #[derive(Debug)]
 pub struct Lease {
-    _lock: File,
+    _lock: Lock,
 }
 
 /// The right to remove what nothing refers to: no [`Lease`] exists while it is held.
 #[derive(Debug)]
 pub struct Exclusive {
-    _lock: File,
+    _lock: Lock,
+}
+
+/// A lock on an open file, which a forked child shares: closing one's own copy would not end it.
+#[derive(Debug)]
+pub(crate) struct Lock(pub(crate) File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Unlocking a file that is open cannot fail, and closing it comes next anyway.
+        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
+    }
 }
 
 /// The parts of a store, as directories below its root.
@@ -86,7 +98,7 @@ impl Store {
         let lock = self.lock_file()?;
         rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, FlockOperation::LockShared))
             .doing(|| "lock the store")?;
-        Ok(Lease { _lock: lock })
+        Ok(Lease { _lock: Lock(lock) })
     }
 
     /// Keeps everybody who adds content away, for [`Store::collect`].
@@ -102,7 +114,7 @@ impl Store {
             Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Busy("collect garbage".into())),
             outcome => {
                 outcome.doing(|| "lock the store")?;
-                Ok(Exclusive { _lock: lock })
+                Ok(Exclusive { _lock: Lock(lock) })
             }
         }
     }
@@ -166,12 +178,12 @@ impl Store {
     }
 
     /// Serialises changes to the records of `part`, so that two read-modify-writes do not lose one.
-    pub(crate) fn change(&self, part: Part) -> Result<File, Error> {
+    pub(crate) fn change(&self, part: Part) -> Result<Lock, Error> {
         let path = self.made(part)?;
         let directory = File::open(&path).doing(|| format!("open `{}`", path.display()))?;
         rustix::io::retry_on_intr(|| rustix::fs::flock(&directory, FlockOperation::LockExclusive))
             .doing(|| format!("lock `{}`", path.display()))?;
-        Ok(directory)
+        Ok(Lock(directory))
     }
 }
 

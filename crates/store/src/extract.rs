@@ -10,23 +10,28 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
-};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use crate::error::{Doing as _, Error, invalid};
+use crate::overlay::{is_directory, is_whiteout, set_opaque};
 use crate::tarball::{Entry, Kind, Tar, shown};
-use crate::walk::{Missing, Tree, make_directory, open_directory};
+use crate::walk::{Missing, Tree, open_directory};
 
 /// Entries of one layer. The largest images in use have about one million files in all.
 pub(crate) const ENTRIES_MAX: u64 = 4_000_000;
 const PATH_BYTES_MAX: usize = 4096;
+/// What is remembered of directories until the end: enough for a million with ordinary names.
+const REMEMBERED_BYTES_MAX: usize = 256 << 20;
+
+/// The tree of a layer, below its directory.
+pub(crate) const TREE: &str = "tree";
+/// What became unneeded while the layer was unpacked.
+pub(crate) const PIT: &str = "replaced";
 
 const WHITEOUT_PREFIX: &[u8] = b".wh.";
 const WHITEOUT_META_PREFIX: &[u8] = b".wh..wh.";
 const OPAQUE_MARK: &[u8] = b".wh..wh..opq";
-const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
 
 /// What an archive came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -38,15 +43,38 @@ pub(crate) struct Extracted {
     pub(crate) is_opaque: bool,
 }
 
-/// Unpacks `tar` into `root`, an empty directory. Directories that an entry replaces are moved to
-/// `pit`, a directory of the same file system that the caller removes.
+/// Where a layer is unpacked: a directory that belongs to nobody else.
+#[derive(Debug)]
+pub(crate) struct Site {
+    directory: OwnedFd,
+    root: OwnedFd,
+    /// Permission bits that the process' umask takes away.
+    umask: u32,
+}
+
+impl Site {
+    /// Creates the tree in `directory`.
+    pub(crate) fn new(directory: OwnedFd) -> Result<Self, Errno> {
+        rustix::fs::mkdirat(&directory, TREE, Mode::from(0o777))?;
+        let root = open_directory(directory.as_fd(), TREE.as_bytes())?;
+        let umask = 0o777 & !rustix::fs::fstat(&root)?.st_mode;
+        // A default ACL on the store's directory would change the mode of everything below.
+        match rustix::fs::fremovexattr(&root, "system.posix_acl_default") {
+            Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+            Err(e) => return Err(e),
+        }
+        rustix::fs::fchmod(&root, Mode::from(0o755))?;
+        Ok(Self { directory, root, umask })
+    }
+}
+
+/// Unpacks `tar`. Directories that an entry replaces are left in [`PIT`], for the caller to remove.
 pub(crate) fn extract<R: BufRead>(
     tar: &mut Tar<R>,
-    root: OwnedFd,
-    pit: OwnedFd,
+    site: Site,
     entries_max: u64,
 ) -> Result<Extracted, Error> {
-    let mut extractor = Extractor::new(root, pit).doing(|| "prepare the layer's directory")?;
+    let mut extractor = Extractor::new(site);
     while let Some(entry) = tar.next()? {
         extractor.done.entries += 1;
         if extractor.done.entries > entries_max {
@@ -81,10 +109,13 @@ struct Extractor {
     tree: Tree,
     /// A second place to look, so that the targets of hard links do not displace the first.
     targets: Tree,
-    pit: OwnedFd,
+    /// Where the tree lies.
+    directory: OwnedFd,
+    /// What was put into [`PIT`] so far.
     in_pit: u64,
     directories: Vec<Later>,
-    /// Permission bits that the process' umask takes away.
+    /// Of names and attributes in `directories`.
+    remembered_bytes: usize,
     umask: u32,
     /// Who owns what this process creates.
     own: (u32, u32),
@@ -92,27 +123,20 @@ struct Extractor {
 }
 
 impl Extractor {
-    fn new(root: OwnedFd, pit: OwnedFd) -> Result<Self, Errno> {
-        // A default ACL on the store's directory would change the mode of everything below.
-        match rustix::fs::fremovexattr(&root, "system.posix_acl_default") {
-            Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
-            Err(e) => return Err(e),
-        }
-        rustix::fs::mkdirat(&pit, "umask", 0o777.into())?;
-        let made = rustix::fs::statat(&pit, "umask", AtFlags::SYMLINK_NOFOLLOW)?;
-        rustix::fs::fchmod(&root, 0o755.into())?;
+    fn new(site: Site) -> Self {
         let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-        let root = Rc::new(root);
-        Ok(Self {
+        let root = Rc::new(site.root);
+        Self {
             tree: Tree::new(root.clone()),
             targets: Tree::new(root),
-            pit,
+            directory: site.directory,
             in_pit: 0,
             directories: Vec::new(),
-            umask: 0o777 & !made.st_mode,
+            remembered_bytes: 0,
+            umask: site.umask,
             own,
             done: Extracted::default(),
-        })
+        }
     }
 
     fn entry<R: BufRead>(&mut self, tar: &mut Tar<R>, mut entry: Entry) -> Result<(), Error> {
@@ -136,7 +160,10 @@ impl Extractor {
         }
         match entry.kind {
             Kind::File => self.file(tar, parent, last, entry),
-            Kind::Directory => self.directory(parent, last, &path, entry).doing(doing),
+            Kind::Directory => {
+                let existed = self.directory(parent, last, entry.mode).doing(doing)?;
+                self.remember(Later { path: path.join(&b'/'), entry: Meta::of(entry), existed })
+            }
             Kind::HardLink => self.hard_link(parent, &path, &link, &Meta::of(entry)),
             Kind::Symlink => {
                 let make = || rustix::fs::symlinkat(&link[..], parent, last);
@@ -154,20 +181,23 @@ impl Extractor {
         if entry.kind != Kind::Directory {
             return invalid("archive's root is not a directory");
         }
-        let later = Later { path: Vec::new(), entry: Meta::of(entry), existed: true };
+        self.remember(Later { path: Vec::new(), entry: Meta::of(entry), existed: true })
+    }
+
+    fn remember(&mut self, later: Later) -> Result<(), Error> {
+        let attributes = later.entry.xattrs.iter().map(|(name, value)| name.len() + value.len());
+        self.remembered_bytes += size_of::<Later>() + later.path.len() + attributes.sum::<usize>();
+        if self.remembered_bytes > REMEMBERED_BYTES_MAX {
+            return invalid("archive has too many directories");
+        }
         self.directories.push(later);
         Ok(())
     }
 
-    fn directory(
-        &mut self,
-        parent: BorrowedFd<'_>,
-        name: &[u8],
-        path: &[&[u8]],
-        entry: Entry,
-    ) -> Result<(), Errno> {
+    /// Makes a directory, unless there is one: whether there was.
+    fn directory(&mut self, parent: BorrowedFd<'_>, name: &[u8], mode: u32) -> Result<bool, Errno> {
         // Until the end, root's lack of capabilities must not keep us from filling it.
-        let mode = Mode::from(entry.mode & 0o777 | 0o700);
+        let mode = Mode::from(mode & 0o777 | 0o700);
         let mut existed = false;
         match rustix::fs::mkdirat(parent, name, mode) {
             Err(Errno::EXIST) => {
@@ -183,8 +213,7 @@ impl Extractor {
             }
             made => made?,
         }
-        self.directories.push(Later { path: path.join(&b'/'), entry: Meta::of(entry), existed });
-        Ok(())
+        Ok(existed)
     }
 
     fn file<R: BufRead>(
@@ -258,7 +287,7 @@ impl Extractor {
         parent: BorrowedFd<'_>,
         name: &[u8],
         meta: &Meta,
-        there: &Stat,
+        there: &rustix::fs::Stat,
     ) -> Result<(), Errno> {
         let moves = (meta.uid, meta.gid) != (there.st_uid, there.st_gid);
         if moves {
@@ -378,8 +407,12 @@ impl Extractor {
         self.targets.forget();
         match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
             Err(Errno::ISDIR) => {
+                if self.in_pit == 0 {
+                    rustix::fs::mkdirat(&self.directory, PIT, Mode::from(0o700))?;
+                }
                 self.in_pit += 1;
-                rustix::fs::renameat(parent, name, &self.pit, self.in_pit.to_string())
+                let place = format!("{PIT}/{}", self.in_pit);
+                rustix::fs::renameat(parent, name, &self.directory, place)
             }
             removed => removed,
         }
@@ -495,26 +528,6 @@ fn attributes_and_times(parent: BorrowedFd<'_>, name: &[u8], meta: &Meta) -> Res
     rustix::fs::utimensat(parent, name, &meta.times, AtFlags::SYMLINK_NOFOLLOW)
 }
 
-fn is_directory(stat: &Stat) -> bool {
-    FileType::from_raw_mode(stat.st_mode).is_dir()
-}
-
-/// Overlayfs' mark for "not here any more".
-pub(crate) fn is_whiteout(stat: &Stat) -> bool {
-    FileType::from_raw_mode(stat.st_mode).is_char_device() && stat.st_rdev == 0
-}
-
-/// Whether a directory hides what lies below it.
-pub(crate) fn is_opaque(directory: BorrowedFd<'_>) -> bool {
-    let mut value = [0; 2];
-    let length = rustix::fs::fgetxattr(directory, OPAQUE_XATTR, &mut value[..]);
-    length == Ok(1) && value[0] == b'y'
-}
-
-fn set_opaque(directory: BorrowedFd<'_>) -> Result<(), Errno> {
-    rustix::fs::fsetxattr(directory, OPAQUE_XATTR, b"y", XattrFlags::empty())
-}
-
 /// A kernel or file system without a class of attributes is no reason to refuse an image, except
 /// for capabilities, without which its programs would not work.
 fn allow_unsupported(set: Result<(), Errno>, name: &[u8]) -> Result<(), Errno> {
@@ -537,10 +550,4 @@ fn uid(raw: u32) -> Uid {
 
 fn gid(raw: u32) -> Gid {
     Gid::from_raw(raw)
-}
-
-/// See [`make_directory`]; layers have their tree made this way.
-pub(crate) fn new_tree(at: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
-    make_directory(at, name.as_bytes(), 0o755)?;
-    open_directory(at, name.as_bytes())
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::disk::{Part, Store, names, read_if_there};
 use crate::error::{Doing as _, Error, invalid};
+use crate::spool::check_size;
 
 /// Of a manifest, an index or a configuration, in bytes; registries refuse larger ones.
 pub const DOCUMENT_BYTES_MAX: u64 = 4 << 20;
@@ -99,7 +100,8 @@ impl Image {
 }
 
 impl Store {
-    /// Records an image whose manifest, configuration and layers are in the store.
+    /// Records an image whose manifest, configuration and unpacked layers are in the store. The
+    /// blob of a layer may be missing: then the same files came in another encoding.
     ///
     /// An image that is known gets the new manifest and keeps its tags and repository digests.
     /// The caller holds a [`crate::Lease`] since before the first of the blobs came.
@@ -123,6 +125,11 @@ impl Store {
                 manifest.layers.len(),
                 diff_ids.len()
             ));
+        }
+        check_size(&new.manifest, bytes.len() as u64)?;
+        check_size(&manifest.config, self.blob_size(&manifest.config.digest)?)?;
+        for part in manifest.layers.iter().filter(|part| self.has_blob(&part.digest)) {
+            check_size(part, self.blob_size(&part.digest)?)?;
         }
         let layers = diff_ids.iter().zip(manifest.layers).map(|(diff_id, blob)| {
             Ok(ImageLayer { diff_id: *diff_id, blob, size: self.layer(diff_id)?.size })
@@ -278,6 +285,10 @@ impl Store {
         image.tags = own.collect();
         image.tags.sort();
         Ok(image)
+    }
+
+    pub(crate) fn is_tagged(&self, image: &Digest) -> Result<bool, Error> {
+        Ok(self.all_tags()?.iter().any(|tag| tag.image == *image))
     }
 
     fn all_tags(&self) -> Result<Vec<Tag>, Error> {

@@ -2,22 +2,18 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use oci::{Descriptor, Digest};
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{Part, Scratch, Store, json, read_if_there};
-use crate::error::{Doing as _, Error, invalid};
-use crate::extract::{self, ENTRIES_MAX, Extracted};
+use crate::error::{Doing as _, Error};
+use crate::extract::{self, ENTRIES_MAX, Extracted, PIT, Site, TREE};
 use crate::stream::{self, Content, EXPANSION_MAX, Expansion};
 use crate::tarball::Tar;
 
-/// The tree of a layer, below its directory.
-pub(crate) const TREE: &str = "tree";
 const RECORD: &str = "layer.json";
-const PIT: &str = "replaced";
 
 /// An unpacked layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,22 +139,66 @@ fn unpack_into(
     progress: &mut dyn FnMut(u64),
     limits: Limits,
 ) -> Result<(Extracted, Digest), Error> {
-    let (tree, pit) = trees(directory)?;
+    let doing = || format!("create a tree in `{}`", directory.display());
+    let site = Site::new(File::open(directory).doing(doing)?.into()).doing(doing)?;
     stream::consume(archive, limits.expansion, progress, move |content: Content<'_>| {
         let mut tar = Tar::new(content);
-        let extracted = extract::extract(&mut tar, tree, pit, limits.entries_max)?;
+        let extracted = extract::extract(&mut tar, site, limits.entries_max)?;
         tar.drain()?;
         Ok((extracted, tar.into_input().digest()))
     })
-    .and_then(|(extracted, digest)| match extracted.size {
-        size if size > i64::MAX as u64 => invalid("archive is too large"),
-        _ => Ok((extracted, digest)),
-    })
 }
 
-fn trees(directory: &Path) -> Result<(OwnedFd, OwnedFd), Error> {
-    let doing = || format!("create a tree in `{}`", directory.display());
-    let at = File::open(directory).doing(doing)?;
-    let tree = extract::new_tree(at.as_fd(), TREE).doing(doing)?;
-    Ok((tree, extract::new_tree(at.as_fd(), PIT).doing(doing)?))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An archive of one file of zeros.
+    fn zeros(size: usize) -> Vec<u8> {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(size as u64);
+        header.set_mode(0o644);
+        let mut builder = tar::Builder::new(Vec::new());
+        builder.append_data(&mut header, "zeros", &vec![0; size][..]).unwrap();
+        builder.into_inner().unwrap()
+    }
+
+    fn outcome(archive: &[u8], limits: Limits) -> String {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let outcome = store.unpack_within(&mut &archive[..], &mut |_| {}, limits);
+        let text = outcome.map_or_else(|e| e.to_string(), |_| "unpacked".to_owned());
+        for part in [Part::Layers, Part::Trash] {
+            assert!(crate::disk::all_names(&store.part(part)).unwrap().is_empty());
+        }
+        text
+    }
+
+    #[test]
+    fn a_decompression_bomb_is_stopped() {
+        let bomb = zstd::encode_all(&zeros(20 << 20)[..], 1).unwrap();
+        let limits = |free_bytes, ratio| Limits {
+            entries_max: 10,
+            expansion: Expansion { free_bytes, ratio },
+        };
+        assert!(outcome(&bomb, limits(1 << 20, 200)).contains("expands to more than"));
+        assert_eq!(outcome(&bomb, limits(30 << 20, 200)), "unpacked");
+        assert_eq!(outcome(&bomb, limits(1 << 20, 1 << 20)), "unpacked");
+        // What is not compressed is as large as it is.
+        assert_eq!(outcome(&zeros(2 << 20), limits(1 << 20, 0)), "unpacked");
+    }
+
+    #[test]
+    fn the_number_of_entries_is_bounded() {
+        let mut builder = tar::Builder::new(Vec::new());
+        for n in 0..11 {
+            let mut header = tar::Header::new_ustar();
+            header.set_size(0);
+            builder.append_data(&mut header, n.to_string(), &b""[..]).unwrap();
+        }
+        let archive = builder.into_inner().unwrap();
+        let limits = |entries_max| Limits { entries_max, ..LIMITS };
+        assert_eq!(outcome(&archive, limits(10)), "archive has more than 10 entries");
+        assert_eq!(outcome(&archive, limits(11)), "unpacked");
+    }
 }

@@ -52,6 +52,7 @@ mod image;
 mod import;
 mod layer;
 mod load;
+mod overlay;
 mod remove;
 mod snapshot;
 mod spool;

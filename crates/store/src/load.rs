@@ -134,14 +134,14 @@ impl Store {
         index: Option<Digest>,
         references: Vec<Reference>,
     ) -> Result<Loaded, Error> {
-        let file = spool.blob(&descriptor.digest)?;
+        let file = spool.blob(&descriptor)?;
         let manifest: Manifest = parse(&file.read(DOCUMENT_BYTES_MAX)?, "manifest")?;
         spool.adopt(&file)?;
-        let config_file = spool.blob(&manifest.config.digest)?;
+        let config_file = spool.blob(&manifest.config)?;
         let config: ImageConfig = parse(&config_file.read(DOCUMENT_BYTES_MAX)?, "configuration")?;
         spool.adopt(&config_file)?;
         for layer in &manifest.layers {
-            spool.blob(&layer.digest)?;
+            spool.blob(layer)?;
         }
         let names: Vec<String> = manifest
             .layers
@@ -149,12 +149,7 @@ impl Store {
             .map(|layer| format!("blobs/sha256/{}", layer.digest.hex()))
             .collect();
         self.load_layers(spool, &manifest.layers, &names, &config)?;
-        let manifest = Descriptor {
-            size: file.size,
-            platform: None,
-            annotations: Default::default(),
-            ..descriptor
-        };
+        let manifest = Descriptor { platform: None, annotations: Default::default(), ..descriptor };
         self.add_loaded(NewImage { manifest, index, repo_digest: None }, references)
     }
 
@@ -206,7 +201,7 @@ fn known_manifest(
             continue;
         }
         let Some((descriptor, _)) = choose(spool, top.clone(), INDEX_DEPTH_MAX)? else { continue };
-        let file = spool.blob(&descriptor.digest)?;
+        let file = spool.blob(&descriptor)?;
         let manifest: Manifest = parse(&file.read(DOCUMENT_BYTES_MAX)?, "manifest")?;
         if manifest.config.digest == wanted.config.digest && digests(&manifest) == digests(wanted) {
             spool.adopt(&file)?;
@@ -230,7 +225,7 @@ fn choose(
     if top.platform.as_ref().is_some_and(|platform| !host.accepts(platform)) {
         return Ok(None);
     }
-    let file = spool.blob(&top.digest)?;
+    let file = spool.blob(&top)?;
     let document = Document::parse(&file.read(DOCUMENT_BYTES_MAX)?, &top.media_type)
         .or_else(|e| invalid(format!("manifest {}: {e}", top.digest)))?;
     let Document::Index(index) = document else {

@@ -83,7 +83,8 @@ impl Store {
         self.forget_names(&image.id, &gone)?;
         let mut removed: Vec<Removed> = gone.iter().map(untagged).collect();
         // Without a name, the image itself stays only for the containers that need it.
-        if tags.is_empty() && pins.is_empty() && users.is_empty() {
+        let is_needed = users.iter().any(|user| user.is_running || !force);
+        if tags.is_empty() && pins.is_empty() && !is_needed {
             removed.extend(self.delete(image)?);
         }
         Ok(removed)
@@ -125,6 +126,10 @@ impl Store {
 
     fn delete(&self, image: &Image) -> Result<Vec<Removed>, Error> {
         let _changing = self.change(Part::Images)?;
+        if self.is_tagged(&image.id)? {
+            // Somebody gave it a name since we looked.
+            return Ok(Vec::new());
+        }
         remove_if_there(&self.part(Part::Images).join(record_name(&image.id)))?;
         let kept: HashSet<Digest> =
             self.records()?.iter().flat_map(|other| chain_ids(&other.diff_ids())).collect();

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::disk::{Part, Store, json, read_if_there};
 use crate::error::{Doing as _, Error};
-use crate::layer::TREE;
+use crate::extract::TREE;
 use crate::walk::{Missing, Tree, make_directory};
 
 const RECORD: &str = "base.json";

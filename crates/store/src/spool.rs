@@ -112,14 +112,16 @@ impl<'a> Spool<'a> {
         }
     }
 
-    /// The file that an OCI layout keeps under a digest, verified.
-    pub(crate) fn blob(&mut self, digest: &Digest) -> Result<Spooled, Error> {
-        let name = format!("blobs/sha256/{}", digest.hex());
+    /// The file that an OCI layout keeps for a descriptor, verified.
+    pub(crate) fn blob(&mut self, descriptor: &Descriptor) -> Result<Spooled, Error> {
+        let name = format!("blobs/sha256/{}", descriptor.digest.hex());
         let file = self.get(&name)?;
-        if file.digest == *digest {
-            return Ok(file);
+        if file.digest != descriptor.digest {
+            let (expected, actual) = (descriptor.digest, file.digest);
+            return Err(Error::Digest { what: format!("`{name}`"), expected, actual });
         }
-        Err(Error::Digest { what: format!("`{name}`"), expected: *digest, actual: file.digest })
+        check_size(descriptor, file.size)?;
+        Ok(file)
     }
 
     /// Copies a member from the directory. It is not ours: what it links to stays below it.
@@ -191,6 +193,15 @@ impl Spooled {
             annotations: Default::default(),
         }
     }
+}
+
+/// Content that is not as long as its descriptor says must not be used (image-spec, descriptor.md).
+pub(crate) fn check_size(descriptor: &Descriptor, actual: u64) -> Result<(), Error> {
+    let Descriptor { digest, size, .. } = descriptor;
+    if actual == *size {
+        return Ok(());
+    }
+    invalid(format!("blob {digest} is {actual} bytes long, not {size}"))
 }
 
 /// A file that is hashed while it is written.

@@ -8,6 +8,8 @@ use crate::error::{Doing as _, Error, invalid};
 const BLOCK: usize = 512;
 /// Of one pax header or GNU long name; Go's limit.
 const EXTENSION_BYTES_MAX: u64 = 1 << 20;
+/// Extended attributes of one entry; file systems hold fewer.
+const XATTRS_MAX: usize = 256;
 /// Of one sparse file.
 const SEGMENTS_MAX: usize = 1 << 20;
 
@@ -224,7 +226,8 @@ impl<R: BufRead> Tar<R> {
             Some(size) => size,
             None => number(&header[124..136], "size")?,
         };
-        if kind != Kind::File {
+        // A directory of version 7 may have data; the other kinds have none, whatever they say.
+        if matches!(header[156], b'1'..=b'6') {
             stored = 0;
         }
         self.data_follows(stored);
@@ -517,6 +520,9 @@ fn pax_record(key: &[u8], value: &[u8], ext: &mut Extensions) -> Result<(), Erro
         }
         _ => {
             if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
+                if ext.xattrs.len() == XATTRS_MAX {
+                    return invalid("archive entry with too many extended attributes");
+                }
                 ext.xattrs.retain(|(known, _)| known != name);
                 ext.xattrs.push((name.to_vec(), value.to_vec()));
             }

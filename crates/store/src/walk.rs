@@ -7,8 +7,10 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
-use rustix::fs::{AtFlags, Mode, OFlags, fstat, mkdirat, openat, readlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, fstat, mkdirat, openat, readlinkat, statat, unlinkat};
 use rustix::io::Errno;
+
+use crate::overlay::{is_whiteout, set_opaque};
 
 /// Symbolic links followed in one resolution; the kernel's own limit.
 const LINKS_MAX: u32 = 40;
@@ -107,12 +109,24 @@ impl Tree {
             }
             Err(Errno::NOTDIR | Errno::LOOP) => match readlinkat(at, name, Vec::new()) {
                 Ok(target) => self.follow(at, target.as_bytes(), missing, links),
+                Err(Errno::INVAL) if missing == Missing::Create => unhide(at.as_fd(), name),
                 Err(Errno::INVAL) => Err(Errno::NOTDIR),
                 Err(e) => Err(e),
             },
             entered => entered.map(Rc::new),
         }
     }
+}
+
+/// Puts a directory where a whiteout is. What was hidden there stays so.
+fn unhide(at: BorrowedFd<'_>, name: &[u8]) -> Result<Rc<OwnedFd>, Errno> {
+    if !is_whiteout(&statat(at, name, AtFlags::SYMLINK_NOFOLLOW)?) {
+        return Err(Errno::NOTDIR);
+    }
+    unlinkat(at, name, AtFlags::empty())?;
+    make_directory(at, name, IMPLIED_MODE)?;
+    set_opaque(open_directory(at, name)?.as_fd())?;
+    enter(at, name).map(Rc::new)
 }
 
 /// Opens a directory for use as a starting point; a symbolic link is not one.
@@ -130,7 +144,7 @@ pub(crate) fn open_directory(at: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd,
 /// Creates a directory with exactly this mode, whatever the process' umask.
 pub(crate) fn make_directory(at: BorrowedFd<'_>, name: &[u8], mode: u32) -> Result<(), Errno> {
     mkdirat(at, name, mode.into())?;
-    let made = rustix::fs::statat(at, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    let made = statat(at, name, AtFlags::SYMLINK_NOFOLLOW)?;
     if made.st_mode & 0o777 == mode & 0o777 {
         return Ok(());
     }

@@ -77,7 +77,9 @@ fn derived(
         let blob = layout.blob(&layer.descriptor.digest);
         host::run("tar", ["-xzpf".as_ref(), blob.as_os_str(), "-C".as_ref(), base.as_os_str()])?;
     }
-    let (changed, gone) = changes(&base, &tree)?;
+    let (mut changed, gone) = changes(&base, &tree)?;
+    // A path stands in a layer once; Docker refuses an archive that has one twice.
+    changed.retain(|path| extra.iter().all(|entry| path != Path::new(&entry.path)));
     layers.push(layout.layer(Compression::Gzip, |archive| {
         gone.iter().try_for_each(|path| archive.add(&whiteout(path)))?;
         archive.add_tree(&tree, &changed, begun)?;

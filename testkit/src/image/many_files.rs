@@ -1,9 +1,10 @@
 //! `many-files`: 20,000 small and medium files in four layers, 450 MB that compress to about half.
 
+use std::sync::OnceLock;
 use std::thread;
 
 use anyhow::Result;
-use oci::Compression;
+use oci::{Compression, Digest, Hasher};
 
 use super::{config, made_by};
 use crate::archive::Entry;
@@ -28,17 +29,47 @@ pub(super) fn make(layout: &Layout) -> Result<()> {
     layout.tag("many-files:latest", layout.image(image, &layers?)?)
 }
 
+/// The number of files, and one digest over all of their paths and contents, in the order of paths:
+/// each path without a leading slash, a zero byte, the content.
+#[must_use]
+pub fn summary() -> (u64, Digest) {
+    static DIGEST: OnceLock<Digest> = OnceLock::new();
+    (LAYERS * FILES_PER_LAYER, *DIGEST.get_or_init(digest))
+}
+
+fn digest() -> Digest {
+    let mut hasher = Hasher::default();
+    for number in 0..LAYERS {
+        for index in 0..FILES_PER_LAYER {
+            hasher.update(path(number, index).as_bytes());
+            hasher.update(&[0]);
+            hasher.update(&content(seed(number, index)));
+        }
+    }
+    hasher.finish()
+}
+
+fn directory(number: u64, index: u64) -> String {
+    format!("data/part-{number}/{:02}", index / FILES_PER_DIRECTORY)
+}
+
+fn path(number: u64, index: u64) -> String {
+    format!("{}/{index:04}", directory(number, index))
+}
+
+fn seed(number: u64, index: u64) -> u64 {
+    number * FILES_PER_LAYER + index + 1
+}
+
 fn layer(layout: &Layout, number: u64) -> Result<Layer> {
     layout.layer(Compression::Gzip, |archive| {
         archive.add(&Entry::directory("data"))?;
         archive.add(&Entry::directory(&format!("data/part-{number}")))?;
         for index in 0..FILES_PER_LAYER {
-            let directory = format!("data/part-{number}/{:02}", index / FILES_PER_DIRECTORY);
             if index % FILES_PER_DIRECTORY == 0 {
-                archive.add(&Entry::directory(&directory))?;
+                archive.add(&Entry::directory(&directory(number, index)))?;
             }
-            let seed = number * FILES_PER_LAYER + index + 1;
-            archive.add(&Entry::file(&format!("{directory}/{index:04}"), content(seed)))?;
+            archive.add(&Entry::file(&path(number, index), content(seed(number, index))))?;
         }
         Ok(())
     })

@@ -3,7 +3,7 @@
 mod busybox;
 mod debian;
 pub mod layered;
-mod many_files;
+pub mod many_files;
 
 use anyhow::Result;
 use oci::{ContainerConfig, Digest, History, ImageConfig, Platform};
@@ -14,7 +14,7 @@ use crate::layout::Layout;
 const CREATED: &str = "2023-11-14T22:13:20Z";
 
 /// Raised whenever a recipe changes, so that caches of the older one are made anew.
-pub(crate) const RECIPES: u32 = 2;
+pub(crate) const RECIPES: u32 = 3;
 
 /// How one family of images is made, and the names that it gets.
 pub(crate) struct Recipe {

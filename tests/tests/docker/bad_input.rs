@@ -28,7 +28,7 @@ fn what_does_not_exist_is_named() {
 fn malformed_words_are_refused() {
     let sandbox = Sandbox::new();
     for (line, part) in [
-        ("cais run --rm UPPER/case true", "lowercase"),
+        ("cais run --rm upper/CASE true", "lowercase"),
         ("cais run --rm -m lots busybox true", "lots"),
         ("cais run --rm -m 1k busybox true", "6MB"),
         ("cais run --rm --cpus many busybox true", "many"),

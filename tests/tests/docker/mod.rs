@@ -3,6 +3,9 @@
 mod bad_input;
 mod demonstration;
 mod exit_code;
+mod image;
+mod interruption;
 mod isolation;
+mod liar;
 mod pull;
 mod terminal;

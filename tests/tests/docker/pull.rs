@@ -112,13 +112,3 @@ fn model_line((path, node): (&String, &Node)) -> (String, String) {
     };
     (name, shown)
 }
-
-#[test]
-fn an_image_of_twenty_thousand_files_arrives_whole() {
-    let sandbox = Sandbox::new();
-    let _ = sandbox.cais(["pull", "many-files"]).ok();
-    let _ = sandbox.cais(["pull", "busybox"]).ok();
-    let create = ["create", "--name", "holder", "many-files", "nothing"];
-    let _ = sandbox.cais(create).ok();
-    sandbox.cais(["container", "diff", "holder"]).code(0).out("");
-}

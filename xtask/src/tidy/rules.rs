@@ -24,6 +24,7 @@ const BANNED_NAMES: &[&str] = &["common", "util", "utils", "types", "helpers", "
 const UNSAFE_ALLOWED: &[&str] = &[
     "crates/runtime/src/sys",
     "crates/runtime/src/seccomp/install",
+    "crates/runtime/tests/it/seccomp",
     "crates/runtime/src/cgroup/bpf",
     "crates/net/src/netlink",
     "testkit/src/bin/probe/kernel",

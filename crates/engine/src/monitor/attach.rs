@@ -113,7 +113,7 @@ pub(crate) fn send_packet(socket: impl AsFd, packet: &[u8], wait: bool) -> io::R
 }
 
 /// Receives one packet into `buffer`; an empty one means that the other side has gone.
-pub(crate) fn receive<'a>(socket: impl AsFd, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
+pub(crate) fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<&[u8]> {
     let (read, _) = rustix::io::retry_on_intr(|| recv(&socket, &mut *buffer, RecvFlags::empty()))?;
     Ok(&buffer[..read])
 }

@@ -66,7 +66,7 @@ pub(crate) fn mounts(container: &Container, volumes: &Path) -> Result<(Vec<Mount
             }
         };
         // A mount of the user's takes the place of ours at the same path, as in Docker.
-        mounts.retain(|ours| *ours.destination() != PathBuf::from(&target));
+        mounts.retain(|ours| ours.destination() != Path::new(&target));
         mounts.push(made);
     }
     Ok((mounts, copy_up))

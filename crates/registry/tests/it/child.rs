@@ -4,9 +4,10 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use oci::{Platform, Reference};
-use registry::{Auth, Config, Error, Event, LayerState, Pulled, pull};
+use registry::{Auth, Config, Error, Event, HostConfig, LayerState, Pulled, pull};
 use store::Store;
 
 use super::fake::{Fake, Reply};
@@ -14,6 +15,8 @@ use super::place::{Fixture, Place, client, noise};
 
 /// Set in the child: where the store is, and what to pull.
 const ROLE: &str = "CAIS_TEST_PULL";
+/// A registry that only a proxy knows.
+const FAR: &str = "far.example";
 const DOWNLOADING: &str = "the download is under way";
 
 /// This program again, running only the test `name`, which then pulls `reference`.
@@ -32,13 +35,29 @@ fn played() -> Option<Result<Pulled, Error>> {
     let (root, reference) = role.split_once(' ').unwrap();
     let store = Store::open(Path::new(root)).unwrap();
     let reference: Reference = reference.parse().unwrap();
-    let client = client(&Config::default(), Auth::load().unwrap());
+    let mut config = Config::default();
+    let location = Some(format!("http://{FAR}"));
+    config.hosts.insert(FAR.into(), HostConfig { location, ..HostConfig::default() });
+    let client = client(&config, Auth::load().unwrap());
     let tell = |event| {
         if matches!(event, Event::Layer { state: LayerState::Downloading { .. }, .. }) {
             eprintln!("{DOWNLOADING}");
         }
     };
-    Some(pull(&client, &store, &reference, &Platform::host(), &tell))
+    let before = threads();
+    let outcome = pull(&client, &store, &reference, &Platform::host(), &tell);
+    // The kernel may still be busy with a thread that was joined.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while threads() != before {
+        assert!(Instant::now() < deadline, "no thread outlives a pull");
+        std::thread::yield_now();
+    }
+    Some(outcome)
+}
+
+/// How many threads this process has.
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").unwrap().count()
 }
 
 #[test]
@@ -75,15 +94,15 @@ fn a_killed_pull_leaves_nothing_visible_and_is_continued() {
     assert!((1..=1 << 20).contains(&from), "{from}");
 }
 
-/// A helper `docker-credential-test` in `folder` that runs `script`.
-fn write_helper(folder: &Path, script: &str) {
+/// A keychain `docker-credential-test` in `folder` that runs `script`.
+fn write_keychain(folder: &Path, script: &str) {
     let path = folder.join("docker-credential-test");
     std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
 }
 
 #[test]
-fn a_helper_is_asked_where_the_configuration_names_one() {
+fn a_keychain_is_asked_where_the_configuration_names_one() {
     if let Some(outcome) = played() {
         match std::env::var("CAIS_TEST_ERROR") {
             Ok(expected) => {
@@ -117,10 +136,10 @@ fn a_helper_is_asked_where_the_configuration_names_one() {
         let place = Place::new();
         let folder = place.file("docker");
         std::fs::create_dir(&folder).unwrap();
-        write_helper(&folder, script);
+        write_keychain(&folder, script);
         let config = format!(r#"{{"credHelpers":{{"{host}":"test"}}}}"#);
         std::fs::write(folder.join("config.json"), config).unwrap();
-        let own = "a_helper_is_asked_where_the_configuration_names_one";
+        let own = "a_keychain_is_asked_where_the_configuration_names_one";
         let mut child = again(own, &place, &format!("{host}/app"));
         child.env("DOCKER_CONFIG", &folder).env("PATH", &folder);
         if let Some(expected) = expected {
@@ -128,4 +147,22 @@ fn a_helper_is_asked_where_the_configuration_names_one() {
         }
         assert!(child.status().unwrap().success(), "{script}");
     }
+}
+
+#[test]
+fn a_proxy_that_the_environment_names_is_used() {
+    if let Some(outcome) = played() {
+        outcome.unwrap();
+        return;
+    }
+    let fixture = Fixture::noisy(1000);
+    let fake = Fake::honest(fixture.site());
+    let place = Place::new();
+    let own = "a_proxy_that_the_environment_names_is_used";
+    let mut child = again(own, &place, &format!("{FAR}/app"));
+    child.env("HTTP_PROXY", format!("http://{}", fake.host())).env("NO_PROXY", "near.example");
+    assert!(child.status().unwrap().success());
+    assert_eq!(fake.heard()[0].method, "CONNECT");
+    assert_eq!(fake.heard()[0].path, format!("{FAR}:80"));
+    place.check(&format!("{FAR}/app"), &fixture, &[&noise(1, 1000)]);
 }

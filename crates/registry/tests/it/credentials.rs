@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use registry::{Auth, Config, Error};
 
-use super::fake::{Fake, Reply, Request};
+use super::fake::{Fake, Reply, Request, Site};
 use super::place::{Fixture, Place, client};
 
 fn basic(user: &str, password: &str) -> String {
@@ -96,6 +96,32 @@ fn an_identity_is_exchanged_for_a_token() {
 }
 
 #[test]
+fn secrets_do_not_follow_a_token_server_that_points_elsewhere() {
+    let thief = Fake::honest(Site::default());
+    let there = format!("http://{}/", thief.host());
+    let fixture = Fixture::noisy(10);
+    let fake = with_tokens(
+        &fixture,
+        move |_, _| Reply::new(307, "").with("Location", &there),
+        |header| header == "Bearer t",
+    );
+    let place = Place::new();
+    let path = place.file("config.json");
+    let config = format!(r#"{{"auths":{{"{}":{{"identitytoken":"secret"}}}}}}"#, fake.host());
+    std::fs::write(&path, config).unwrap();
+    let name = format!("{}/app", fake.host());
+    let identity = Auth::read(&path).unwrap();
+    let password = Auth::anonymous().with_password(&fake.host(), "me", "secret");
+    for auth in [identity, password] {
+        place.pull_with(&client(&Config::default(), auth), &name).unwrap_err();
+    }
+    // The one with the password, which went no further than the first server.
+    assert_eq!(thief.heard().len(), 1);
+    assert_eq!(thief.heard()[0].header("authorization"), None);
+    assert_eq!(thief.heard()[0].body, "");
+}
+
+#[test]
 fn a_token_that_is_no_longer_good_is_replaced() {
     let fixture = Fixture::noisy(1000);
     let count = std::sync::atomic::AtomicUsize::new(0);
@@ -118,7 +144,7 @@ fn a_token_that_is_no_longer_good_is_replaced() {
 
 #[test]
 fn a_token_server_elsewhere_must_be_secure() {
-    let thief = Fake::honest(super::fake::Site::default());
+    let thief = Fake::honest(Site::default());
     let realm = format!("http://localhost:{}/token", thief.address.port());
     let fixture = Fixture::noisy(10);
     let fake = Fake::start(fixture.site(), move |_, _| Some(bearer(&realm)));

@@ -203,7 +203,13 @@ fn converse(mut stream: TcpStream, (site, twist, heard): &Parts) -> std::io::Res
         let _ = stream.read(&mut [0; 4096])?;
         return stream.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\nthis is an HTTP server");
     }
-    let request = read(&mut BufReader::new(&stream))?;
+    let mut request = read(&mut BufReader::new(&stream))?;
+    if request.method == "CONNECT" {
+        // As a proxy, it is every server itself.
+        heard.lock().unwrap().push(request);
+        stream.write_all(b"HTTP/1.1 200 Connected\r\n\r\n")?;
+        request = read(&mut BufReader::new(&stream))?;
+    }
     let before = {
         let mut heard = heard.lock().unwrap();
         let before = heard.iter().filter(|r| r.path == request.path).count();

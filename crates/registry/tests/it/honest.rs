@@ -87,6 +87,9 @@ fn an_index_leads_to_the_platform_and_attestations_are_passed_over() {
     let image = place.store.resolve(&name).unwrap();
     assert_eq!(image.index, Some(pulled.digest));
     assert_eq!(image.repo_digests[0].digest(), Some(&pulled.digest));
+    let before = fake.heard().len();
+    assert!(place.pull(&name).unwrap().up_to_date);
+    assert_eq!(fake.heard().len(), before + 1);
 }
 
 #[test]
@@ -176,6 +179,14 @@ fn mirrors_are_asked_first_and_blamed_together() {
     Place::new().pull_with(&mirrors(&[&empty, &half]), &name).unwrap();
     assert_eq!(origin.heard_of("/manifests/").len(), 0);
     assert_eq!(origin.heard_of("/blobs/").len(), 2);
+    let path = fixture.blob_path(0);
+    let wrong = Fake::start(fixture.site(), move |r, _| {
+        let length = fixture.blobs[0].len();
+        (r.path == path).then(|| Reply::new(200, vec![0; length]))
+    });
+    let place = Place::new();
+    place.pull_with(&mirrors(&[&wrong]), &name).unwrap();
+    assert!(place.store.resolve(&name).is_ok());
     let broken = Fake::start(Site::default(), |_, _| Some(Reply::new(500, "")));
     let absent = format!("{}/absent", origin.host());
     let error = Place::new().pull_with(&mirrors(&[&broken]), &absent).unwrap_err();
@@ -200,4 +211,31 @@ fn a_registry_may_be_elsewhere() {
     let place = Place::new();
     place.pull_with(&client(&config, Auth::anonymous()), "far.example/app").unwrap();
     place.check("far.example/app", &fixture, &[&noise(1, 10)]);
+}
+
+#[test]
+fn two_pulls_at_once_share_the_work() {
+    let big = noise(7, 3 << 20);
+    let contents: [&[u8]; 4] = [b"one", &big, b"three", b"four"];
+    let fixture = Fixture::new(GZIP, &contents);
+    let fake = Fake::honest(fixture.site());
+    let (place, name) = (Place::new(), format!("{}/app", fake.host()));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| place.pull(&name).unwrap());
+        }
+    });
+    place.check(&name, &fixture, &contents);
+    for n in 0..contents.len() {
+        assert_eq!(fake.heard_of(&fixture.blob_path(n)).len(), 1, "layer {n}");
+    }
+}
+
+#[test]
+fn an_image_may_have_no_layers() {
+    let fixture = Fixture::new(GZIP, &[]);
+    let fake = Fake::honest(fixture.site());
+    let (place, name) = (Place::new(), format!("{}/app", fake.host()));
+    place.pull(&name).unwrap();
+    place.check(&name, &fixture, &[]);
 }

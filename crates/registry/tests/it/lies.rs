@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use oci::{Digest, media_type};
-use registry::{Auth, Config, Error};
+use registry::{Auth, Config, Error, Event};
 use serde_json::json;
 
 use super::fake::{Fake, Reply, Request, Site};
@@ -171,6 +171,11 @@ fn a_server_that_fails_is_asked_again_but_not_forever() {
     let expected = format!("cannot pull from {}: HTTP status 503 too bad", fake.host());
     assert_eq!(error.to_string(), expected);
     assert_eq!(fake.heard().len(), 6);
+    let place = Place::new();
+    place.pull(&format!("{}/app", fake.host())).unwrap_err();
+    let told = format!("{}: HTTP status 503 too bad; retrying in 0 seconds", fake.host());
+    let events = place.events.lock().unwrap();
+    assert_eq!(events.iter().filter(|e| **e == Event::Status(told.clone())).count(), 5);
 }
 
 #[test]
@@ -341,4 +346,27 @@ fn one_bad_layer_ends_the_pull_of_all() {
     let path = fixture.blob_path(3);
     let error = fails(&fixture, move |r, _| is(&path, r).then(|| Reply::new(404, "")));
     assert!(error.to_string().contains("is missing"), "{error}");
+}
+
+#[test]
+fn a_layer_whose_content_is_not_what_the_configuration_says_stays_out() {
+    let mut fixture = Fixture::new(GZIP, &[b"x"]);
+    let other = Digest::of(b"other");
+    fixture.config["rootfs"]["diff_ids"] = json!([other]);
+    fixture.manifest["config"] =
+        descriptor(media_type::OCI_CONFIG, fixture.config.to_string().as_bytes());
+    let error = fails(&fixture, |_, _| None);
+    assert!(matches!(error, Error::Mismatch { .. }), "{error}");
+    assert!(error.to_string().contains(&other.to_string()), "{error}");
+}
+
+#[test]
+fn a_layer_that_cannot_be_unpacked_is_told_by_what_is_wrong_with_it() {
+    let mut fixture = Fixture::new(GZIP, &[&noise(1, 3 << 20)]);
+    // The digest is right, and the archive ends in its middle.
+    fixture.blobs[0].truncate(2 << 20);
+    let kind = fixture.manifest["layers"][0]["mediaType"].as_str().unwrap().to_owned();
+    fixture.manifest["layers"] = json!([descriptor(&kind, &fixture.blobs[0])]);
+    let error = fails(&fixture, |_, _| None);
+    assert!(matches!(error, Error::Store { .. }), "{error}");
 }

@@ -1,9 +1,10 @@
 //! Pulls from Debian's docker-registry, filled by skopeo.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use oci::Digest;
 use registry::{Auth, Client, Config, Error, HostConfig};
@@ -153,36 +154,99 @@ fn a_password_opens_what_is_closed() {
     place.pull_with(&as_me("secret"), &server.name()).unwrap();
 }
 
+const NEW_KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+
+fn openssl(folder: &Path, arguments: &str) {
+    let output =
+        Command::new("openssl").args(arguments.split(' ')).current_dir(folder).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// Makes an authority `ca.crt` and, signed by it, `server.crt` with `server.key`.
 fn certify(folder: &Path) {
-    let openssl = |arguments: &str| {
-        let output = Command::new("openssl")
-            .args(arguments.split(' '))
-            .current_dir(folder)
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    };
-    let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
-    openssl(&format!("req -x509 {key} -keyout ca.key -out ca.crt -subj /CN=authority -days 2"));
-    openssl(&format!("req {key} -keyout server.key -out server.csr -subj /CN=server"));
+    let new = format!("req {NEW_KEY} -days 2");
+    openssl(folder, &format!("{new} -x509 -keyout ca.key -out ca.crt -subj /CN=authority"));
+    openssl(folder, &format!("req {NEW_KEY} -keyout server.key -out server.csr -subj /CN=server"));
     std::fs::write(folder.join("names"), "subjectAltName=IP:127.0.0.1\n").unwrap();
     openssl(
+        folder,
         "x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 \
          -extfile names -out server.crt",
     );
+}
+
+/// The `http` part of a configuration with this certificate and its key.
+fn with_tls(folder: &Path, name: &str) -> String {
+    let path = |end: &str| folder.join(format!("{name}.{end}")).display().to_string();
+    format!("  tls:\n    certificate: {}\n    key: {}\n", path("crt"), path("key"))
+}
+
+/// A client for `server` alone, with these settings.
+fn told(server: &Server, host: HostConfig) -> Client {
+    let mut config = Config::default();
+    config.hosts.insert(server.host.clone(), host);
+    client(&config, Auth::anonymous())
+}
+
+fn trusting(server: &Server, ca: PathBuf) -> Client {
+    told(server, HostConfig { ca: Some(ca), ..HostConfig::default() })
+}
+
+#[test]
+fn a_self_signed_server_is_trusted_by_name() {
+    for (address, expected) in [("127.0.0.1", Ok(())), ("127.0.0.9", Err("not valid for name"))] {
+        let folder = tempfile::tempdir().unwrap();
+        // As Docker's documentation has it, which makes it an authority as well.
+        let names = format!("-subj /CN=server -addext subjectAltName=IP:{address}");
+        let command = format!("req {NEW_KEY} -x509 -days 2 -keyout own.key -out own.crt {names}");
+        openssl(folder.path(), &command);
+        let http = with_tls(folder.path(), "own");
+        let Some(server) = Server::start(folder.path(), &http, "") else { return };
+        let fixture = Fixture::noisy(1000);
+        server.fill(folder.path(), &fixture, &[]);
+        let error = Place::new().pull_with(&nobody(), &server.name()).unwrap_err();
+        assert!(error.to_string().contains("is self-signed; to trust it, set ca"), "{error}");
+        let trusting = trusting(&server, folder.path().join("own.crt"));
+        let outcome = Place::new().pull_with(&trusting, &server.name());
+        match expected {
+            Ok(()) => drop(outcome.unwrap()),
+            Err(why) => {
+                let error = outcome.unwrap_err().to_string();
+                assert!(error.contains(why), "{error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_server_that_wants_to_know_us_is_shown_our_certificate() {
+    let folder = tempfile::tempdir().unwrap();
+    certify(folder.path());
+    let ca = folder.path().join("ca.crt");
+    let http =
+        format!("{}    clientcas:\n      - {}\n", with_tls(folder.path(), "server"), ca.display());
+    let Some(server) = Server::start(folder.path(), &http, "") else { return };
+    let certs = folder.path().join("certs.d");
+    let own = certs.join(&server.host);
+    std::fs::create_dir_all(&own).unwrap();
+    std::fs::copy(&ca, own.join("ca.crt")).unwrap();
+    let config = Config { certs_dirs: vec![certs], ..Config::default() };
+    let pull = || {
+        let client = Client::new(&config, Auth::anonymous()).with_backoff(Duration::ZERO);
+        Place::new().pull_with(&client, &server.name()).unwrap_err()
+    };
+    assert!(matches!(pull(), Error::Unreachable { .. }));
+    std::fs::copy(folder.path().join("server.crt"), own.join("client.cert")).unwrap();
+    std::fs::copy(folder.path().join("server.key"), own.join("client.key")).unwrap();
+    assert!(matches!(pull(), Error::NotFound { .. }));
 }
 
 #[test]
 fn certificates_are_verified_unless_told_otherwise() {
     let folder = tempfile::tempdir().unwrap();
     certify(folder.path());
-    let path = |name: &str| folder.path().join(name).display().to_string();
-    let http = format!(
-        "  tls:\n    certificate: {}\n    key: {}\n",
-        path("server.crt"),
-        path("server.key")
-    );
+    let ca = folder.path().join("ca.crt");
+    let http = with_tls(folder.path(), "server");
     let Some(server) = Server::start(folder.path(), &http, "") else { return };
     let fixture = Fixture::noisy(1 << 20);
     server.fill(folder.path(), &fixture, &[]);
@@ -192,25 +256,18 @@ fn certificates_are_verified_unless_told_otherwise() {
     assert!(error.to_string().contains("signed by an unknown authority"), "{error}");
     assert!(error.to_string().contains("certs.d"), "{error}");
 
-    let with = |host: HostConfig| {
-        let mut config = Config::default();
-        config.hosts.insert(server.host.clone(), host);
-        client(&config, Auth::anonymous())
-    };
-    let ca = Some(path("ca.crt").into());
-    let trusting = with(HostConfig { ca, ..HostConfig::default() });
-    Place::new().pull_with(&trusting, &server.name()).unwrap();
-    let careless = with(HostConfig { insecure: true, ..HostConfig::default() });
-    Place::new().pull_with(&careless, &server.name()).unwrap();
-    let absent = Some("/nowhere/ca.crt".into());
-    let mistaken = with(HostConfig { ca: absent, ..HostConfig::default() });
-    let error = Place::new().pull_with(&mistaken, &server.name()).unwrap_err();
+    let name = server.name();
+    Place::new().pull_with(&trusting(&server, ca.clone()), &name).unwrap();
+    let careless = told(&server, HostConfig { insecure: true, ..HostConfig::default() });
+    Place::new().pull_with(&careless, &name).unwrap();
+    let mistaken = trusting(&server, "/nowhere/ca.crt".into());
+    let error = Place::new().pull_with(&mistaken, &name).unwrap_err();
     assert!(error.to_string().contains("read `/nowhere/ca.crt`"), "{error}");
 
     let certs = folder.path().join("certs.d");
     std::fs::create_dir_all(certs.join(&server.host)).unwrap();
-    std::fs::copy(path("ca.crt"), certs.join(&server.host).join("ca.crt")).unwrap();
+    std::fs::copy(&ca, certs.join(&server.host).join("ca.crt")).unwrap();
     let config = Config { certs_dirs: vec![certs], ..Config::default() };
     let as_docker = Client::new(&config, Auth::anonymous());
-    Place::new().pull_with(&as_docker, &server.name()).unwrap();
+    Place::new().pull_with(&as_docker, &name).unwrap();
 }

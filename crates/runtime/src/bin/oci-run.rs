@@ -10,6 +10,8 @@
 //! | `run.user`, `run.init`, `run.copy-up`, `run.group-add` | as the fields of `Launch` |
 //! | `run.terminal` | `ROWSxCOLS`: a terminal, whose output goes to standard output |
 //! | `run.cgroup` | a cgroup to create and, at the end, delete |
+//! | `run.fail` | the work in the namespaces fails |
+//! | `run.hold` | print how many descriptors the container holds before it is started |
 //! | `run.seal` | seal the driver's own executable first |
 //! | `run.pid-file` | where to write the process id once the container runs |
 
@@ -109,11 +111,26 @@ fn run_in(bundle: &Bundle, cgroup: Option<&Cgroup>) -> Result<i32, Error> {
         init: bundle.annotation("init").is_some(),
         copy_up: &copy_up,
     };
-    let created = create(&launch, &mut |_| Ok(()))?;
+    let fail = bundle.annotation("fail").is_some();
+    let created = create(&launch, &mut |namespaces| {
+        namespaces.net()?;
+        if fail { Err("the caller's work failed".into()) } else { Ok(()) }
+    })?;
     if let Some(file) = bundle.annotation("pid-file") {
         write_pid(Path::new(file), created.pid())?;
     }
+    if bundle.annotation("hold").is_some() {
+        hold(created.pid())?;
+    }
     wait(created.start()?)
+}
+
+/// Shows what the container holds before it is started.
+fn hold(pid: i32) -> Result<(), Error> {
+    let listed = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .map_err(|error| Error::kernel("list the container's descriptors", error))?;
+    let _ = writeln!(io::stdout(), "{}", listed.count());
+    Ok(())
 }
 
 /// Appears at once with its content, for a reader that waits for it.

@@ -23,16 +23,20 @@ const CHUNK: usize = 1 << 30;
 type Links = HashMap<(u64, u64), (OwnedFd, CString)>;
 
 /// Copies the tree below `from` into `to`, unless `to` already has content: owners, modes, times,
-/// extended attributes, links and special files, and those of the top directory itself.
+/// extended attributes, links and special files, and those of the top directory itself. Both
+/// descriptors may be `O_PATH` ones.
 ///
 /// # Errors
 /// The first that occurs.
 pub(crate) fn copy(from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
-    let to = openat(to, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let open = |directory| {
+        openat(directory, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    };
+    let to = open(to)?;
     if !is_empty(&to)? {
         return Ok(());
     }
-    copy_directory(from, &to, &mut Links::new(), DEPTH_MAX)
+    copy_directory(&open(from)?, &to, &mut Links::new(), DEPTH_MAX)
 }
 
 fn is_empty(directory: &OwnedFd) -> io::Result<bool> {

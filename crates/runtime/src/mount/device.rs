@@ -1,6 +1,6 @@
 //! The device nodes and links below `/dev` (runtime-spec, config-linux.md, "Default Devices").
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use oci::runtime::{LinuxDeviceType, Spec};
@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use super::filesystem::{attach, copy_tree};
 use super::option::Bind;
+use super::{is_bind, mounts_of};
 use crate::error::{Doing, Error};
 use crate::inroot::Root;
 use crate::sys::{MountAttr, mount_setattr};
@@ -104,11 +105,7 @@ impl Devices {
 }
 
 fn bound_as_a_whole(spec: &Spec) -> bool {
-    spec.mounts().iter().flatten().any(|mount| {
-        let bind = mount.typ().as_deref() == Some("bind")
-            || mount.options().iter().flatten().any(|word| word == "bind" || word == "rbind");
-        bind && mount.destination() == Path::new("/dev")
-    })
+    mounts_of(spec).iter().any(|mount| is_bind(mount) && mount.destination() == Path::new("/dev"))
 }
 
 fn default_node((name, major, minor): (&str, u32, u32)) -> Node {
@@ -209,12 +206,18 @@ pub(crate) fn is_null(file: BorrowedFd<'_>) -> Result<(), Error> {
 
 /// The host's null device, open for reading and writing.
 ///
+/// It is the first that is opened for a container, so its number tells whether 0, 1 and 2 are taken:
+/// were they free, what follows would get them, and be overwritten by the container's own.
+///
 /// # Errors
-/// When it is missing or something else.
+/// When it is missing or something else, or the caller has closed 0, 1 or 2.
 pub(crate) fn host_null() -> Result<OwnedFd, Error> {
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC;
     let null =
         rustix::fs::openat(CWD, "/dev/null", flags, Mode::empty()).doing(|| "open `/dev/null`")?;
     is_null(null.as_fd())?;
+    if null.as_raw_fd() < 3 {
+        return Err(Error::Spec("the caller's descriptors 0, 1 and 2 must be open".into()));
+    }
     Ok(null)
 }

@@ -12,6 +12,9 @@ use crate::error::Error;
 
 /// Makes the mount of `rootfs`; it appears nowhere on the host.
 ///
+/// The kernel mounts a volatile overlay once: afterwards `work/work/incompat/volatile` stays, and
+/// the next attempt fails with `EINVAL` until the work directory is emptied.
+///
 /// # Errors
 /// When a directory is missing or the kernel refuses the overlay.
 pub(crate) fn make(rootfs: &Rootfs) -> Result<OwnedFd, Error> {

@@ -151,8 +151,7 @@ impl Rules {
                 mentions.push((m.number, rule, Some(m.condition)));
             }
         }
-        // Stable, so mentions of one number stay in the order of the profile.
-        mentions.sort_by_key(|mention| (mention.0, mention.1));
+        mentions.sort_unstable_by_key(|mention| (mention.0, mention.1));
         mentions.chunk_by(|a, b| a.0 == b.0).map(|same| (same[0].0, self.verdict(same))).collect()
     }
 

@@ -11,7 +11,45 @@ pub(super) const ARCHITECTURES: usize = 6;
 /// The numbers of the system call `name` in the order x86_64, i386, x32, aarch64, arm, riscv64;
 /// [`NO`] where the architecture has no such call. `None` for a name no architecture knows.
 pub(super) fn numbers(name: &str) -> Option<&'static [u32; ARCHITECTURES]> {
-    TABLE.binary_search_by(|row| row.0.cmp(name)).ok().map(|at| &TABLE[at].1)
+    let mut slot = hash(name.as_bytes());
+    loop {
+        match INDEX[slot] {
+            EMPTY => return None,
+            at if TABLE[at as usize].0 == name => return Some(&TABLE[at as usize].1),
+            _ => slot = (slot + 1) % SLOTS,
+        }
+    }
+}
+
+/// Twice the number of names and more, so that searches end soon.
+const SLOTS: usize = 1024;
+const EMPTY: u16 = u16::MAX;
+
+/// Rows of [`TABLE`] by the hash of their name, computed by the compiler: profiles hold hundreds
+/// of names, and are compiled while a container waits.
+static INDEX: [u16; SLOTS] = {
+    let mut index = [EMPTY; SLOTS];
+    let mut at = 0;
+    while at < TABLE.len() {
+        let mut slot = hash(TABLE[at].0.as_bytes());
+        while index[slot] != EMPTY {
+            slot = (slot + 1) % SLOTS;
+        }
+        index[slot] = at as u16;
+        at += 1;
+    }
+    index
+};
+
+/// FNV-1a, folded to a slot.
+const fn hash(name: &[u8]) -> usize {
+    let mut hash = 0x811c_9dc5_u32;
+    let mut at = 0;
+    while at < name.len() {
+        hash = (hash ^ name[at] as u32).wrapping_mul(0x0100_0193);
+        at += 1;
+    }
+    ((hash ^ hash >> 16) as usize) % SLOTS
 }
 
 /// Marks a call that an architecture does not have.
@@ -515,6 +553,7 @@ mod tests {
     #[test]
     fn table_is_sorted_and_numbers_are_unique_per_architecture() {
         assert!(TABLE.windows(2).all(|w| w[0].0 < w[1].0));
+        assert!(TABLE.iter().all(|row| numbers(row.0) == Some(&row.1)));
         for arch in 0..ARCHITECTURES {
             let mut seen: Vec<(u32, &str)> =
                 TABLE.iter().map(|r| (r.1[arch], r.0)).filter(|r| r.0 != NO).collect();

@@ -4,8 +4,12 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+
+/// How long a thread that was joined may take to vanish from the kernel's list.
+const THREAD_END_MAX: Duration = Duration::from_millis(200);
 
 /// Which side of a fork this is.
 #[derive(Debug)]
@@ -44,9 +48,13 @@ impl Child {
 /// `fork(2)`'s; and `InvalidInput` if the process has several threads, of which the child would
 /// have only this one, and the locks that the others hold.
 pub fn fork() -> io::Result<Fork> {
-    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
-        let reason = "a process with several threads cannot be forked";
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+    let deadline = Instant::now() + THREAD_END_MAX;
+    while std::fs::read_dir("/proc/self/task")?.count() != 1 {
+        if Instant::now() > deadline {
+            let reason = "a process with several threads cannot be forked";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+        }
+        std::thread::yield_now();
     }
     // SAFETY: there are no other threads, so the child is as whole as its parent.
     match unsafe { libc::fork() } {

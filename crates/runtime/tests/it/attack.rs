@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::json;
@@ -109,6 +110,35 @@ fn mount_points_are_resolved_inside() {
     assert_eq!(bundle.run().ok(), "mark\n");
     assert!(is_empty(&outside));
     assert!(inside.join("made/here").is_dir());
+}
+
+#[test]
+fn a_racing_link_never_leads_outside() {
+    const ROUNDS: u32 = 40;
+    let mut bundle = Bundle::new();
+    let (outside, data) = (bundle.directory("outside"), bundle.directory("data"));
+    fs::write(data.join("mark"), "").unwrap();
+    fs::create_dir(bundle.rootfs("swap")).unwrap();
+    symlink(&outside, bundle.rootfs("link")).unwrap();
+    for destination in ["/swap/deep/er", "/swap/file"] {
+        bundle.add_mount(mount("bind", &data, destination, "bind"));
+    }
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (one, other) = (bundle.rootfs("swap"), bundle.rootfs("link"));
+            let exchange = rustix::fs::RenameFlags::EXCHANGE;
+            while !stop.load(Ordering::Relaxed) {
+                rustix::fs::renameat_with(CWD, &one, CWD, &other, exchange).unwrap();
+            }
+        });
+        for _ in 0..ROUNDS {
+            // It may fail; it must not reach out.
+            bundle.run();
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert!(is_empty(&outside));
 }
 
 #[test]

@@ -161,10 +161,37 @@ impl Bundle {
     /// Starts the container and waits until its program runs: it must print a line first.
     pub(crate) fn start(&mut self) -> Running {
         self.annotate("pid-file", self.path("pid"));
-        let child = self.command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut running = Running { child, pid: 0 };
+        let command = self.command();
+        self.start_with(command)
+    }
+
+    /// The same, as a user without privilege.
+    pub(crate) fn start_as_nobody(&mut self) -> Running {
+        self.annotate("pid-file", self.path("pid"));
+        let command = self.as_nobody(&self.command());
+        self.start_with(command)
+    }
+
+    /// A command, run by `nobody` from a copy that everybody may execute.
+    pub(crate) fn as_nobody(&self, command: &Command) -> Command {
+        let driver = self.path("driver");
+        if !driver.exists() {
+            copy_program(command.get_program().as_ref(), &driver);
+        }
+        let mut other = Command::new("setpriv");
+        other.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+        other.arg(driver).args(command.get_args()).stdin(Stdio::null());
+        other
+    }
+
+    fn start_with(&self, mut command: Command) -> Running {
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut running = Running { child: Some(child), pid: 0 };
         running.read_line();
-        running.pid = fs::read_to_string(self.path("pid")).unwrap().parse().unwrap();
+        match fs::read_to_string(self.path("pid")) {
+            Ok(pid) => running.pid = pid.parse().unwrap(),
+            Err(_) => panic!("the container did not start: {:?}", running.wait()),
+        }
         running
     }
 
@@ -196,7 +223,7 @@ pub(crate) fn fill(root: &Path) {
     for directory in ["bin", "etc", "proc", "sys", "dev", "tmp"] {
         fs::create_dir_all(root.join(directory)).unwrap();
     }
-    fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
+    copy_program(Path::new("/bin/busybox"), &root.join("bin/busybox"));
     for name in [
         "sh", "true", "cat", "ls", "id", "readlink", "grep", "sleep", "stat", "touch", "mkdir",
         "chmod", "tty", "stty", "hostname", "env", "mount", "umount", "dd", "kill", "find",
@@ -206,6 +233,12 @@ pub(crate) fn fill(root: &Path) {
     let passwd = "root:x:0:0::/root:/bin/sh\nweb:x:33:34::/var/www:/bin/sh\n";
     fs::write(root.join("etc/passwd"), passwd).unwrap();
     fs::write(root.join("etc/group"), "root:x:0:\nweb:x:34:\nlog:x:4:web\nbig:x:77:\n").unwrap();
+}
+
+/// Copies in a process of its own: a descriptor that is open for writing here could be inherited
+/// by the child of another test, and keep the program from being executed.
+fn copy_program(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg(from).arg(to).status().unwrap().success());
 }
 
 impl Drop for Bundle {
@@ -229,7 +262,7 @@ impl Drop for Bundle {
 
 /// A container whose program runs.
 pub(crate) struct Running {
-    child: Child,
+    child: Option<Child>,
     /// Its first process, on the host.
     pub(crate) pid: i32,
 }
@@ -240,8 +273,8 @@ impl Running {
         use std::io::Read as _;
         let mut line = String::new();
         let mut byte = [0];
-        while self.child.stdout.as_mut().unwrap().read(&mut byte).unwrap() == 1 && byte[0] != b'\n'
-        {
+        let output = self.child.as_mut().unwrap().stdout.as_mut().unwrap();
+        while output.read(&mut byte).unwrap() == 1 && byte[0] != b'\n' {
             line.push(byte[0].into());
         }
         line
@@ -253,13 +286,27 @@ impl Running {
     }
 
     pub(crate) fn wait(mut self) -> Ran {
-        wait_for("the end of the container", || self.child.try_wait().unwrap());
-        self.child.wait_with_output().unwrap().into()
+        let mut child = self.child.take().unwrap();
+        wait_for("the end of the container", || child.try_wait().unwrap());
+        child.wait_with_output().unwrap().into()
     }
 
     pub(crate) fn kill(self) -> Ran {
         self.signal(rustix::process::Signal::KILL);
         self.wait()
+    }
+}
+
+impl Drop for Running {
+    /// A test that fails leaves nothing either.
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            if self.pid > 0 {
+                self.signal(rustix::process::Signal::KILL);
+            }
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 

@@ -78,6 +78,24 @@ fn it_enters_a_user_namespace() {
 }
 
 #[test]
+fn it_works_without_privilege() {
+    // `nobody` with a user namespace of its own.
+    let mut bundle = Bundle::script("id -u; cat /proc/self/uid_map; echo; sleep 1000");
+    bundle.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+    let map = json!([{"containerID": 0, "hostID": 65534, "size": 1}]);
+    bundle.config["linux"]["uidMappings"] = map.clone();
+    bundle.config["linux"]["gidMappings"] = map;
+    for path in ["", "rootfs", "rootfs/dev"] {
+        std::os::unix::fs::chown(bundle.path(path), Some(65534), Some(65534)).unwrap();
+    }
+    let mut running = bundle.start_as_nobody();
+    assert_eq!(running.read_line().split_whitespace().collect::<Vec<_>>(), ["0", "65534", "1"]);
+    let output = bundle.as_nobody(&bundle.exec_command(&running, &["id", "-u"])).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "0\n", "{output:?}");
+    running.kill().fails(137);
+}
+
+#[test]
 fn a_dead_container_is_no_place() {
     let mut bundle = Bundle::script("echo; sleep 1000");
     bundle.add_mount(mount("tmpfs", "tmpfs", "/scratch", "mode=1777"));

@@ -190,6 +190,14 @@ fn only_three_descriptors_are_open() {
 }
 
 #[test]
+fn a_created_container_holds_nothing_of_its_creator() {
+    let mut bundle = Bundle::new();
+    bundle.annotate("hold", "");
+    // Input, output, errors, and the socket on which it waits.
+    assert_eq!(bundle.run_with_leaks().ok(), "4\n");
+}
+
+#[test]
 fn users_are_resolved_inside() {
     let mut bundle = Bundle::script("id -u; id -g; id -G; echo $HOME");
     bundle.annotate("user", "web");
@@ -243,6 +251,19 @@ fn pipes_can_be_opened_again_by_the_user() {
 }
 
 #[test]
+fn clocks_are_offset() {
+    const DAY: u64 = 86_400;
+    let mut bundle = Bundle::script("cat /proc/uptime; readlink /proc/self/ns/time");
+    bundle.config["linux"]["timeOffsets"] = json!({"boottime": {"secs": 1000 * DAY}});
+    bundle.run().fails(125);
+    bundle.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "time"}));
+    let output = bundle.run().ok();
+    let uptime: f64 = output.split(' ').next().unwrap().parse().unwrap();
+    assert!(uptime > (1000 * DAY) as f64, "{output}");
+    assert!(!output.contains(&host_namespace("time")));
+}
+
+#[test]
 fn a_user_namespace_maps_ids() {
     let mut bundle = Bundle::script(
         "id -u; id -g; cat /proc/self/uid_map; touch /tmp/made; echo z >/dev/null; cat /proc/keys",
@@ -263,6 +284,28 @@ fn a_user_namespace_maps_ids() {
 }
 
 #[test]
+fn a_user_namespace_is_joined_as_in_a_pod() {
+    let mut one = Bundle::script("echo; sleep 1000");
+    one.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+    one.config["linux"]["uidMappings"] = map.clone();
+    one.config["linux"]["gidMappings"] = map;
+    std::os::unix::fs::chown(one.path("rootfs"), Some(100_000), Some(100_000)).unwrap();
+    let running = one.start();
+    let mut two =
+        Bundle::script("echo $$; id -u; readlink /proc/self/ns/user; readlink /proc/self/ns/net");
+    std::os::unix::fs::chown(two.path("rootfs"), Some(100_000), Some(100_000)).unwrap();
+    let path = |name: &str| format!("/proc/{}/ns/{name}", running.pid);
+    two.config["linux"]["namespaces"][1]["path"] = json!(path("net"));
+    let user = json!({"type": "user", "path": path("user")});
+    two.config["linux"]["namespaces"].as_array_mut().unwrap().push(user);
+    let theirs = |name: &str| fs::read_link(path(name)).unwrap();
+    let expected = format!("1\n0\n{}\n{}\n", theirs("user").display(), theirs("net").display());
+    assert_eq!(two.run().ok(), expected);
+    running.kill().fails(137);
+}
+
+#[test]
 fn parameters_are_written_in_the_containers_namespaces_only() {
     let before = fs::read_to_string("/proc/sys/net/ipv4/ip_default_ttl").unwrap();
     let mut bundle =
@@ -278,12 +321,29 @@ fn parameters_are_written_in_the_containers_namespaces_only() {
 }
 
 #[test]
+fn nothing_is_left_when_the_callers_work_fails() {
+    let mut bundle = Bundle::new();
+    bundle.annotate("fail", "");
+    let complaint = bundle.run().fails(125);
+    assert!(complaint.contains("the caller's work failed"), "{complaint}");
+}
+
+#[test]
+fn the_cause_of_a_failure_is_the_childs() {
+    // While the child fails, the parent is busy with its own steps.
+    let mut bundle = Bundle::new();
+    bundle.config["mounts"][0]["type"] = json!("nonsense");
+    let complaint = bundle.run().fails(125);
+    assert!(complaint.contains("`nonsense`"), "{complaint}");
+}
+
+#[test]
 fn what_is_not_supported_is_refused() {
     let cases = [
         ("/process/apparmorProfile", json!("docker-default")),
         ("/process/selinuxLabel", json!("system_u:object_r:x")),
         ("/linux/mountLabel", json!("system_u:object_r:x")),
-        ("/linux/timeOffsets", json!({"monotonic": {"secs": 1}})),
+        ("/linux/intelRdt", json!({"closID": "x"})),
     ];
     for (pointer, value) in cases {
         let mut bundle = Bundle::new();

@@ -1,7 +1,5 @@
 //! Archives and stores made for one test.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
-
 use std::io::Write as _;
 
 use oci::{Descriptor, Digest, media_type};

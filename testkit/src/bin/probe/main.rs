@@ -43,6 +43,7 @@ fn main() -> ExitCode {
     let answer = match words.as_slice() {
         ["all"] => all(),
         ["open", paths @ ..] => surroundings::open(paths),
+        ["files", path] => surroundings::files(path),
         ["exit", code] => return act::exit(code),
         ["wait"] => act::wait(),
         ["take-memory", bytes] => act::take_memory(bytes),
@@ -63,8 +64,16 @@ fn all() -> Value {
 
 fn usage() -> ExitCode {
     let names: Vec<&str> = QUESTIONS.iter().map(|(name, _)| *name).collect();
-    let acts = ["all", "open PATH…", "exit CODE", "wait", "take-memory BYTES", "start-processes N"];
-    print(&json!({ "questions": names, "acts": acts }));
+    let more = [
+        "all",
+        "open PATH…",
+        "files PATH",
+        "exit CODE",
+        "wait",
+        "take-memory BYTES",
+        "start-processes N",
+    ];
+    print(&json!({ "questions": names, "more": more }));
     ExitCode::from(2)
 }
 

@@ -1,5 +1,6 @@
 //! What lies around this process: files, devices, terminal, names, network, time.
 
+use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
@@ -95,6 +96,29 @@ pub(crate) fn open(paths: &[&str]) -> Value {
         (path.to_owned(), answer)
     });
     Value::Object(found.collect())
+}
+
+/// How many regular files lie below a path, and a digest over all of them in the order of paths:
+/// each path without its leading slash, a zero byte, the content.
+pub(crate) fn files(path: &str) -> Value {
+    let mut found = BTreeSet::new();
+    let mut open = vec![Path::new(path).to_owned()];
+    while let Some(directory) = open.pop() {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => open.push(entry.path()),
+                Ok(kind) if kind.is_file() => _ = found.insert(entry.path()),
+                _ => {}
+            }
+        }
+    }
+    let mut hasher = oci::Hasher::default();
+    for path in &found {
+        hasher.update(path.to_string_lossy().trim_start_matches('/').as_bytes());
+        hasher.update(&[0]);
+        hasher.update(&fs::read(path).unwrap_or_default());
+    }
+    json!({ "count": found.len(), "digest": hasher.finish().to_string() })
 }
 
 /// For each standard stream whether it is a terminal and how large; whether there is `/dev/tty`.

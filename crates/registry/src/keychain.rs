@@ -1,22 +1,22 @@
-//! Credential helpers: programs `docker-credential-NAME` that keep secrets
-//! (docker-credential-helpers, "Development").
+//! Keychains: programs `docker-credential-NAME` that keep secrets and give them on a line of
+//! standard input (Docker's manual of `docker login`, "Credential stores").
 
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use serde::Deserialize;
 
-/// Long enough to type the passphrase that a helper may ask for.
+/// Long enough to type the passphrase that a keychain may ask for.
 const TIME_MAX: Duration = Duration::from_secs(60);
 const OUTPUT_SIZE_MAX: usize = 64 << 10;
-/// What helpers print, with status 1, when they know nothing.
+/// What keychains print, with status 1, when they know nothing.
 const NOT_FOUND: &str = "credentials not found in native keychain";
 
-/// What a helper answers.
+/// What a keychain answers.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Found {
@@ -24,13 +24,13 @@ pub(crate) struct Found {
     pub(crate) secret: String,
 }
 
-/// Asks the helper `name` for the credentials of `registry`.
+/// Asks the keychain `name` for the credentials of `registry`.
 ///
 /// # Errors
-/// One line that says which helper failed and how.
+/// One line that says which keychain failed and how.
 pub(crate) fn get(name: &str, registry: &str) -> Result<Option<Found>, String> {
     if !is_name(name) {
-        return Err("the name of a credential helper may only have letters, digits, `-`, `_`, `.`"
+        return Err("the name of a credential store may only have letters, digits, `-`, `_`, `.`"
             .to_owned());
     }
     let program = format!("docker-credential-{name}");
@@ -45,8 +45,9 @@ pub(crate) fn get(name: &str, registry: &str) -> Result<Option<Found>, String> {
         .spawn()
         .map_err(|error| failed(error.to_string()))?;
     let mut running = Running(child);
-    let output = running.converse(registry).map_err(failed)?;
-    let status = running.0.wait().map_err(|error| failed(error.to_string()))?;
+    let deadline = Instant::now() + TIME_MAX;
+    let output = running.converse(registry, deadline).map_err(failed)?;
+    let status = running.end(deadline).map_err(failed)?;
     if status.success() {
         return serde_json::from_slice(&output)
             .map(Some)
@@ -64,17 +65,16 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(known)
 }
 
-/// A helper that is ended when we no longer listen.
+/// A keychain that is ended when we no longer listen.
 struct Running(Child);
 
 impl Running {
-    fn converse(&mut self, registry: &str) -> Result<Vec<u8>, String> {
+    fn converse(&mut self, registry: &str, deadline: Instant) -> Result<Vec<u8>, String> {
         let mut input = self.0.stdin.take().expect("standard input was asked for as a pipe");
         let mut output = self.0.stdout.take().expect("standard output was asked for as a pipe");
-        // The line fits into the pipe; a helper that does not read it may still answer.
+        // The line fits into the pipe; a keychain that does not read it may still answer.
         let _ = writeln!(input, "{registry}");
         drop(input);
-        let deadline = Instant::now() + TIME_MAX;
         let mut bytes = Vec::new();
         let mut chunk = [0; 4096];
         loop {
@@ -87,6 +87,18 @@ impl Running {
                 return Err("answers too much".to_owned());
             }
         }
+    }
+
+    /// Waits for the end of a keychain that closed its output.
+    fn end(&mut self, deadline: Instant) -> Result<ExitStatus, String> {
+        let pid = self.pid().ok_or("has no process id")?;
+        let handle = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| error.to_string())?;
+        wait_readable(&handle, deadline)?;
+        self.0.wait().map_err(|error| error.to_string())
+    }
+
+    fn pid(&self) -> Option<Pid> {
+        Pid::from_raw(i32::try_from(self.0.id()).ok()?)
     }
 }
 
@@ -107,7 +119,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         // After a wait the number may be another's; the standard library remembers the wait.
         if matches!(self.0.try_wait(), Ok(None)) {
-            if let Some(group) = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw) {
+            if let Some(group) = self.pid() {
                 let _ = kill_process_group(group, Signal::KILL);
             }
             let _ = self.0.wait();
@@ -128,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absent_helper_is_named() {
+    fn an_absent_keychain_is_named() {
         let error = get("surely-not-installed", "a.b").err().unwrap();
         assert!(error.starts_with("docker-credential-surely-not-installed: "), "{error}");
     }

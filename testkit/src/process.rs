@@ -87,7 +87,7 @@ impl std::fmt::Display for Outcome {
 pub struct Running {
     command: String,
     child: Child,
-    stdin: Option<Box<dyn Write + Send>>,
+    stdin: Option<Box<dyn Write + Send + Sync>>,
     /// Our end of the command's terminal, where it has one.
     terminal: Option<File>,
     stdout: Arc<Stream>,
@@ -101,7 +101,7 @@ impl Running {
         let mut child = command.spawn().unwrap_or_else(|error| panic!("start {shown}: {error}"));
         let stdout = Stream::read_from(child.stdout.take().expect("standard output is piped"));
         let stderr = Stream::read_from(child.stderr.take().expect("standard error is piped"));
-        let stdin = child.stdin.take().map(|pipe| Box::new(pipe) as Box<dyn Write + Send>);
+        let stdin = child.stdin.take().map(|pipe| Box::new(pipe) as Box<dyn Write + Send + Sync>);
         Self { command: shown, child, stdin, terminal: None, stdout, stderr }
     }
 

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use oci::ContainerConfig;
+
 use crate::archive::Entry;
 use crate::fake_host::FakeHost;
 use crate::leak::{self, Footprint};
@@ -129,12 +131,18 @@ impl Sandbox {
     }
 
     /// Writes an archive for `load` into the work directory: the image `name`, made of busybox
-    /// and these layers.
+    /// and these layers, with a configuration that `configure` changes.
     ///
     /// # Panics
     /// The file cannot be written.
-    pub fn save_image(&self, file: &str, name: &str, layers: &[Vec<Entry>]) {
-        let archive = saved::saved(pool(), name, layers).expect("an image can be made");
+    pub fn save_image(
+        &self,
+        file: &str,
+        name: &str,
+        layers: &[Vec<Entry>],
+        configure: impl FnOnce(&mut ContainerConfig),
+    ) {
+        let archive = saved::saved(pool(), name, layers, configure).expect("an image can be made");
         fs::write(self.work().join(file), archive).expect("the work directory takes files");
     }
 

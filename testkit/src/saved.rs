@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Context, Result};
-use oci::Digest;
+use oci::{ContainerConfig, Digest};
 use serde_json::json;
 use tar::{Builder, Header};
 
@@ -13,7 +13,12 @@ use crate::layout::Layout;
 use crate::pool::Pool;
 
 /// An archive with one image: the pool's busybox and these layers on top of it.
-pub(crate) fn saved(pool: &Pool, name: &str, layers: &[Vec<Entry>]) -> Result<Vec<u8>> {
+pub(crate) fn saved(
+    pool: &Pool,
+    name: &str,
+    layers: &[Vec<Entry>],
+    configure: impl FnOnce(&mut ContainerConfig),
+) -> Result<Vec<u8>> {
     let layout = Layout::open(&pool.layout())?;
     let base = image::layers_of(&layout, "busybox:plain")?;
     let mut archives = Vec::new();
@@ -27,6 +32,7 @@ pub(crate) fn saved(pool: &Pool, name: &str, layers: &[Vec<Entry>]) -> Result<Ve
     let steps: Vec<String> = (0..archives.len()).map(|number| format!("layer {number}")).collect();
     let mut config = image::config(&["sh"], &steps.iter().map(String::as_str).collect::<Vec<_>>());
     config.rootfs.diff_ids = archives.iter().map(|archive| Digest::of(archive)).collect();
+    configure(&mut config.config);
     let config = serde_json::to_vec(&config)?;
     let config_name = format!("{}.json", Digest::of(&config).hex());
 

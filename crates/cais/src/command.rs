@@ -264,7 +264,9 @@ pub(crate) fn run(matches: &ArgMatches) -> i32 {
             match error.kind() {
                 Kind::CommandNotFound => 127,
                 Kind::CommandNotExecutable => 126,
-                _ if RUNNERS.contains(&name) => FAILED,
+                _ if name == "run" => FAILED,
+                // As Docker: what is wrong with the process, not with the container.
+                Kind::Invalid if name == "exec" => 126,
                 _ => 1,
             }
         }

@@ -42,7 +42,7 @@ impl Engine {
             seccomp: seccomp.as_ref(),
             cgroup: Some(&cgroup),
             stdio,
-            user: Some(user).filter(|user| !user.is_empty()),
+            user: Some(user),
             group_add: &container.record.settings.group_add,
         })
         .map_err(from_runtime)?;

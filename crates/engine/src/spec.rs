@@ -4,7 +4,7 @@ mod capability;
 mod mounts;
 mod resources;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use oci::runtime::{
@@ -50,6 +50,23 @@ pub(crate) fn plan(
     Ok(Plan { spec, copy_up })
 }
 
+/// What was asked for, and Docker's defaults in a network of its own: any user may listen on low
+/// ports and ping. The second needs group numbers that a user namespace may not have.
+fn sysctls(settings: &Settings) -> HashMap<String, String> {
+    let mut sysctls: HashMap<_, _> = settings.security.sysctls.clone().into_iter().collect();
+    let own = matches!(settings.network, NetworkMode::Bridge | NetworkMode::None);
+    let mut default = |name: &str, value: &str| {
+        sysctls.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+    };
+    if own {
+        default("net.ipv4.ip_unprivileged_port_start", "0");
+    }
+    if own && settings.security.user_namespace.is_none() {
+        default("net.ipv4.ping_group_range", "0 2147483647");
+    }
+    sysctls
+}
+
 fn linux(
     container: &Container,
     granted: &HashSet<Capability>,
@@ -64,7 +81,7 @@ fn linux(
     linux.set_cgroups_path(Some(container.cgroup_path()));
     linux.set_namespaces(Some(namespaces(settings, network)));
     linux.set_seccomp(seccomp(settings, granted)?);
-    linux.set_sysctl(Some(security.sysctls.clone().into_iter().collect()));
+    linux.set_sysctl(Some(sysctls(settings)));
     let hidden = !(security.privileged || security.unmasked);
     let paths = |paths: &[&str]| {
         let paths = paths.iter().filter(|_| hidden);

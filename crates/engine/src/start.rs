@@ -182,7 +182,8 @@ impl Engine {
             rootfs: &rootfs,
             stdio,
             cgroup: Some(&cgroup),
-            user: Some(record.config.user.as_str()).filter(|user| !user.is_empty()),
+            // An empty user is root, with the groups that the image gives root.
+            user: Some(&record.config.user),
             group_add: &settings.group_add,
             init: settings.init,
             copy_up: &plan.copy_up,

@@ -23,7 +23,8 @@ pub(crate) struct Identity {
 /// Resolves `user[:group]` with the files of `root`; each half is a name or a number.
 ///
 /// A user without a group gets the main and the supplementary groups that the files name;
-/// an explicit group replaces them. A number needs no entry.
+/// an explicit group replaces them. A number needs no entry. The main group is among the
+/// supplementary ones, so that no program can drop it to gain what it is denied (CVE-2022-36109).
 ///
 /// # Errors
 /// For a name without an entry, and for a number above 2³¹ − 1.
@@ -115,7 +116,9 @@ fn resolve_in(passwd: &str, group_file: &str, spec: &str) -> Result<Identity, Er
         None => (entry.as_ref().map_or(0, |entry| entry.gid), memberships(group_file, name)),
     };
     let home = entry.map_or("/".into(), |entry| entry.home());
-    Ok(Identity { uid, gid, groups: supplementary, home })
+    let mut groups = vec![gid];
+    groups.extend(supplementary.into_iter().filter(|&group| group != gid));
+    Ok(Identity { uid, gid, groups, home })
 }
 
 fn memberships(file: &str, name: &str) -> Vec<u32> {
@@ -170,18 +173,18 @@ mod tests {
     #[test]
     fn users_are_found_by_name_and_number() {
         let cases = [
-            ("", (0, 0, vec![], "/root")),
-            ("root", (0, 0, vec![], "/root")),
-            ("web", (33, 34, vec![4, 29], "/var/www")),
-            ("33", (33, 34, vec![4, 29], "/var/www")),
-            ("web:log", (33, 4, vec![], "/var/www")),
-            ("web:1000", (33, 1000, vec![], "/var/www")),
-            ("web:", (33, 34, vec![4, 29], "/var/www")),
-            (":audio", (0, 29, vec![], "/root")),
-            ("1000", (1000, 0, vec![], "/")),
-            ("1000:1001", (1000, 1001, vec![], "/")),
-            ("7", (70, 71, vec![], "/seven")),
-            ("homeless", (99, 99, vec![], "/")),
+            ("", (0, 0, vec![0], "/root")),
+            ("root", (0, 0, vec![0], "/root")),
+            ("web", (33, 34, vec![34, 4, 29], "/var/www")),
+            ("33", (33, 34, vec![34, 4, 29], "/var/www")),
+            ("web:log", (33, 4, vec![4], "/var/www")),
+            ("web:1000", (33, 1000, vec![1000], "/var/www")),
+            ("web:", (33, 34, vec![34, 4, 29], "/var/www")),
+            (":audio", (0, 29, vec![29], "/root")),
+            ("1000", (1000, 0, vec![0], "/")),
+            ("1000:1001", (1000, 1001, vec![1001], "/")),
+            ("7", (70, 71, vec![71], "/seven")),
+            ("homeless", (99, 99, vec![99], "/")),
         ];
         for (user, (uid, gid, groups, home)) in cases {
             assert_eq!(resolved(user), (uid, gid, groups, home.into()), "{user}");

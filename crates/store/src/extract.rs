@@ -289,7 +289,7 @@ impl Extractor {
         parent: BorrowedFd<'_>,
         name: &[u8],
         meta: &Meta,
-        there: &Stat,
+        there: &rustix::fs::Stat,
     ) -> Result<(), Errno> {
         let moves = (meta.uid, meta.gid) != (there.st_uid, there.st_gid);
         if moves {

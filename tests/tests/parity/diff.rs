@@ -86,7 +86,7 @@ fn compare_all(both: &Both<'_>, seed: u64) {
         layers.push(trees.iter().flat_map(|tree| tree.layers[layer].clone()).collect());
     }
     let image = format!("edited:{seed}");
-    both.sandbox.save_image("edited.tar", &image, &layers);
+    both.sandbox.save_image("edited.tar", &image, &layers, |_| {});
     for loaded in both.shell("$E load -i edited.tar") {
         loaded.code(0).out(&format!("Loaded image: {image}\n"));
     }

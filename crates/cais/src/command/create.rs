@@ -11,15 +11,13 @@ use crate::session::Session;
 pub(crate) struct Args {
     #[command(flatten)]
     create: CreateOptions,
-    /// The image, by name or id
-    image: String,
-    /// The command and its arguments
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
+    /// The image, by name or id; then the command and its arguments, which may start with a dash
+    #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE")]
+    words: Vec<String>,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
-    let container = create(session, &args.create, &args.image, &args.command)?;
+    let container = create(session, &args.create, &args.words)?;
     session.say(&container.record.id).map(|()| 0)
 }
 
@@ -27,9 +25,9 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
 pub(super) fn create(
     session: &Session,
     options: &CreateOptions,
-    image: &str,
-    command: &[String],
+    words: &[String],
 ) -> Result<Container> {
+    let (image, command) = words.split_first().expect("clap demands an image");
     let settings = options.settings(image, command)?;
     if settings.sees_runtime() {
         engine::seal()?;

@@ -121,9 +121,7 @@ fn wanted(
 fn row(engine: &Engine, container: &Container, args: &Args, now: Timestamp) -> Result<Row> {
     let record = &container.record;
     let id = if args.no_trunc { &record.id } else { container.short_id() };
-    let command: Vec<&str> =
-        record.config.entrypoint.iter().chain(&record.config.cmd).map(String::as_str).collect();
-    let command = command.join(" ");
+    let command = command_line(record.config.entrypoint.iter().chain(&record.config.cmd));
     let command = match args.no_trunc {
         true => command,
         false => output::ellipsis(&command, COMMAND_WIDTH),
@@ -152,6 +150,15 @@ fn row(engine: &Engine, container: &Container, args: &Args, now: Timestamp) -> R
         "LocalVolumes": local.to_string(),
     });
     Ok(Row { fields, labels: record.config.labels.clone().into_iter().collect::<BTreeMap<_, _>>() })
+}
+
+/// As Docker shows it: arguments with blanks are quoted, the program never is.
+fn command_line<'a>(words: impl Iterator<Item = &'a String>) -> String {
+    let quoted = words.enumerate().map(|(at, word)| match at > 0 && word.contains(' ') {
+        true => format!("'{word}'"),
+        false => word.clone(),
+    });
+    quoted.collect::<Vec<_>>().join(" ")
 }
 
 /// The name as it was given; an id in short.

@@ -19,11 +19,9 @@ pub(crate) struct Args {
     /// Override the key sequence for detaching a container
     #[arg(long, value_name = "KEYS", default_value = super::DETACH_KEYS, hide_default_value = true)]
     detach_keys: String,
-    /// The image, by name or id
-    image: String,
-    /// The command and its arguments
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
+    /// The image, by name or id; then the command and its arguments, which may start with a dash
+    #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE")]
+    words: Vec<String>,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
@@ -31,7 +29,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     if !args.detach && args.create.tty && args.create.interactive {
         needs_terminal()?;
     }
-    let container = create::create(session, &args.create, &args.image, &args.command)?;
+    let container = create::create(session, &args.create, &args.words)?;
     let engine = session.engine()?;
     if args.detach {
         or_remove(engine, &container, engine.start(&container))?;

@@ -96,7 +96,7 @@ fn system(settings: &Settings) -> Vec<Mount> {
         mounts.push(fixed("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]));
         let size = format!("size={shm}");
         let options = ["nosuid", "noexec", "nodev", "mode=1777", &size];
-        mounts.push(fixed("/dev/shm", "tmpfs", &options));
+        mounts.push(mount("/dev/shm", "tmpfs", "shm", &options.map(str::to_owned)));
     }
     mounts
 }

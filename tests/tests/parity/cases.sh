@@ -1,0 +1,352 @@
+# Each line is a case: both engines must print the same, exit alike, and agree on whether there is
+# anything to complain about. Lines of one paragraph share names and files, and paragraphs do not.
+# `differs REASON` before a line says that the engines are known not to agree, with a row in
+# docs/compatibility.md.
+
+$E run --rm --network none seen true
+$E run --rm --network none seen false
+$E run --rm --network none seen sh -c 'echo out; echo err >&2; exit 42'
+$E run --rm --network none seen sh -c 'echo out; echo err >&2; exit 42' 2>&1 >/dev/null
+$E run --rm --network none seen no-such-program
+$E run --rm --network none seen /no/such/program
+$E run --rm --network none seen /etc
+$E run --rm --network none seen /etc/passwd
+differs An empty program name is refused before the container starts.
+$E run --rm --network none seen ''
+$E run --rm --network none --init seen sh -c 'kill -TERM $$'
+$E run --rm --network none --init seen sh -c 'kill -KILL $$'
+$E run --rm --network none --no-such-flag seen true
+differs Wrong usage exits with 2, and with 125 where a container would run.
+$E run --rm --network none
+$E run --rm --network none UPPER/case true
+$E run --rm --network none --name .odd seen true
+$E run --rm --network none --name a seen true
+$E run --rm --network no-such-network seen true
+echo text | $E run --rm -i --network none seen cat
+echo text | $E run --rm --network none seen cat
+
+$E run --rm --network none -h h -e A=1 -e A=2 -e B -e C= -e 'D=a b' seen env | sort
+B=2 $E run --rm --network none -h h -e B -e HOME=/x -e PATH=/bin seen env
+printf '# comment\n\nA=1 2\nB\nQ="x"\n  L=l\nE=a=b\n' >env-file; B=b $E run --rm --network none -h h --env-file env-file -e A=9 seen env
+printf 'A B=1\n' >env-bad; $E run --rm --network none --env-file env-bad seen env
+printf '=1\n' >env-bad; $E run --rm --network none --env-file env-bad seen env
+$E run --rm --network none --env-file no-such-file seen env
+$E run --rm --network none -e =1 seen env
+$E run --rm --network none -h h with-config env
+
+$E run --rm --network none -w /tmp seen pwd
+$E run --rm --network none -w /new/dir seen sh -c 'pwd; stat -c "%a %u %g %F" . ..'
+$E run --rm --network none -u 1000 -w /new/dir seen sh -c 'pwd; stat -c "%a %u %g %F" . ..'
+$E run --rm --network none -w relative seen pwd
+$E run --rm --network none -w /etc/passwd seen pwd
+$E run --rm --network none -w /tmp/../etc/ seen pwd
+$E run --network none --name workdir -w /new/dir seen true; $E container diff workdir; $E rm workdir
+$E run --rm --network none with-config pwd
+
+$E run --rm --network none seen sh -c 'id; echo $HOME'
+$E run --rm --network none -u nobody seen sh -c 'id; echo $HOME'
+$E run --rm --network none -u www-data seen sh -c 'id; echo $HOME'
+$E run --rm --network none -u 1000 seen sh -c 'id; echo $HOME'
+$E run --rm --network none -u 33 seen sh -c 'id; echo $HOME'
+$E run --rm --network none -u 1000:1000 seen sh -c 'id; echo $HOME'
+$E run --rm --network none -u 0:33 seen sh -c 'id; echo $HOME'
+$E run --rm --network none -u root:staff seen sh -c 'id; echo $HOME'
+$E run --rm --network none -u nobody:10 seen sh -c 'id; echo $HOME'
+$E run --rm --network none -u nosuch seen id
+$E run --rm --network none -u nobody:nosuch seen id
+$E run --rm --network none -u -1 seen id
+$E run --rm --network none -u 4294967295 seen id
+$E run --rm --network none -u 1000:1000 --group-add 10 --group-add staff seen id
+$E run --rm --network none --group-add nosuch seen id
+$E run --rm --network none with-config id
+
+$E run --rm --network none --entrypoint echo seen one two
+$E run --rm --network none --entrypoint /bin/sh seen -c 'echo $0'
+$E run --rm --network none --entrypoint '' seen echo one
+$E run --rm --network none with-config
+$E run --rm --network none with-config replaced
+$E run --rm --network none --entrypoint '' with-config
+$E run --rm --network none --entrypoint '' with-config echo one
+$E run --rm --network none --entrypoint id with-config
+
+differs `/etc/hosts` writes `fe00::` and `ff00::`, as Docker does since version 25.
+$E run --rm --network none --hostname h.example.com seen sh -c 'hostname; cat /etc/hostname; cat /etc/hosts; hostname -f'
+$E run --rm --network none --hostname h --domainname example.com seen sh -c 'hostname; cat /etc/hostname; cat /proc/sys/kernel/domainname'
+differs A value that starts with a dash is written after an equals sign.
+$E run --rm --network none --hostname -bad- seen hostname
+$E run --rm --network none seen sh -c 'test $(hostname) = $HOSTNAME && hostname | wc -c'
+differs `--add-host` is not supported yet.
+$E run --rm --network none --add-host one:1.2.3.4 seen cat /etc/hosts
+$E run --rm --network none seen sh -c 'ls /sys/class/net; ip -o addr | grep -v inet6'
+$E run --rm --network none seen sh -c 'cat /etc/resolv.conf | wc -c; stat -c "%a %u %F" /etc/resolv.conf /etc/hosts /etc/hostname'
+
+$E run --rm --network none --read-only seen touch /x
+$E run --rm --network none --read-only seen sh -c 'touch /dev/shm/x /dev/x; echo $?'
+$E run --rm --network none --read-only --tmpfs /t seen sh -c 'touch /t/x && grep " /t " /proc/mounts'
+$E run --rm --network none --tmpfs /t:size=1m,mode=700,uid=3 seen sh -c 'grep " /t " /proc/mounts; stat -c "%a %u" /t'
+$E run --rm --network none --tmpfs /seed seen ls -A /seed
+$E run --rm --network none --tmpfs /t:nonsense seen true
+$E run --rm --network none --tmpfs relative seen true
+$E run --rm --network none --shm-size 32m seen grep shm /proc/mounts
+$E run --rm --network none seen grep shm /proc/mounts
+$E run --rm --network none --shm-size lots seen true
+
+$E run --rm --network none -v vol-a:/seed seen sh -c 'ls -A /seed; stat -c "%a %u %g" /seed /seed/*; echo more >/seed/more'
+$E run --rm --network none -v vol-a:/seed seen sh -c 'ls -A /seed; cat /seed/more'
+$E run --rm --network none -v vol-a:/seed:ro seen sh -c 'ls -A /seed; echo >/seed/x'
+$E run --rm --network none -v vol-b:/seed:nocopy seen ls -A /seed
+$E run --rm --network none -v vol-c:/new/place seen sh -c 'stat -c "%a %u" /new /new/place'
+$E run --rm --network none -v /seed seen sh -c 'ls -A /seed; grep -c " /seed " /proc/mounts'
+$E run --rm --network none -v vol-d:/seed -u 1000 seen sh -c 'stat -c "%a %u %g" /seed; touch /seed/x'
+mkdir -p bind; echo in >bind/file; $E run --rm --network none -v $PWD/bind:/b seen sh -c 'cat /b/file; echo out >>/b/file'; cat bind/file
+$E run --rm --network none -v $PWD/bind:/b:ro seen sh -c 'echo >/b/x'
+$E run --rm --network none -v $PWD/bind/file:/etc/passwd seen cat /etc/passwd
+rm -rf made; $E run --rm --network none -v $PWD/made:/b seen stat -c '%a %u %F' /b; ls -d made
+$E run --rm --network none -v vol-e:relative seen true
+$E run --rm --network none -v vol-e:/ seen true
+$E run --rm --network none -v some/path:/x seen true
+$E run --rm --network none -v vol-e:/x:nonsense seen true
+$E run --rm --network none -v vol-e:/x -v vol-f:/x seen true
+$E run --rm --network none --mount type=bind,src=$PWD/no-such,dst=/x seen true
+$E run --rm --network none --mount type=bind,src=$PWD/bind,dst=/x,readonly seen sh -c 'cat /x/file; echo >/x/y'
+$E run --rm --network none --mount type=volume,src=vol-a,dst=/v seen ls -A /v
+$E run --rm --network none --mount type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=0700 seen grep ' /t ' /proc/mounts
+$E run --rm --network none --mount type=nonsense,dst=/x seen true
+$E run --rm --network none --mount type=volume seen true
+$E run --network none --name mounts -v vol-a:/seed -v $PWD/bind:/b --tmpfs /t -v /anonymous seen true; $E container diff mounts | sort
+differs The mode of an anonymous volume is `z`, like that of a named one.
+$E inspect -f '{{range .Mounts}}{{.Type}} {{.Destination}} {{.Mode}} {{.RW}} {{.Propagation}};{{end}}' mounts | tr ';' '\n' | sort; $E rm -v mounts
+
+$E run --rm --network none --ulimit nofile=100:200 seen sh -c 'ulimit -n; ulimit -Hn'
+$E run --rm --network none --ulimit core=0 --ulimit nofile=64 seen sh -c 'ulimit -c; ulimit -n; ulimit -Hn'
+$E run --rm --network none seen sh -c 'cat /proc/self/limits'
+$E run --rm --network none --ulimit nofile=x seen true
+$E run --rm --network none --ulimit nosuch=1 seen true
+$E run --rm --network none --ulimit nofile=200:100 seen true
+$E run --rm --network none -m 64m seen sh -c 'cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory/memory.memsw.limit_in_bytes'
+$E run --rm --network none -m 64m --memory-swap 96m --memory-reservation 32m seen sh -c 'cd /sys/fs/cgroup/memory; cat memory.limit_in_bytes memory.memsw.limit_in_bytes memory.soft_limit_in_bytes'
+$E run --rm --network none -m 64m --memory-swap -1 seen cat /sys/fs/cgroup/memory/memory.memsw.limit_in_bytes
+$E run --rm --network none -m 1k seen true
+$E run --rm --network none -m lots seen true
+$E run --rm --network none --memory-swap 64m seen true
+$E run --rm --network none --cpus 0.5 seen sh -c 'cd /sys/fs/cgroup/cpu; cat cpu.cfs_quota_us cpu.cfs_period_us'
+$E run --rm --network none -c 512 --cpu-period 50000 --cpu-quota 20000 seen sh -c 'cd /sys/fs/cgroup/cpu; cat cpu.shares cpu.cfs_quota_us cpu.cfs_period_us'
+$E run --rm --network none --cpus many seen true
+$E run --rm --network none --cpus 1000 seen true
+$E run --rm --network none --cpuset-cpus 0 seen cat /sys/fs/cgroup/cpuset/cpuset.cpus
+$E run --rm --network none --cpuset-cpus 900 seen true
+$E run --rm --network none --pids-limit 20 seen cat /sys/fs/cgroup/pids/pids.max
+$E run --rm --network none --pids-limit -1 seen cat /sys/fs/cgroup/pids/pids.max
+$E run --rm --network none seen cat /sys/fs/cgroup/pids/pids.max /sys/fs/cgroup/memory/memory.limit_in_bytes
+$E run --rm --network none --oom-score-adj 500 seen cat /proc/self/oom_score_adj
+$E run --rm --network none seen cat /proc/self/oom_score_adj
+differs The TUN device is not allowed by default.
+$E run --rm --network none seen cat /sys/fs/cgroup/devices/devices.list
+
+$E run --rm --network none seen grep -E 'Cap|NoNewPrivs|^Seccomp:' /proc/self/status
+$E run --rm --network none -u 1000 seen grep Cap /proc/self/status
+$E run --rm --network none -u 1000 --cap-add NET_ADMIN seen grep Cap /proc/self/status
+$E run --rm --network none --cap-drop ALL seen grep Cap /proc/self/status
+$E run --rm --network none --cap-drop ALL --cap-add net_admin --cap-add CAP_CHOWN seen grep Cap /proc/self/status
+$E run --rm --network none --cap-drop chown seen grep Cap /proc/self/status
+$E run --rm --network none --cap-add NO_SUCH seen true
+$E run --rm --network none seen sh -c 'mount -t tmpfs t /tmp; echo $?'
+$E run --rm --network none --security-opt no-new-privileges seen grep NoNewPrivs /proc/self/status
+$E run --rm --network none --security-opt no-new-privileges:false seen grep NoNewPrivs /proc/self/status
+$E run --rm --network none --security-opt seccomp=unconfined seen grep ^Seccomp: /proc/self/status
+$E run --rm --network none --security-opt seccomp=no-such-file seen true
+$E run --rm --network none --security-opt nonsense seen true
+$E run --rm --network none --security-opt apparmor=unconfined seen true
+$E run --rm --network none --device /dev/zero:/dev/x seen sh -c 'stat -c "%t %T %a %F" /dev/x; head -c1 /dev/x | wc -c'
+$E run --rm --network none --device /dev/zero:/dev/x:r seen sh -c 'echo >/dev/x; echo $?'
+$E run --rm --network none --device /dev/zero:/dev/x:q seen true
+$E run --rm --network none --sysctl net.ipv4.ip_forward=1 seen cat /proc/sys/net/ipv4/ip_forward
+$E run --rm --network none --sysctl kernel.msgmax=1000 seen cat /proc/sys/kernel/msgmax
+$E run --rm --network none --sysctl kernel.panic=1 seen true
+$E run --rm --network none seen cat /proc/sys/net/ipv4/ping_group_range /proc/sys/net/ipv4/ip_unprivileged_port_start
+
+differs Mounts come in another order, masks are bind mounts of another file system, and `/proc/interrupts` is masked, as in newer Docker.
+$E run --rm --network none seen sh -c 'cut -d" " -f2,3 /proc/mounts'
+differs There is no `/.dockerenv`, and `/dev/core` is always there.
+$E run --rm --network none seen sh -c 'ls -A /; ls -A /dev; stat -c "%n %a %u %g %t %T" /dev/*'
+$E run --rm --network none seen sh -c 'head -c1 /proc/kcore /proc/keys /proc/timer_list; ls -A /sys/firmware /proc/acpi /proc/scsi; echo 1 >/proc/sys/kernel/panic'
+$E run --rm --network none seen sh -c 'cat /proc/self/cgroup | cut -d: -f2 | sort; ps -o pid,args'
+$E run --rm --network none seen sh -c 'ls -l /proc/self/fd | wc -l; cat /proc/1/comm; umask'
+$E run --rm --network none --init seen sh -c 'test $$ -ne 1; echo $?'
+
+$E run --network none --name labels -l one=1 -l two -l x=a=b seen true
+$E inspect -f '{{json .Config.Labels}}' labels
+$E ps -a -f label=one --format '{{.Names}} {{.Labels}} {{.Label "one"}}'
+$E ps -a -f label=one=2 -q
+$E ps -a -f label=x=a=b --format '{{.Names}}'
+printf 'from=file\n# no\nalone\n' >labels-file; $E run --rm --network none --label-file labels-file -l one --name labels2 seen true
+$E rm labels labels2
+
+rm -f cid; $E run --network none --cidfile cid --name cidfile seen true; wc -c cid; test $(cat cid) = $($E inspect -f '{{.Id}}' cidfile); echo $?
+$E run --network none --cidfile cid seen true
+$E rm $(cat cid) | wc -c
+$E run --rm --network none --name gone seen true; $E ps -aq -f name=gone
+$E run --rm --network none --name gone seen false; $E inspect gone
+
+$E run --network none --name listed-1 -l ps seen true
+$E run --network none --name listed-2 -l ps seen sh -c 'exit 3'
+$E run -d --network none --name listed-3 -l ps -e A=b seen sleep 1000
+$E create --network none --name listed-4 -l ps seen echo a very long command line that is cut
+$E ps -a -f label=ps
+$E ps -a --no-trunc -f label=ps --format '{{.ID}} {{.Command}}'
+$E ps -f label=ps --format 'table {{.Names}}\t{{.Image}}\t{{.State}}'
+$E ps -a -f label=ps --format '{{.Names}}|{{.Image}}|{{.Command}}|{{.State}}|{{.Ports}}|{{.Networks}}|{{.Mounts}}|{{.LocalVolumes}}'
+$E ps -a -f label=ps --format '{{.Names}} {{.Status}}'
+$E ps -aq -f label=ps
+$E ps -q -f label=ps --no-trunc
+$E ps -a -f label=ps -f status=exited --format '{{.Names}}'
+$E ps -a -f label=ps -f status=created --format '{{.Names}}'
+$E ps -a -f label=ps -f status=running -f status=created --format '{{.Names}}'
+$E ps -a -f label=ps -f exited=3 --format '{{.Names}}'
+$E ps -a -f label=ps -f name=listed-1 --format '{{.Names}}'
+differs The name filter compares text, not a regular expression.
+$E ps -a -f label=ps -f name='^/listed-[12]$' --format '{{.Names}}'
+$E ps -a -f label=ps -f ancestor=seen --format '{{.Names}}'
+differs The filters `before` and `since` of `ps` are not supported yet.
+$E ps -a -f label=ps -f before=listed-3 --format '{{.Names}}'
+differs The filters `before` and `since` of `ps` are not supported yet.
+$E ps -a -f label=ps -f since=listed-2 --format '{{.Names}}'
+$E ps -a -f label=ps -f before=no-such-container
+differs A filter for an unknown status finds nothing.
+$E ps -a -f status=nonsense
+$E ps -a -f nonsense=1
+differs A malformed filter exits with 1.
+$E ps -a -f nonsense
+$E ps -a -f label=ps --format '{{.NoSuch}}'
+$E ps -a -f label=ps --format '{{'
+$E ps -a -f label=ps -n 2 --format '{{.Names}}'
+differs Wrong usage exits with 2, and with 125 where a container would run.
+$E ps extra
+$E ps -a -f label=ps --format '{{upper .Names}} {{len .ID}} {{json .Image}} {{truncate .Names 3}}'
+$E inspect -f '{{.Name}} {{.State.Status}} {{.State.Running}} {{.State.ExitCode}} {{.State.OOMKilled}} {{.State.Error}} {{.RestartCount}} {{.Driver}} {{.Platform}}' listed-1 listed-2 listed-3 listed-4
+differs Empty fields of `Config` are left out of `inspect`, or are empty lists instead of null.
+$E inspect -f '{{.Config.Image}} {{.Config.Cmd}} {{json .Config.Entrypoint}} {{.Config.Env}} {{.Config.User}} {{.Config.WorkingDir}} {{.Config.Tty}} {{.Config.OpenStdin}} {{.Config.AttachStdout}} {{json .Config.Volumes}} {{json .Config.StopSignal}}' listed-1 listed-3 listed-4
+differs Empty fields of `Config` are left out of `inspect`, or are empty lists instead of null.
+$E inspect -f '{{.HostConfig.NetworkMode}} {{.HostConfig.Memory}} {{.HostConfig.NanoCpus}} {{.HostConfig.PidsLimit}} {{.HostConfig.Privileged}} {{.HostConfig.ReadonlyRootfs}} {{.HostConfig.AutoRemove}} {{json .HostConfig.CapAdd}} {{json .HostConfig.Binds}} {{.HostConfig.RestartPolicy.Name}} {{.HostConfig.ShmSize}} {{.HostConfig.LogConfig.Type}}' listed-3
+$E inspect -f '{{.Path}} {{.Args}} {{.Image}} {{json .Mounts}} {{json .NetworkSettings.Ports}} {{len .Id}}' listed-3 listed-4
+$E inspect -f '{{range $k, $v := .NetworkSettings.Networks}}{{$k}} {{$v.IPAddress}}{{end}}' listed-3
+differs A failing `inspect` prints nothing on standard output, and exits with 1.
+$E inspect -f '{{.NoSuch}}' listed-3
+differs A failing `inspect` prints nothing on standard output, and exits with 1.
+$E inspect -f '{{' listed-3
+$E inspect no-such-object
+$E inspect -f '{{.Name}}' listed-3 no-such-object listed-1
+differs A failing `inspect` prints nothing on standard output, and exits with 1.
+$E container inspect -f '{{.Name}}' seen
+$E image inspect -f '{{.Os}}/{{.Architecture}} {{.Config.Cmd}} {{.RepoTags}} {{len .RootFS.Layers}} {{.Created}}' seen
+differs A failing `inspect` prints nothing on standard output, and exits with 1.
+$E inspect --type image -f '{{.Id}}' listed-3
+$E rm listed-3
+differs `rm -f` does not complain about what does not exist.
+$E rm -f listed-1 listed-2 listed-3 listed-4 no-such-container
+$E rm no-such-container
+
+$E run --network none --name logged seen sh -c 'echo one; echo two >&2; echo three; printf four'
+$E logs logged
+$E logs logged 2>&1 >/dev/null
+$E logs --tail 2 logged 2>&1
+$E logs --tail 0 logged
+$E logs --tail all logged 2>/dev/null
+$E logs --tail nonsense logged 2>/dev/null
+$E logs -t logged
+$E logs --since 1h logged 2>/dev/null
+$E logs --since 2030-01-01 logged
+$E logs --until 2020-01-01T00:00:00Z logged
+$E logs --since nonsense logged
+$E logs -f logged 2>/dev/null
+$E logs no-such-container
+differs Wrong usage exits with 2, and with 125 where a container would run.
+$E logs
+$E rm logged
+
+$E run -d --network none --name execed -e A=1 -w /tmp -u 1000 seen sleep 1000 | wc -c
+$E exec execed true
+$E exec execed sh -c 'exit 7'
+differs What fails before a program runs is said on standard error; Docker 20.10 has its `exec` say it on standard output, with 126.
+$E exec execed no-such-program
+differs What fails before a program runs is said on standard error; Docker 20.10 has its `exec` say it on standard output, with 126.
+$E exec execed /etc
+$E exec execed sh -c 'kill -KILL $$'
+$E exec execed sh -c 'id; pwd; echo $A $HOME'
+$E exec -u 0 -w / -e A=2 -e B=3 execed sh -c 'id; pwd; echo $A $B $HOME'
+$E exec -u nobody execed sh -c 'id; echo $HOME'
+differs What fails before a program runs is said on standard error; Docker 20.10 has its `exec` say it on standard output, with 126.
+$E exec -u nosuch execed id
+differs What fails before a program runs is said on standard error; Docker 20.10 has its `exec` say it on standard output, with 126.
+$E exec -w /no-such execed pwd
+differs What fails before a program runs is said on standard error; Docker 20.10 has its `exec` say it on standard output, with 126.
+$E exec -w relative execed pwd
+echo text | $E exec -i execed cat
+echo text | $E exec execed cat
+$E exec execed grep -E 'Cap|NoNewPrivs|^Seccomp:' /proc/self/status
+$E exec -d execed touch /tmp/detached
+differs Wrong usage exits with 2, and with 125 where a container would run.
+$E exec execed
+$E exec no-such-container true
+$E rm -f execed
+$E exec execed true
+
+$E run -d --network none --name stopped seen sh -c 'trap "exit 5" TERM; while :; do sleep 0.05; done' | wc -c
+$E stop stopped
+$E wait stopped
+$E stop stopped
+$E kill stopped
+$E exec stopped true
+$E inspect -f '{{.State.Status}} {{.State.ExitCode}} {{.State.Running}} {{.State.Pid}}' stopped
+$E start stopped
+$E start stopped; $E kill stopped; $E wait stopped
+$E start stopped; $E stop -t 0 -s KILL stopped; $E wait stopped
+$E start stopped; $E kill -s NOSUCH stopped; $E kill -s 9 stopped; $E wait stopped
+$E start -a stopped & until $E inspect -f '{{.State.Running}}' stopped | grep -q true; do :; done; $E stop stopped; wait $!; echo $?
+$E rm stopped
+$E stop stopped
+$E wait stopped
+$E kill stopped
+$E start stopped
+$E run -d --network none --name signalled --stop-signal USR1 seen sh -c 'trap "exit 6" USR1; while :; do sleep 0.05; done' | wc -c
+$E inspect -f '{{.Config.StopSignal}}' signalled; $E stop signalled; $E wait signalled; $E rm signalled
+$E run --rm --network none --stop-signal NOSUCH seen true
+$E run -d --network none --name slow seen sleep 1000 | wc -c; $E stop -t 1 slow; $E wait slow; $E rm slow
+
+$E images seen
+$E images --format '{{.Repository}}:{{.Tag}} {{.ID}} {{.Digest}} {{.CreatedSince}}' with-config
+$E images -q --no-trunc seen
+$E images no-such-image
+$E images --format '{{.Repository}}' -f reference='se*'
+$E images -f nonsense=1
+$E tag seen tagged:1
+$E tag seen registry.example.com/tagged:2
+$E tag no-such-image x
+$E tag seen UPPER
+$E images --format '{{.Repository}}:{{.Tag}} {{.ID}}' -f reference='*/tagged' -f reference=tagged | sort
+$E rmi tagged:1
+$E rmi tagged:1
+$E rmi registry.example.com/tagged:2
+$E rmi no-such-image
+differs The size of a layer does not count what symbolic links point to.
+$E history seen
+$E history --format '{{.ID}}|{{.CreatedBy}}|{{.Comment}}' --no-trunc seen
+$E history -q seen
+$E history --format '{{.CreatedAt}}' seen
+$E history no-such-image
+$E create --network none --name keeps removable true | wc -c; $E rmi removable
+$E rm keeps; $E rmi removable
+$E image inspect no-such-image
+$E load -i no-such-file
+echo nonsense >bad.tar; $E load -i bad.tar
+
+$E create --network none --name once seen echo created | wc -c
+$E create --network none --name once seen true
+$E run --network none --name once seen true
+$E start once
+$E wait once
+$E logs once
+$E start -a once
+$E container diff once
+$E container diff no-such-container
+$E rm once

@@ -31,9 +31,6 @@ pub(super) fn create(
     command: &[String],
 ) -> Result<Container> {
     let settings = options.settings(image, command)?;
-    if settings.sees_runtime() {
-        engine::seal()?;
-    }
     let platform = super::platform(options.platform.as_deref())?;
     let engine = session.engine()?;
     let id_file = options.cidfile.as_ref();

@@ -121,7 +121,7 @@ impl<'a> Relay<'a> {
     /// Runs until the process has ended and its output is drained.
     ///
     /// # Errors
-    /// Of `poll`, of the process' status, and of writing the log.
+    /// Of `poll` and of the process' status.
     pub(crate) fn run(&mut self) -> io::Result<ExitStatus> {
         let mut buffer = vec![0; PAYLOAD_BYTES_MAX];
         loop {
@@ -207,7 +207,8 @@ impl<'a> Relay<'a> {
     fn deliver(&mut self, index: usize, bytes: &[u8]) -> io::Result<()> {
         let stream = self.streams.outputs[index].stream;
         if let Some(log) = &mut self.log {
-            log.write(stream, bytes)?;
+            // A full disk, which another container may have filled, costs lines and not this one.
+            let _ = log.write(stream, bytes);
         }
         if self.own.is_some_and(|own| own.takes(stream)) && own_write(stream, bytes).is_err() {
             // Whoever read our output has gone: the process learns it as it would in a pipeline.
@@ -235,10 +236,11 @@ impl<'a> Relay<'a> {
                 self.output(index, buffer)?;
             }
         }
-        match &mut self.log {
-            Some(log) => log.finish(),
-            None => Ok(()),
+        if let Some(log) = &mut self.log {
+            // As in `deliver`.
+            let _ = log.finish();
         }
+        Ok(())
     }
 
     /// Takes bytes for standard input.

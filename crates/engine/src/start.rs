@@ -178,7 +178,8 @@ impl Engine {
         let endpoint = self.endpoint(container)?;
         container.state.address.clone_from(&endpoint);
         network::write_files(container, endpoint.as_ref())?;
-        let plan = spec::plan(container, &self.volumes(), joined.as_ref())?;
+        let joined = joined.as_ref().map(|(_, path)| path);
+        let plan = spec::plan(container, &self.volumes(), joined)?;
         let resources = plan.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
         let cgroup = Cgroup::create(&container.cgroup_path(), resources).map_err(from_cgroup)?;
         let record = &container.record;

@@ -126,10 +126,7 @@ impl Engine {
 
 /// A descriptor of the container's first process, which is known to be that process still.
 pub(crate) fn running(container: &Container) -> Result<OwnedFd> {
-    let not_running = || {
-        Error::new(Kind::Conflict, format!("container {} is not running", container.record.name))
-            .hint(format!("`cais start {}` starts it", container.record.name))
-    };
+    let not_running = || not_running(container);
     if !container.is_running() {
         return Err(not_running());
     }
@@ -142,12 +139,20 @@ pub(crate) fn running(container: &Container) -> Result<OwnedFd> {
     }
 }
 
+pub(crate) fn not_running(container: &Container) -> Error {
+    Error::new(Kind::Conflict, format!("container {} is not running", container.record.name))
+        .hint(format!("`cais start {}` starts it", container.record.name))
+}
+
 /// A process that has ended meanwhile needs no signal.
 fn gone(error: rustix::io::Errno) -> std::result::Result<(), rustix::io::Errno> {
     if error == rustix::io::Errno::SRCH { Ok(()) } else { Err(error) }
 }
 
-fn ends_within(process: &OwnedFd, timeout: Option<Duration>) -> rustix::io::Result<bool> {
+pub(crate) fn ends_within(
+    process: &OwnedFd,
+    timeout: Option<Duration>,
+) -> rustix::io::Result<bool> {
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));

@@ -40,8 +40,7 @@ pub(crate) fn make(dir: &Path, anonymous_for: Option<&str>) -> Result<()> {
 
 /// Those of the volumes that were made for container `id` alone.
 pub(crate) fn made_for(volumes: &Path, names: &[&str], id: &str) -> Vec<PathBuf> {
-    let is_its = |dir: &PathBuf| {
-        fs::read_to_string(dir.join("owner")).is_ok_and(|owner| owner == id)
-    };
+    let is_its =
+        |dir: &PathBuf| fs::read_to_string(dir.join("owner")).is_ok_and(|owner| owner == id);
     names.iter().map(|name| volumes.join(name)).filter(is_its).collect()
 }

@@ -201,7 +201,9 @@ mod tests {
 
     #[test]
     fn what_does_not_exist_or_overflows_is_refused() {
-        for user in ["nobody", "nemo", "web:nogroup", "-1", "4294967296", "2147483648", "0:4294967295"] {
+        for user in
+            ["nobody", "nemo", "web:nogroup", "-1", "4294967296", "2147483648", "0:4294967295"]
+        {
             assert!(matches!(resolve_in(PASSWD, GROUP, user), Err(Error::Spec(_))), "{user}");
         }
     }

@@ -301,8 +301,9 @@ pub(crate) fn report(error: &Error) {
         text.push_str("\nhint: ");
         text.push_str(hint);
     }
+    let text = output::printable(&text).into_owned() + "\n";
     // Nobody to tell if standard error is closed.
-    let _ = std::io::Write::write_all(&mut std::io::stderr(), (text + "\n").as_bytes());
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes());
 }
 
 /// Does the same for each of several names: says what failed and goes on; 1 if anything did.

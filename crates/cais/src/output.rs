@@ -4,11 +4,13 @@
 //! Everything here is pure: the caller says what time it is and whether there is a terminal.
 
 mod inspect;
+mod plain;
 mod size;
 mod table;
 mod time;
 
 pub(crate) use inspect::inspect;
+pub(crate) use plain::{printable, printable_line};
 pub(crate) use size::{ellipsis, human_size, parse_ram};
 pub(crate) use table::{Format, Row, render};
 pub(crate) use time::{human_duration, parse_timestamp};

@@ -257,6 +257,19 @@ impl Containers {
         }
     }
 
+    /// The id that a name is taken by.
+    pub(crate) fn owner(&self, name: &str) -> Option<String> {
+        crate::name::validate(name).ok()?;
+        fs::read_link(self.name_path(name)).ok()?.into_os_string().into_string().ok()
+    }
+
+    /// Whether a container has a directory and no record: it is being created, or was not to the
+    /// end.
+    pub(crate) fn is_half_made(&self, id: &str) -> bool {
+        let dir = self.dir(id);
+        dir.exists() && !dir.join("config.json").exists()
+    }
+
     fn taken(&self, name: &str) -> Error {
         let owner = fs::read_link(self.name_path(name)).unwrap_or_default();
         let owner = owner.to_string_lossy().into_owned();

@@ -17,6 +17,7 @@ impl Engine {
     /// [`Kind::NotFound`] without the image, [`Kind::Exists`] if the name is taken,
     /// [`Kind::Invalid`] if the settings contradict each other. Nothing is left behind then.
     pub fn create(&self, settings: Settings) -> Result<Container> {
+        self.sweep_name(&settings.name);
         let _lease = self.store.lease()?;
         let image = self.store.look_up(&settings.image)?;
         let defaults = image.config(&self.store)?;
@@ -24,7 +25,7 @@ impl Engine {
         let made = self.fill(&id, settings, &image, &defaults);
         made.inspect_err(|_| {
             // The half-made container has nothing worth keeping.
-            let _ = std::fs::remove_dir_all(&dir);
+            let _ = self.discard_half_made(&id, &dir);
         })
     }
 

@@ -1,5 +1,7 @@
 //! A further command in a running container.
 
+use std::os::fd::AsFd as _;
+
 use runtime::SignalFd;
 use runtime::cgroup::Cgroup;
 
@@ -19,7 +21,7 @@ impl Engine {
     /// [`Kind::Conflict`] if the container does not run or is paused,
     /// [`Kind::CommandNotFound`] and [`Kind::CommandNotExecutable`].
     pub fn exec(&self, container: &Container, exec: &Exec) -> Result<i32> {
-        let _init = stop::running(container)?;
+        let init = stop::running(container)?;
         if container.state.status == Status::Paused {
             return Err(Error::new(
                 Kind::Conflict,
@@ -38,6 +40,7 @@ impl Engine {
         };
         let mut executed = runtime::exec(&runtime::Exec {
             pid: container.state.pid,
+            pidfd: init.as_fd(),
             process: &process,
             seccomp: seccomp.as_ref(),
             cgroup: Some(&cgroup),

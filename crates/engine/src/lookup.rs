@@ -1,5 +1,7 @@
 //! Finding containers, and telling the truth about those whose monitor is gone.
 
+use std::path::Path;
+
 use rustix::fs::FlockOperation;
 
 use crate::container::{Container, State, Status};
@@ -24,7 +26,7 @@ impl Engine {
         for id in self.containers.ids()? {
             match self.containers.read(&id).and_then(|container| self.settle(container)) {
                 Ok(container) => all.push(container),
-                Err(error) if error.kind() == Kind::NotFound => {}
+                Err(error) if error.kind() == Kind::NotFound => self.sweep(&id),
                 Err(error) => return Err(error),
             }
         }
@@ -54,8 +56,42 @@ impl Engine {
             address: None,
             ..container.state.clone()
         };
-        container.save()?;
+        // On a full disk it is found out anew next time.
+        let _ = container.save();
         Ok(container)
+    }
+
+    /// Removes what is left of a container whose creator was killed before it was whole.
+    fn sweep(&self, id: &str) {
+        // Whoever creates a container holds a lease, so now nobody does.
+        let Ok(_exclusive) = self.store.exclusive() else { return };
+        let dir = self.root.join("containers").join(id);
+        if !dir.join("config.json").exists() {
+            // What stays now is tried again the next time somebody looks.
+            let _ = self.discard_half_made(id, &dir);
+        }
+    }
+
+    /// As [`Engine::sweep`], for the container that holds a name.
+    pub(crate) fn sweep_name(&self, name: &str) {
+        if let Some(id) = self.containers.owner(name)
+            && self.containers.is_half_made(&id)
+        {
+            self.sweep(&id);
+        }
+    }
+
+    /// Removes a container that has no record, and the volumes made for it.
+    pub(crate) fn discard_half_made(&self, id: &str, dir: &Path) -> Result<()> {
+        let volumes = self.volumes();
+        let entries = std::fs::read_dir(&volumes).into_iter().flatten().flatten();
+        let names: Vec<String> =
+            entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        for volume in crate::volume::made_for(&volumes, &names, id) {
+            self.store.discard(&volume)?;
+        }
+        Ok(self.store.discard(dir)?)
     }
 
     /// Ends and removes what a container leaves in the kernel and in the run directory; what is

@@ -6,10 +6,11 @@
 //! ```
 
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, File};
 use std::net::Ipv4Addr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use net::{Endpoint, Network};
 use rustix::fs::FlockOperation;
@@ -127,8 +128,9 @@ impl Engine {
         net::attach(&network, namespace.as_fd(), endpoint).map_err(from_net)
     }
 
-    /// The network namespace of the container that this one shares it with.
-    pub(crate) fn joined_network(&self, container: &Container) -> Result<Option<PathBuf>> {
+    /// The network namespace of the container that this one shares it with: open, and a path that
+    /// leads to it as long as it is.
+    pub(crate) fn joined_network(&self, container: &Container) -> Result<Option<(File, PathBuf)>> {
         let NetworkMode::Container(id) = &container.record.settings.network else {
             return Ok(None);
         };
@@ -140,7 +142,15 @@ impl Engine {
             )
             .hint(format!("`cais start {}` starts it", other.record.name)));
         }
-        Ok(Some(PathBuf::from(format!("/proc/{}/ns/net", other.state.pid))))
+        let process = crate::stop::running(&other)?;
+        let doing = || format!("open the network of container {}", other.record.name);
+        let namespace = File::open(format!("/proc/{}/ns/net", other.state.pid)).doing(doing)?;
+        // While the process is there, nothing else has its number: the namespace is its own.
+        if crate::stop::ends_within(&process, Some(Duration::ZERO)).doing(doing)? {
+            return Err(crate::stop::not_running(&other));
+        }
+        let path = format!("/proc/self/fd/{}", namespace.as_raw_fd());
+        Ok(Some((namespace, path.into())))
     }
 }
 

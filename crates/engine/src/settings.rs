@@ -62,14 +62,6 @@ pub struct Settings {
     pub platform: Option<String>,
 }
 
-impl Settings {
-    /// Whether the container's processes can see a process of Cais: its init, or all of the host.
-    #[must_use]
-    pub fn sees_runtime(&self) -> bool {
-        self.init || self.security.host_pid
-    }
-}
-
 /// Which network a container is on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -170,7 +170,8 @@ impl Engine {
         let endpoint = self.endpoint(container)?;
         container.state.address.clone_from(&endpoint);
         network::write_files(container, endpoint.as_ref())?;
-        let plan = spec::plan(container, &self.volumes(), joined.as_ref())?;
+        let joined = joined.as_ref().map(|(_, path)| path);
+        let plan = spec::plan(container, &self.volumes(), joined)?;
         let resources = plan.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
         let cgroup = Cgroup::create(&container.cgroup_path(), resources).map_err(from_cgroup)?;
         let record = &container.record;
@@ -242,9 +243,12 @@ impl Engine {
 }
 
 /// Executes this program again, with its arguments, from a view of its file that a container
-/// which sees this process cannot write through (CVE-2019-5736). To be called before
-/// [`Engine::exec`], and before anything is made for a container whose [`Settings::sees_runtime`];
-/// nothing that cannot be done twice may have happened yet.
+/// cannot write or change the mode through (CVE-2019-5736). To be called before [`Engine::start`],
+/// [`Engine::start_attached`] and [`Engine::exec`]; nothing that cannot be done twice may have
+/// happened yet.
+///
+/// Every container can reach that file: a program that is `/proc/self/exe`, or a script that names
+/// it as its interpreter, executes what its process executed before.
 ///
 /// # Errors
 /// If the kernel refuses.

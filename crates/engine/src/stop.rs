@@ -50,7 +50,7 @@ impl Engine {
         let timeout = u64::try_from(timeout_s.unwrap_or(own)).ok().map(Duration::from_secs);
         let signal = match signal {
             Some(signal) => signal,
-            None => stop_signal(container)?,
+            None => stop_signal(container),
         };
         let doing = || format!("stop container {}", container.record.name);
         if timeout != Some(Duration::ZERO) {
@@ -98,7 +98,8 @@ impl Engine {
             ));
         }
         container.state.status = Status::Removing;
-        container.save()?;
+        // On a full disk, too, a container must go: nobody else can free the space.
+        let _ = container.save();
         self.bury(&mut container);
         let erased = self.erase(&container, options.volumes);
         drop(lock);
@@ -116,7 +117,9 @@ impl Engine {
                 _ => None,
             });
             let names: Vec<&str> = names.collect();
-            crate::volume::remove_anonymous(&self.volumes(), &names, &record.id)?;
+            for dir in crate::volume::made_for(&self.volumes(), &names, &record.id) {
+                self.store.discard(&dir)?;
+            }
         }
         Ok(self.store.discard(&container.dir)?)
     }
@@ -124,10 +127,7 @@ impl Engine {
 
 /// A descriptor of the container's first process, which is known to be that process still.
 pub(crate) fn running(container: &Container) -> Result<OwnedFd> {
-    let not_running = || {
-        Error::new(Kind::Conflict, format!("container {} is not running", container.record.name))
-            .hint(format!("`cais start {}` starts it", container.record.name))
-    };
+    let not_running = || not_running(container);
     if !container.is_running() {
         return Err(not_running());
     }
@@ -140,12 +140,20 @@ pub(crate) fn running(container: &Container) -> Result<OwnedFd> {
     }
 }
 
+pub(crate) fn not_running(container: &Container) -> Error {
+    Error::new(Kind::Conflict, format!("container {} is not running", container.record.name))
+        .hint(format!("`cais start {}` starts it", container.record.name))
+}
+
 /// A process that has ended meanwhile needs no signal.
 fn gone(error: rustix::io::Errno) -> std::result::Result<(), rustix::io::Errno> {
     if error == rustix::io::Errno::SRCH { Ok(()) } else { Err(error) }
 }
 
-fn ends_within(process: &OwnedFd, timeout: Option<Duration>) -> rustix::io::Result<bool> {
+pub(crate) fn ends_within(
+    process: &OwnedFd,
+    timeout: Option<Duration>,
+) -> rustix::io::Result<bool> {
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -157,11 +165,10 @@ fn ends_within(process: &OwnedFd, timeout: Option<Duration>) -> rustix::io::Resu
     }
 }
 
-fn stop_signal(container: &Container) -> Result<Signal> {
-    match container.record.config.stop_signal.as_str() {
-        "" => Ok(Signal::TERM),
-        name => signal(name),
-    }
+/// The signal that asks a container to end; an image that names none there is does not make it
+/// impossible to stop.
+fn stop_signal(container: &Container) -> Signal {
+    runtime::signal(&container.record.config.stop_signal).unwrap_or(Signal::TERM)
 }
 
 /// A signal by its name, with or without `SIG`, or its number.

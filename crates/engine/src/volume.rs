@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Doing, Error, Result};
 
@@ -38,13 +38,9 @@ pub(crate) fn make(dir: &Path, anonymous_for: Option<&str>) -> Result<()> {
     make().doing(|| format!("create volume {}", dir.display()))
 }
 
-/// Removes the volumes that were made for container `id` alone.
-pub(crate) fn remove_anonymous(volumes: &Path, names: &[&str], id: &str) -> Result<()> {
-    for name in names {
-        let dir = volumes.join(name);
-        if fs::read_to_string(dir.join("owner")).is_ok_and(|owner| owner == id) {
-            fs::remove_dir_all(&dir).doing(|| format!("remove volume {name}"))?;
-        }
-    }
-    Ok(())
+/// Those of the volumes that were made for container `id` alone.
+pub(crate) fn made_for(volumes: &Path, names: &[&str], id: &str) -> Vec<PathBuf> {
+    let is_its =
+        |dir: &PathBuf| fs::read_to_string(dir.join("owner")).is_ok_and(|owner| owner == id);
+    names.iter().map(|name| volumes.join(name)).filter(is_its).collect()
 }

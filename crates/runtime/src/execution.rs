@@ -1,10 +1,10 @@
 //! A further process in a container that runs.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 
 use oci::runtime::LinuxSeccomp;
-use rustix::process::{DumpableBehavior, Pid, PidfdFlags, pidfd_open, set_dumpable_behavior};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use crate::cgroup::Cgroup;
@@ -25,6 +25,9 @@ use crate::{mount, sys};
 pub struct Exec<'a> {
     /// A process of the container, usually its first, in the caller's process namespace.
     pub pid: i32,
+    /// A descriptor of that same process (pidfd_open(2)): by its number alone, another process
+    /// could be meant by the time it is looked at.
+    pub pidfd: BorrowedFd<'a>,
     /// What to execute, and how it is confined.
     pub process: &'a oci::runtime::Process,
     /// The container's system call filter; `None` for a privileged process.
@@ -53,24 +56,22 @@ const KINDS: [(ThreadNameSpaceType, &str); 8] = [
 
 /// The namespaces of the container, by its process.
 #[derive(Debug)]
-struct Target {
-    pidfd: OwnedFd,
+struct Target<'a> {
+    pidfd: BorrowedFd<'a>,
     /// Those that are not the caller's: the others need not, and may not always, be joined.
     kinds: ThreadNameSpaceType,
 }
 
-impl Target {
-    fn open(pid: i32) -> Result<Target, Error> {
-        let number = Pid::from_raw(pid).filter(|_| pid > 0);
-        let number = number.ok_or_else(|| Error::Spec(format!("{pid} is no process")))?;
-        let pidfd = pidfd_open(number, PidfdFlags::empty())
-            .doing(|| format!("open the container's process {pid}"))?;
+impl<'a> Target<'a> {
+    fn open(pid: i32, pidfd: BorrowedFd<'a>) -> Result<Self, Error> {
         let mut kinds = ThreadNameSpaceType::empty();
         for (kind, name) in KINDS {
             if is_other(pid, name).doing(|| format!("look at the namespaces of process {pid}"))? {
                 kinds |= kind;
             }
         }
+        // While the process is there, nothing else has its number: it was the one looked at.
+        sys::pidfd_send_signal(pidfd, 0).doing(|| format!("look for the process {pid}"))?;
         Ok(Target { pidfd, kinds })
     }
 
@@ -78,7 +79,7 @@ impl Target {
         if kinds.is_empty() {
             return Ok(());
         }
-        move_into_thread_name_spaces(self.pidfd.as_fd(), kinds)
+        move_into_thread_name_spaces(self.pidfd, kinds)
     }
 
     /// Bears a process for the container. A user namespace is entered together with all others,
@@ -126,7 +127,7 @@ pub fn exec(exec: &Exec<'_>) -> Result<Process, Error> {
     program::check_supported(exec.process)?;
     let filter = compile(exec.seccomp)?;
     let null = mount::host_null()?;
-    let target = Target::open(exec.pid)?;
+    let target = Target::open(exec.pid, exec.pidfd)?;
     let (ours, theirs) = Sync::pair()?;
     let cgroup = exec.cgroup.and_then(Cgroup::v2_fd);
     let birth = Birth { flags: 0, cgroup };
@@ -155,7 +156,7 @@ fn accompany(exec: &Exec<'_>, pid: i32, socket: &Sync) -> Result<Option<OwnedFd>
 
 fn become_process(
     exec: &Exec<'_>,
-    target: &Target,
+    target: &Target<'_>,
     (filter, null): (Option<&Filter>, OwnedFd),
     sync: &Sync,
 ) -> Error {
@@ -168,7 +169,7 @@ fn become_process(
 // recipe: the same order as for a container's first process, without its mounts.
 fn set_up(
     exec: &Exec<'_>,
-    target: &Target,
+    target: &Target<'_>,
     (filter, null): (Option<&Filter>, OwnedFd),
     sync: &Sync,
 ) -> Result<Program, Error> {

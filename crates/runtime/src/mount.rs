@@ -14,11 +14,11 @@ mod mask;
 pub(crate) mod option;
 mod rootfs;
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use oci::runtime::{Mount, Spec};
-use rustix::fs::{FileType, OFlags, fstatfs};
+use rustix::fs::{FileType, OFlags, fstat, fstatfs};
 use rustix::mount::{UnmountFlags, unmount};
 
 use self::device::Devices;
@@ -30,7 +30,7 @@ use crate::inroot::{Root, file_type};
 use crate::launch::Launch;
 use crate::sys::{MountAttr, mount_setattr};
 
-pub(crate) use self::device::{host_null, is_null};
+pub(crate) use self::device::{host_null, is_null, new_null};
 
 /// `PROC_SUPER_MAGIC` of statfs(2).
 const PROC_MAGIC: i64 = 0x9fa0;
@@ -287,6 +287,7 @@ impl<'a> Placement<'a> {
         let on = || format!("mount `{}` on `{}`", kind_of(mount), destination.display());
         let directory = file_type(&fd).doing(on)? == FileType::Directory;
         let target = self.target(mount, options, directory)?;
+        self.check_cover(destination, &target, &fd)?;
         if directory {
             self.fill(destination, options, (&target, &fd))?;
         }
@@ -342,6 +343,21 @@ impl<'a> Placement<'a> {
         Ok(target)
     }
 
+    /// Refuses what an image could ask for with `VOLUME /proc` or `VOLUME /..`: whatever the path
+    /// is called, only procfs goes where procfs belongs, and nothing on the root itself.
+    fn check_cover(&self, path: &Path, target: &OwnedFd, mount: &OwnedFd) -> Result<(), Error> {
+        let path = path.display();
+        if is_same(target, self.root) {
+            return Err(Error::Spec(format!("nothing can be mounted on `/`, which is `{path}`")));
+        }
+        let proc = self.root.open(Path::new("/proc"), OFlags::PATH);
+        let on_proc = proc.is_ok_and(|proc| is_same(target, &proc));
+        if on_proc && fstatfs(mount).is_ok_and(|files| files.f_type != PROC_MAGIC) {
+            return Err(Error::Spec(format!("only procfs can be mounted on `{path}`")));
+        }
+        Ok(())
+    }
+
     /// procfs and sysfs go on ordinary directories: were `/proc` a link, the masks could be laid
     /// where the container can later pull them away (CVE-2019-19921, CVE-2023-27561).
     fn plain_target(&self, destination: &Path) -> Result<OwnedFd, Error> {
@@ -357,6 +373,11 @@ impl<'a> Placement<'a> {
             ))),
         }
     }
+}
+
+fn is_same(one: impl AsFd, other: impl AsFd) -> bool {
+    let inode = |file: BorrowedFd<'_>| fstat(file).map(|file| (file.st_dev, file.st_ino));
+    inode(one.as_fd()).is_ok_and(|one| inode(other.as_fd()) == Ok(one))
 }
 
 /// Whether a mount shows an existing tree, by its type or by a word.

@@ -15,7 +15,7 @@ use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use crate::error::{Doing, Error};
 use crate::inroot::{Root, file_type};
 use crate::launch::Stdio;
-use crate::mount::is_null;
+use crate::mount::{is_null, new_null};
 use crate::sys;
 use crate::terminal::{self, Pty};
 use crate::user::{self, Identity};
@@ -296,17 +296,20 @@ fn above_stdio(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?)
 }
 
-/// The null device as the container sees it, or else the host's: a descriptor of the host's
-/// `/dev` is better not left inside.
+/// The null device as the container sees it; where it has none, for example because a volume
+/// covers its `/dev`, one of its own.
+///
+/// Through a descriptor of the host's node, root inside could change that node's mode and owner
+/// with fchmod(2). So the host's is only taken where no other can be made: in a user namespace,
+/// whose root has no such right.
 pub(crate) fn null_device(root: &Root, host: OwnedFd) -> OwnedFd {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::NOFOLLOW;
     let path = Path::new("/dev/null");
-    let plain = root.open(path, OFlags::PATH | OFlags::NOFOLLOW);
+    let is_null = |node: &OwnedFd| is_null(node.as_fd()).is_ok();
     // Only what is the null device is opened: opening some devices has effects.
-    match plain {
-        Ok(node) if is_null(node.as_fd()).is_ok() => root.open(path, flags).unwrap_or(host),
-        _ => host,
-    }
+    let plain = root.open(path, OFlags::PATH | OFlags::NOFOLLOW).ok().filter(is_null);
+    let opened = plain.and_then(|_| root.open(path, flags).ok()).filter(is_null);
+    opened.or_else(|| new_null().ok()).unwrap_or(host)
 }
 
 /// The kernel's adjustment of how soon a process is killed when memory runs out.

@@ -22,6 +22,8 @@ pub(crate) struct Identity {
 
 /// Resolves `user[:group]` with the files of `root`; each half is a name or a number.
 ///
+/// Digits are always a number: an image that names a user `1000` cannot make `1000` root.
+///
 /// A user without a group gets the main and the supplementary groups that the files name;
 /// an explicit group replaces them. A number needs no entry. The main group is among the
 /// supplementary ones, so that no program can drop it to gain what it is denied (CVE-2022-36109).
@@ -78,9 +80,15 @@ fn entries(passwd: &str) -> impl Iterator<Item = Entry<'_>> {
     passwd.lines().filter_map(|line| {
         let mut fields = line.trim().split(':');
         let name = fields.next()?;
-        let (uid, gid) = (fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?);
+        let (uid, gid) = (id(fields.nth(1)?)?, id(fields.next()?)?);
         Some(Entry { name, uid, gid, home: fields.nth(1).unwrap_or("") })
     })
+}
+
+/// An id as a file has it. The image wrote that file: `-1` as a number, which means "as it is" to
+/// setresuid(2), would leave the process root.
+fn id(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|&id| id <= ID_MAX)
 }
 
 /// Name, number and members of each line of `/etc/group` (group(5)).
@@ -88,7 +96,7 @@ fn groups(file: &str) -> impl Iterator<Item = (&str, u32, &str)> {
     file.lines().filter_map(|line| {
         let mut fields = line.trim().split(':');
         let name = fields.next()?;
-        let gid = fields.nth(1)?.parse().ok()?;
+        let gid = id(fields.nth(1)?)?;
         Some((name, gid, fields.next().unwrap_or("")))
     })
 }
@@ -100,11 +108,14 @@ fn resolve_in(passwd: &str, group_file: &str, spec: &str) -> Result<Identity, Er
     };
     let user = if user.is_empty() { "0" } else { user };
     let number = number(user)?;
-    let entry = entries(passwd).find(|entry| entry.name == user || Some(entry.uid) == number);
-    // A name wins over a number, and an entry's own id over what was written.
+    let is_meant = |entry: &Entry<'_>| match number {
+        Some(number) => entry.uid == number,
+        None => entry.name == user,
+    };
+    let entry = entries(passwd).find(is_meant);
     let uid = match (&entry, number) {
-        (Some(entry), _) => entry.uid,
-        (None, Some(number)) => number,
+        (_, Some(number)) => number,
+        (Some(entry), None) => entry.uid,
         (None, None) => {
             let text = format!("unable to find user {user}: no matching entries in passwd file");
             return Err(Error::Spec(text));
@@ -130,15 +141,13 @@ fn memberships(file: &str, name: &str) -> Vec<u32> {
 }
 
 fn group_id(file: &str, group: &str) -> Result<u32, Error> {
-    let number = number(group)?;
-    let found = groups(file).find(|(name, gid, _)| *name == group || Some(*gid) == number);
-    match (found, number) {
-        (Some((_, gid, _)), _) => Ok(gid),
-        (None, Some(number)) => Ok(number),
-        (None, None) => Err(Error::Spec(format!(
-            "unable to find group {group}: no matching entries in group file"
-        ))),
+    if let Some(number) = number(group)? {
+        return Ok(number);
     }
+    let found = groups(file).find(|(name, ..)| *name == group);
+    found.map(|(_, gid, _)| gid).ok_or_else(|| {
+        Error::Spec(format!("unable to find group {group}: no matching entries in group file"))
+    })
 }
 
 /// The number that `text` is, if it consists of digits.
@@ -161,9 +170,11 @@ mod tests {
     const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n\
                           web:x:33:34:www:/var/www:/bin/false\n\
                           # comment\n\
-                          7:x:70:71::/seven:\n\
+                          7:x:0:0::/seven:\n\
+                          nobody:x:4294967295:65534::/:\n\
                           homeless:x:99:99:::\n";
-    const GROUP: &str = "root:x:0:\nweb:x:34:\nlog:x:4:web,other\naudio:x:29:other,web\n";
+    const GROUP: &str = "root:x:0:\nweb:x:34:\nlog:x:4:web,other\naudio:x:29:other,web\n\
+                         8:x:0:\nnogroup:x:4294967295:web\n";
 
     fn resolved(user: &str) -> (u32, u32, Vec<u32>, String) {
         let identity = resolve_in(PASSWD, GROUP, user).unwrap();
@@ -183,7 +194,7 @@ mod tests {
             (":audio", (0, 29, vec![29], "/root")),
             ("1000", (1000, 0, vec![0], "/")),
             ("1000:1001", (1000, 1001, vec![1001], "/")),
-            ("7", (70, 71, vec![71], "/seven")),
+            ("7:8", (7, 8, vec![8], "/")),
             ("homeless", (99, 99, vec![99], "/")),
         ];
         for (user, (uid, gid, groups, home)) in cases {
@@ -193,7 +204,9 @@ mod tests {
 
     #[test]
     fn what_does_not_exist_or_overflows_is_refused() {
-        for user in ["nobody", "web:nogroup", "-1", "4294967296", "2147483648", "0:4294967295"] {
+        for user in
+            ["nobody", "nemo", "web:nogroup", "-1", "4294967296", "2147483648", "0:4294967295"]
+        {
             assert!(matches!(resolve_in(PASSWD, GROUP, user), Err(Error::Spec(_))), "{user}");
         }
     }

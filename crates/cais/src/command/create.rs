@@ -29,9 +29,6 @@ pub(super) fn create(
 ) -> Result<Container> {
     let (image, command) = words.split_first().expect("clap demands an image");
     let settings = options.settings(image, command)?;
-    if settings.sees_runtime() {
-        engine::seal()?;
-    }
     let platform = super::platform(options.platform.as_deref())?;
     let engine = session.engine()?;
     let id_file = options.cidfile.as_ref();

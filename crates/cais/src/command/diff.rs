@@ -1,8 +1,11 @@
 //! `cais diff`
 
+use std::io::IsTerminal as _;
+
 use engine::Result;
 use store::ChangeKind;
 
+use crate::output;
 use crate::session::Session;
 
 /// What `diff` takes.
@@ -20,6 +23,9 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
         text.extend_from_slice(&[letter(change.kind), b' ']);
         text.extend_from_slice(change.path.as_os_str().as_bytes());
         text.push(b'\n');
+    }
+    if std::io::stdout().is_terminal() {
+        return session.print(&output::printable(&String::from_utf8_lossy(&text))).map(|()| 0);
     }
     session.print_bytes(&text).map(|()| 0)
 }

@@ -137,7 +137,7 @@ fn row(engine: &Engine, container: &Container, args: &Args, now: Timestamp) -> R
         "ID": id,
         "Names": record.name,
         "Image": image_name(&record.settings.image),
-        "Command": format!("\"{command}\""),
+        "Command": format!("\"{}\"", output::printable_line(&command)),
         "CreatedAt": super::local_time(&record.created),
         "RunningFor": format!("{} ago", super::age(&record.created, now)),
         "Ports": "",

@@ -29,6 +29,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     if !args.detach && args.create.tty && args.create.interactive {
         needs_terminal()?;
     }
+    engine::seal()?;
     let container = create::create(session, &args.create, &args.words)?;
     let engine = session.engine()?;
     if args.detach {

@@ -22,11 +22,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
+    engine::seal()?;
     let engine = session.engine()?;
-    let found = args.containers.iter().filter_map(|name| engine.find(name).ok());
-    if found.into_iter().any(|container| container.record.settings.sees_runtime()) {
-        engine::seal()?;
-    }
     if !(args.attach || args.interactive) {
         return super::each(&args.containers, |name| {
             let container = engine.find(name)?;

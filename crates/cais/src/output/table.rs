@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use serde_json::{Map, Value};
 
+use super::printable_line;
 use crate::template::{self, Mode, Template};
 
 /// Narrowest column of a table, in characters.
@@ -19,6 +20,26 @@ pub(crate) struct Row {
     pub(crate) fields: Value,
     /// What `.Label "key"` looks up.
     pub(crate) labels: BTreeMap<String, String>,
+}
+
+impl Row {
+    /// The same, with all text as it may be shown in a cell.
+    fn printable(&self) -> Self {
+        let label =
+            |(key, value): (&String, &String)| (key.clone(), printable_line(value).into_owned());
+        Self { fields: printable(&self.fields), labels: self.labels.iter().map(label).collect() }
+    }
+}
+
+fn printable(value: &Value) -> Value {
+    match value {
+        Value::String(text) => printable_line(text).into(),
+        Value::Array(values) => values.iter().map(printable).collect(),
+        Value::Object(fields) => {
+            fields.iter().map(|(key, value)| (key.clone(), printable(value))).collect()
+        }
+        other => other.clone(),
+    }
 }
 
 impl From<Value> for Row {
@@ -79,7 +100,10 @@ pub(crate) fn render(
     rows: &[Row],
 ) -> Result<(), RenderError> {
     let text = match format {
-        Format::Table(template) => columns(&table(template, headers, rows)?),
+        Format::Table(template) => {
+            let rows: Vec<Row> = rows.iter().map(Row::printable).collect();
+            columns(&table(template, headers, &rows)?)
+        }
         Format::Json => body("{{json .}}", rows)?,
         Format::Template(template) => body(template, rows)?,
     };

@@ -110,7 +110,19 @@ impl Writer {
         Ok(())
     }
 
+    /// Writes what is encoded. What the disk does not take is lost, and what comes later starts on
+    /// a line of its own.
     fn flush(&mut self) -> io::Result<()> {
+        let flushed = self.try_flush();
+        if flushed.is_err() {
+            self.encoded.clear();
+            self.encoded.push(b'\n');
+            self.bytes = self.out.metadata().map_or(self.bytes, |meta| meta.len());
+        }
+        flushed
+    }
+
+    fn try_flush(&mut self) -> io::Result<()> {
         if self.encoded.is_empty() {
             return Ok(());
         }

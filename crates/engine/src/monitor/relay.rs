@@ -121,7 +121,7 @@ impl<'a> Relay<'a> {
     /// Runs until the process has ended and its output is drained.
     ///
     /// # Errors
-    /// Of `poll`, of the process' status, and of writing the log.
+    /// Of `poll` and of the process' status.
     pub(crate) fn run(&mut self) -> io::Result<ExitStatus> {
         // Gets its size when there is something to read: most monitors wait most of the time.
         let mut buffer = Vec::new();
@@ -209,7 +209,8 @@ impl<'a> Relay<'a> {
     fn deliver(&mut self, index: usize, bytes: &[u8]) -> io::Result<()> {
         let stream = self.streams.outputs[index].stream;
         if let Some(log) = &mut self.log {
-            log.write(stream, bytes)?;
+            // A full disk, which another container may have filled, costs lines and not this one.
+            let _ = log.write(stream, bytes);
         }
         if self.own.is_some_and(|own| own.takes(stream)) && own_write(stream, bytes).is_err() {
             // Whoever read our output has gone: the process learns it as it would in a pipeline.
@@ -237,10 +238,11 @@ impl<'a> Relay<'a> {
                 self.output(index, buffer)?;
             }
         }
-        match &mut self.log {
-            Some(log) => log.finish(),
-            None => Ok(()),
+        if let Some(log) = &mut self.log {
+            // As in `deliver`.
+            let _ = log.finish();
         }
+        Ok(())
     }
 
     /// Takes bytes for standard input.

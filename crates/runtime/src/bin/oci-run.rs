@@ -150,13 +150,18 @@ fn wait(mut process: Process) -> Result<i32, Error> {
 }
 
 fn execute(bundle: &Bundle, pid: &str, args: &[String]) -> Result<i32, Error> {
-    let pid = pid.parse().map_err(|_| Error::Spec(format!("`{pid}` is no process id")))?;
+    let wrong = || Error::Spec(format!("`{pid}` is no process id"));
+    let pid: i32 = pid.parse().map_err(|_| wrong())?;
+    let number = rustix::process::Pid::from_raw(pid).filter(|_| pid > 0).ok_or_else(wrong)?;
+    let pidfd = rustix::process::pidfd_open(number, rustix::process::PidfdFlags::empty())
+        .map_err(|errno| Error::kernel(format!("open the process {pid}"), errno))?;
     let mut process = bundle.spec.process().clone().unwrap_or_default();
     process.set_args(Some(args.to_vec()));
     let cgroup = bundle.annotation("cgroup").map(|path| Cgroup::open(Path::new(path)));
     let cgroup = cgroup.transpose()?;
     wait(exec(&Exec {
         pid,
+        pidfd: pidfd.as_fd(),
         process: &process,
         seccomp: bundle.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()),
         cgroup: cgroup.as_ref(),

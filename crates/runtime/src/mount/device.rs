@@ -10,7 +10,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::filesystem::{attach, copy_tree};
+use super::filesystem::{Description, attach, copy_tree};
 use super::option::Bind;
 use super::{is_bind, mounts_of};
 use crate::error::{Doing, Error};
@@ -219,5 +219,22 @@ pub(crate) fn host_null() -> Result<OwnedFd, Error> {
     if null.as_raw_fd() < 3 {
         return Err(Error::Spec("the caller's descriptors 0, 1 and 2 must be open".into()));
     }
+    Ok(null)
+}
+
+/// A null device in a file system of its own that is attached nowhere, open for reading and
+/// writing.
+///
+/// # Errors
+/// When the kernel refuses, as in a user namespace.
+pub(crate) fn new_null() -> Result<OwnedFd, Error> {
+    let doing = || "make a null device";
+    let files = Description::new("tmpfs")?.mount(0)?;
+    let mode = Mode::from_raw_mode(0o666);
+    mknodat(&files, "null", FileType::CharacterDevice, mode, makedev(1, 3)).doing(doing)?;
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let null = rustix::fs::openat(&files, "null", flags, Mode::empty()).doing(doing)?;
+    // Whatever the umask is.
+    rustix::fs::fchmod(&null, mode).doing(doing)?;
     Ok(null)
 }

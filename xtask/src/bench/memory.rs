@@ -22,6 +22,8 @@ const DOCKER: &[&str] = &[
 /// The process that holds a container which does nothing.
 pub(crate) fn monitor(world: &World) -> Result<Section> {
     super::start::pull(world)?;
+    // Pages of a program that was built just now count as dirty until they are on the disk.
+    rustix::fs::sync();
     let mut run = world.cais("start");
     run.args(["run", "--detach", "--network", "none", "busybox", "sleep", "1000"]);
     let id = output(&mut run)?;

@@ -32,7 +32,7 @@ fn spell(text: &str, is_spelt: impl Fn(char) -> bool) -> Cow<'_, str> {
             '\t' if is_spelt(c) => plain.push_str("\\t"),
             '\r' if is_spelt(c) => plain.push_str("\\r"),
             c if is_spelt(c) && c <= '\u{ff}' => {
-                plain.push_str(&format!("\\x{:02x}", u32::from(c)))
+                plain.push_str(&format!("\\x{:02x}", u32::from(c)));
             }
             c if is_spelt(c) => plain.push_str(&format!("\\u{:04x}", u32::from(c))),
             c => plain.push(c),

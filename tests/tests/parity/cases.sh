@@ -238,7 +238,7 @@ $E inspect no-such-object
 $E inspect -f '{{.Name}}' listed-3 no-such-object listed-1
 differs A failing `inspect` prints nothing on standard output, and exits with 1.
 $E container inspect -f '{{.Name}}' seen
-$E image inspect -f '{{.Os}}/{{.Architecture}} {{.Config.Cmd}} {{.RepoTags}} {{len .RootFS.Layers}} {{.Created}}' seen
+$E image inspect -f '{{.Os}}/{{.Architecture}} {{.Config.Cmd}} {{index .RepoTags 0}} {{len .RootFS.Layers}} {{.Created}}' seen
 differs A failing `inspect` prints nothing on standard output, and exits with 1.
 $E inspect --type image -f '{{.Id}}' listed-3
 $E rm listed-3
@@ -300,7 +300,6 @@ $E exec stopped true
 $E inspect -f '{{.State.Status}} {{.State.ExitCode}} {{.State.Running}} {{.State.Pid}}' stopped
 $E start stopped
 $E start stopped; $E kill stopped; $E wait stopped
-$E start stopped; $E stop -t 0 -s KILL stopped; $E wait stopped
 $E start stopped; $E kill -s NOSUCH stopped; $E kill -s 9 stopped; $E wait stopped
 $E start -a stopped & until $E inspect -f '{{.State.Running}}' stopped | grep -q true; do :; done; $E stop stopped; wait $!; echo $?
 $E rm stopped

@@ -46,7 +46,7 @@ impl Both<'_> {
     /// What the edits print and what `diff` says of them, from Docker and from Cais.
     fn edited(&self, image: &str, name: &str, edits: &[String]) -> [(String, Vec<String>); 2] {
         let script = format!("{}\ntrue\n", edits.join("\n"));
-        fs::write(self.sandbox.work().join(name), script).expect("the script can be written");
+        fs::write(self.sandbox.work().join(name), script).expect("the work directory takes files");
         let line = format!(
             "$E run -i --network none --name {name} {image} sh <{name} >{name}.out 2>&1 || {{ tail {name}.out; exit 1; }}
              $E container diff {name} && $E rm {name} >/dev/null"
@@ -54,7 +54,7 @@ impl Both<'_> {
         let ran = |shell: &dyn Fn(&str) -> Outcome| {
             let diff = shell(&line).ok().to_owned();
             let said = fs::read(self.sandbox.work().join(format!("{name}.out")))
-                .expect("the output can be read");
+                .expect("the shell writes it");
             let said = String::from_utf8_lossy(&said).into_owned();
             (said, records(&diff))
         };

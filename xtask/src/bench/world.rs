@@ -60,7 +60,18 @@ impl Drop for World {
     fn drop(&mut self) {
         drop(self.server.stdin.take());
         let _ = self.server.wait();
-        let _ = output(Command::new("umount").arg("--lazy").arg(self.path(RUN)));
+        unmount_below(self.directory.path());
+    }
+}
+
+/// Unmounts what engines left mounted below `directory`, so that it can be removed.
+fn unmount_below(directory: &Path) {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4));
+    let points: Vec<&str> = points.filter(|p| Path::new(p).starts_with(directory)).collect();
+    for point in points.into_iter().rev() {
+        // What stays mounted ends with this mount namespace.
+        let _ = output(Command::new("umount").args(["--lazy", point]));
     }
 }
 

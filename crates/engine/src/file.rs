@@ -17,6 +17,22 @@ pub(crate) fn create_dir(path: &Path) -> Result<()> {
     builder.recursive(true).mode(0o700).create(path).doing(|| format!("create {}", path.display()))
 }
 
+/// Refuses a directory that somebody else than root and this user may change.
+pub(crate) fn is_ours(path: &Path) -> Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let meta = match fs::metadata(path) {
+        // It is made when it is needed, for this user alone.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        meta => meta.doing(|| format!("look at {}", path.display()))?,
+    };
+    let owned = [0, rustix::process::geteuid().as_raw()].contains(&meta.uid());
+    if owned && meta.mode() & 0o002 == 0 {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("{} belongs to, or can be written by, others", path.display()))
+        .hint("choose a directory of your own as --root and --run-root"))
+}
+
 pub(crate) fn flock(file: &File, operation: FlockOperation) -> Result<()> {
     rustix::io::retry_on_intr(|| rustix::fs::flock(file, operation)).doing(|| "lock a file".into())
 }

@@ -1,10 +1,14 @@
 //! Images, as a machine has them: pulled, loaded, tagged, removed.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::io::Read;
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 
 use oci::{ContainerConfig, Digest, Platform, Reference};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, openat2, statat};
+use rustix::io::Errno;
 use store::{INGEST_AGE_MAX, Image, ImageUse, Removed};
 
 use crate::Engine;
@@ -168,16 +172,27 @@ impl Engine {
     }
 }
 
+/// Bytes of the files below `dir`, which a container may be changing: what vanishes meanwhile, was
+/// put in the place of a directory or lies deeper than a path can say does not count.
 fn bytes_below(dir: &Path) -> std::io::Result<u64> {
+    let root = std::fs::File::open(dir)?;
     let mut bytes = 0;
-    let mut pending = vec![dir.to_owned()];
-    while let Some(dir) = pending.pop() {
-        for entry in std::fs::read_dir(dir)? {
+    let mut pending = vec![PathBuf::from(".")];
+    while let Some(path) = pending.pop() {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let dir = match openat2(&root, &path, flags, Mode::empty(), beneath) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => continue,
+            opened => opened?,
+        };
+        for entry in Dir::read_from(&dir)? {
             let entry = entry?;
-            let meta = entry.metadata()?;
-            match meta.is_dir() {
-                true => pending.push(entry.path()),
-                false => bytes += meta.len(),
+            let name = entry.file_name();
+            let Ok(found) = statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+            match FileType::from_raw_mode(found.st_mode) {
+                FileType::Directory if matches!(name.to_bytes(), b"." | b"..") => {}
+                FileType::Directory => pending.push(path.join(OsStr::from_bytes(name.to_bytes()))),
+                _ => bytes += u64::try_from(found.st_size).unwrap_or(0),
             }
         }
     }

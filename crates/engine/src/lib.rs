@@ -67,7 +67,8 @@ impl Engine {
     /// Costs next to nothing: directories are made when they are first needed.
     ///
     /// # Errors
-    /// If the roots cannot be used.
+    /// If the roots cannot be used, or others could: whoever can write there could plant files and
+    /// links in the place of ours.
     pub fn open(root: &Path, run_root: &Path, registry: registry::Config) -> Result<Self> {
         let absolute = |path: &Path| {
             std::path::absolute(path).map_err(|error| {
@@ -76,6 +77,8 @@ impl Engine {
         };
         let (root, run_root) = (absolute(root)?, absolute(run_root)?);
         let store = store::Store::open(&root)?;
+        let roots = [&root, &run_root];
+        roots.into_iter().try_for_each(|root| file::is_ours(root))?;
         let containers = Containers::new(&root, &run_root);
         Ok(Self { root, store, containers, registry })
     }

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::FlockOperation;
 use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
 use runtime::cgroup::Cgroup;
@@ -148,7 +149,12 @@ impl Engine {
         let monitor = Monitor::new(&container)?;
         match self.execute(&mut container) {
             Ok((cgroup, process, streams)) => {
-                container.save()?;
+                container.save().inspect_err(|_| {
+                    // What nobody would know of must not run.
+                    let _ = process.signal(Signal::KILL.as_raw());
+                    let _ = process.wait();
+                    self.bury(&mut container.clone());
+                })?;
                 drop(lock);
                 Ok((Held { container, cgroup, process, monitor }, streams))
             }

@@ -87,7 +87,7 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
     let root = root.map_or_else(|| mount::rootfs::make(launch.rootfs), Ok)?;
     sources.make_own(spec)?;
     let parameters = sysctl::open(spec)?;
-    let root = Sources::enter(&root, spec)?;
+    let root = Sources::enter(root, spec)?;
 
     // Point 2, as late as possible: on v1 the attachment takes longer than the mounts.
     let mut attached = false;

@@ -11,7 +11,7 @@ use crate::credentials::Credentials;
 use crate::error::{Doing, Error};
 use crate::init;
 use crate::launch::Launch;
-use crate::mount::{Placement, Sources};
+use crate::mount::{self, Placement, Sources};
 use crate::namespace::{Plan, enter_time_namespace};
 use crate::program::{self, Program};
 use crate::seccomp::Filter;
@@ -62,8 +62,9 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
     umask(Mode::empty());
 
     // Point 1: a process without a mapped id may do nothing.
+    let mut root = None;
     if plan.maps_ids() {
-        sync.expect(Point::Mapped)?;
+        root = sync.expect(Point::Mapped)?;
     }
     plan.join()?;
     if plan.maps_ids() {
@@ -81,11 +82,12 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
     // The host's view ends with `enter`.
     let mut sources = match sources {
         Some(sources) => sources,
-        None => Sources::make(launch, plan.maps_ids())?,
+        None => make_sources(launch, plan)?,
     };
+    let root = root.map_or_else(|| mount::rootfs::make(launch.rootfs), Ok)?;
     sources.make_own(spec)?;
     let parameters = sysctl::open(spec)?;
-    let root = sources.enter(spec)?;
+    let root = Sources::enter(root, spec)?;
 
     // Point 2, as late as possible: on v1 the attachment takes longer than the mounts.
     let mut attached = false;
@@ -132,6 +134,18 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
     sync.expect(Point::Start)?;
     credentials.confine()?;
     Ok(program)
+}
+
+/// Makes the sources where no other user namespace, or no privilege, keeps the child from it.
+fn make_sources(launch: &Launch<'_>, plan: &Plan) -> Result<Sources, Error> {
+    let sources = Sources::make(launch, plan.maps_ids())?;
+    match sources.unmapped(launch.spec)?.first() {
+        None => Ok(sources),
+        Some(_) if plan.maps_ids() => {
+            Err(Error::Unsupported("mapping the ids of a mount without privilege".into()))
+        }
+        Some(_) => Err(Error::Spec("a mount with mapped ids needs a user namespace".into())),
+    }
 }
 
 /// Becomes root of the user namespace: the caller's ids have no name in it.

@@ -140,6 +140,9 @@ pub fn exec(exec: &Exec<'_>) -> Result<Process, Error> {
     let child = target.bear(birth, child)?;
     drop(theirs);
     let (pid, child) = (child.pid(), Unstarted::new(child));
+    if target.enters_user_namespace() && rustix::process::geteuid().is_root() {
+        exec.stdio.give_pipes(mount::IdMap::of(exec.pid)?.root());
+    }
     let master = accompany(exec, pid, &ours).map_err(|e| ours.reported().unwrap_or(e))?;
     start(&ours)?;
     Ok(child.release().with_master(master))

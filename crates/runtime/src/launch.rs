@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use oci::Rootfs;
 use oci::runtime::Spec;
+use rustix::fs::{FileType, Gid, Uid, fchown};
 
 use crate::cgroup::Cgroup;
+use crate::inroot::file_type;
 
 /// The input and output of a process.
 #[derive(Debug)]
@@ -30,13 +32,28 @@ pub enum Stdio {
     },
 }
 
+impl Stdio {
+    /// Gives pipes to root of a user namespace, which can open `/dev/stdout` again and give them to
+    /// another user of its own then.
+    pub(crate) fn give_pipes(&self, (uid, gid): (Uid, Gid)) {
+        let Stdio::Fds { stdin, stdout, stderr } = self else { return };
+        for file in [stdin, stdout, stderr].into_iter().flatten() {
+            if file_type(file).is_ok_and(|kind| kind == FileType::Fifo) {
+                // Without it everything works but opening them again.
+                let _ = fchown(file, Some(uid), Some(gid));
+            }
+        }
+    }
+}
+
 /// A container to create.
 #[derive(Debug)]
 pub struct Launch<'a> {
     /// What the container is. `root.path` is not used, and `process.terminal` neither: `rootfs`
     /// and `stdio` stand in their place. Hooks are the caller's to run.
     pub spec: &'a Spec,
-    /// The files of the container, mounted in its own mount namespace only.
+    /// The files of the container, mounted in its own mount namespace only. With a user namespace
+    /// and privilege, what is of id 0 there is of the container's root, and the other way round.
     pub rootfs: &'a Rootfs,
     /// Input and output of the first process.
     pub stdio: Stdio,

@@ -10,9 +10,10 @@ mod cgroupfs;
 mod copy_up;
 mod device;
 pub(crate) mod filesystem;
+mod idmap;
 mod mask;
 pub(crate) mod option;
-mod rootfs;
+pub(crate) mod rootfs;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -31,6 +32,7 @@ use crate::launch::Launch;
 use crate::sys::{MountAttr, mount_setattr};
 
 pub(crate) use self::device::{host_null, is_null, new_null};
+pub(crate) use self::idmap::IdMap;
 
 /// `PROC_SUPER_MAGIC` of statfs(2).
 const PROC_MAGIC: i64 = 0x9fa0;
@@ -52,7 +54,6 @@ const PROC_COVERABLE: [&str; 9] = [
 /// Everything that needs the host's view, made and not yet placed.
 #[derive(Debug)]
 pub(crate) struct Sources {
-    root: OwnedFd,
     /// One for each mount of the specification, in its order; `None` is made in the container.
     mounts: Vec<Option<OwnedFd>>,
     /// The host's `/dev/null`.
@@ -71,13 +72,33 @@ impl Sources {
     pub(crate) fn make(launch: &Launch<'_>, user_namespace: bool) -> Result<Sources, Error> {
         let mounts = mounts_of(launch.spec);
         Ok(Sources {
-            root: rootfs::make(launch.rootfs)?,
             mounts: mounts.iter().map(make_source).collect::<Result<_, _>>()?,
             null: copy_tree(Path::new("/dev/null"), Bind::Single)
                 .and_then(|null| is_null(null.as_fd()).map(|()| null))?,
             devices: Devices::make(launch.spec, user_namespace)?,
             hierarchies: cgroupfs::hierarchies(launch)?,
         })
+    }
+
+    /// The mounts whose ids are to be mapped once the user namespace has its own: further
+    /// descriptors of the same mounts.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for a mount that is made in the container.
+    pub(crate) fn unmapped(&self, spec: &Spec) -> Result<Vec<Unmapped>, Error> {
+        let mut unmapped = Vec::new();
+        for (mount, source) in mounts_of(spec).iter().zip(&self.mounts) {
+            let extent = Options::parse(words_of(mount))?.mapped;
+            let Some(extent) = extent else { continue };
+            let path = mount.source().clone().unwrap_or_default();
+            let source = source.as_ref().ok_or_else(|| {
+                let (kind, on) = (kind_of(mount), mount.destination().display());
+                Error::Unsupported(format!("mapping the ids of the new `{kind}` on `{on}`"))
+            })?;
+            let tree = source.try_clone().doing(|| "hold a mount")?;
+            unmapped.push(Unmapped { tree, extent, path });
+        }
+        Ok(unmapped)
     }
 
     /// Makes, in the child, procfs and sysfs: they show its own namespaces, and in a user namespace
@@ -95,7 +116,7 @@ impl Sources {
         Ok(())
     }
 
-    /// Makes the root file system the root of this process and lets go of the host's.
+    /// Makes `root` the root of this process and lets go of the host's.
     ///
     /// The new root is attached over the old one, so that no directory of the host is involved.
     /// No name is resolved inside it while another mount is stacked on its root: `..` at a root
@@ -103,19 +124,37 @@ impl Sources {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub(crate) fn enter(&self, spec: &Spec) -> Result<Root, Error> {
+    pub(crate) fn enter(root: OwnedFd, spec: &Spec) -> Result<Root, Error> {
         let attr = apart_from_host(spec)?;
         let slash = Root::of_process()?;
         mount_setattr(slash.as_fd(), attr, true).doing(|| "detach the mounts from the host's")?;
         // Mounts of the root's source keep no tie to the host either.
-        mount_setattr(self.root.as_fd(), attr, true).doing(|| "detach the root from the host")?;
-        attach(self.root.as_fd(), slash.as_fd()).doing(|| "attach the root file system")?;
-        rustix::process::fchdir(&self.root).doing(|| "enter the root file system")?;
+        mount_setattr(root.as_fd(), attr, true).doing(|| "detach the root from the host")?;
+        attach(root.as_fd(), slash.as_fd()).doing(|| "attach the root file system")?;
+        rustix::process::fchdir(&root).doing(|| "enter the root file system")?;
         rustix::process::pivot_root(".", ".").doing(|| "make the root file system the root")?;
         // The old root is now stacked on the new one.
         unmount(".", UnmountFlags::DETACH).doing(|| "let go of the host's files")?;
         rustix::process::chdir("/").doing(|| "enter the root of the container")?;
         Root::of_process()
+    }
+}
+
+/// A made mount whose ids are not mapped yet.
+#[derive(Debug)]
+pub(crate) struct Unmapped {
+    tree: OwnedFd,
+    extent: Bind,
+    path: PathBuf,
+}
+
+impl Unmapped {
+    /// Maps them; the mount must not be attached yet.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] when the file system maps no ids.
+    pub(crate) fn map(&self, ids: &IdMap) -> Result<(), Error> {
+        ids.apply(self.tree.as_fd(), self.extent, &self.path)
     }
 }
 

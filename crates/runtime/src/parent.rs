@@ -9,7 +9,7 @@ use crate::cgroup::Cgroup;
 use crate::child::{self, Prepared};
 use crate::error::{Doing, Error};
 use crate::launch::Launch;
-use crate::mount::{self, Sources};
+use crate::mount::{self, IdMap, Sources, Unmapped};
 use crate::namespace::{Namespaces, Plan, write_id_maps};
 use crate::process::{Process, Unstarted};
 use crate::seccomp::{self, Filter};
@@ -41,13 +41,15 @@ pub fn create(launch: &Launch<'_>, in_namespaces: &mut Furnish<'_>) -> Result<Cr
     // Root of a user namespace could not reach what belongs to the real one.
     let reach = plan.maps_ids() && rustix::process::geteuid().is_root();
     let sources = if reach { Some(Sources::make(launch, true)?) } else { None };
+    let unmapped = sources.as_ref().map(|sources| sources.unmapped(launch.spec)).transpose()?;
     let filter = filter.as_ref();
     let (ours, theirs) = Socket::pair()?;
 
     let prepared = Prepared { launch, process, plan: &plan, filter, null, sources };
     let child = clone(prepared, (&ours, &theirs))?;
     drop(theirs);
-    let result = accompany(launch, &plan, child.process(), &ours, in_namespaces);
+    let parts = (child.process(), unmapped.as_deref(), &ours);
+    let result = accompany(launch, &plan, parts, in_namespaces);
     let master = result.map_err(|error| ours.reported().unwrap_or(error))?;
     Ok(Created { process: child, socket: ours, master })
 }
@@ -66,8 +68,7 @@ fn clone(prepared: Prepared<'_>, (ours, theirs): (&Socket, &Socket)) -> Result<U
 fn accompany(
     launch: &Launch<'_>,
     plan: &Plan,
-    child: &Process,
-    socket: &Socket,
+    (child, unmapped, socket): (&Process, Option<&[Unmapped]>, &Socket),
     in_namespaces: &mut Furnish<'_>,
 ) -> Result<Option<OwnedFd>, Error> {
     let spec = launch.spec;
@@ -83,7 +84,8 @@ fn accompany(
         {
             write_id_maps(child.pid(), linux)?;
         }
-        socket.tell(Point::Mapped, None)?;
+        let root = unmapped.map(|mounts| map_files(launch, child.pid(), mounts)).transpose()?;
+        socket.tell(Point::Mapped, root.as_ref())?;
     }
     // Point 2.
     if let Some(cgroup) = launch.cgroup {
@@ -95,6 +97,14 @@ fn accompany(
     socket.tell(Point::Furnished, None)?;
     // Point 4.
     socket.expect(Point::Ready)
+}
+
+/// Makes the files that the container finds belong to its ids; gives its root file system.
+fn map_files(launch: &Launch<'_>, pid: i32, mounts: &[Unmapped]) -> Result<OwnedFd, Error> {
+    let ids = IdMap::of(pid)?;
+    launch.stdio.give_pipes(ids.root());
+    mounts.iter().try_for_each(|mount| mount.map(&ids))?;
+    mount::rootfs::make_mapped(launch.rootfs, &ids)
 }
 
 fn check(spec: &Spec, process: &oci::runtime::Process, plan: &Plan) -> Result<(), Error> {

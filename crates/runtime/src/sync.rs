@@ -4,7 +4,7 @@
 //!
 //! | point | direction | meaning |
 //! |---|---|---|
-//! | 1 `Mapped` | parent → child | the id maps of the user namespace are written; only where there is one |
+//! | 1 `Mapped` | parent → child | the id maps of the user namespace are written; only where there is one; carries the root file system |
 //! | 2 `Attached` | parent → child | the child is in its cgroup |
 //! | 3 `Furnished` | parent → child | the caller's work in the namespaces is done |
 //! | 4 `Ready` | child → parent | everything is in place; carries the pty's master |

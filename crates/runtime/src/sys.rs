@@ -128,6 +128,34 @@ pub(crate) fn mount_setattr(
         propagation: attr.propagation,
         userns_fd: 0,
     };
+    set_mount_attr(mount, &attr, recursive)
+}
+
+/// Shows the files of the mount that `mount` is the root of with the owners that their ids have in
+/// `user_namespace`: what is id 0 on disk is its root; with `recursive`, those below it as well.
+///
+/// # Errors
+/// Those of mount_setattr(2): `EINVAL` when the file system maps no ids or the mount was ever
+/// attached, `EPERM` when its ids are mapped already.
+pub(crate) fn map_mount(
+    mount: BorrowedFd<'_>,
+    user_namespace: BorrowedFd<'_>,
+    recursive: bool,
+) -> io::Result<()> {
+    let attr = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: user_namespace.as_raw_fd() as u64,
+    };
+    set_mount_attr(mount, &attr, recursive)
+}
+
+fn set_mount_attr(
+    mount: BorrowedFd<'_>,
+    attr: &libc::mount_attr,
+    recursive: bool,
+) -> io::Result<()> {
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path and `attr` live across the call, and the size is that of `attr`.
     let answer = unsafe {
@@ -136,7 +164,7 @@ pub(crate) fn mount_setattr(
             mount.as_raw_fd(),
             c"".as_ptr(),
             flags,
-            ptr::from_ref(&attr),
+            ptr::from_ref(attr),
             mem::size_of::<libc::mount_attr>(),
         )
     };

@@ -11,4 +11,5 @@ mod it {
     mod files;
     mod process;
     mod seccomp;
+    mod user_namespace;
 }

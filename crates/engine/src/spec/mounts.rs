@@ -38,7 +38,7 @@ pub(crate) fn mounts(container: &Container, volumes: &Path) -> Result<(Vec<Mount
     let mut mounts = system(settings);
     for file in ["resolv.conf", "hostname", "hosts"] {
         let source = container.name_file(file);
-        let options = ["rbind".into(), "rprivate".into()];
+        let options = own_bind(settings);
         mounts.push(mount(&format!("/etc/{file}"), "bind", &source.to_string_lossy(), &options));
     }
     let mut copy_up = Vec::new();
@@ -55,7 +55,7 @@ pub(crate) fn mounts(container: &Container, volumes: &Path) -> Result<(Vec<Mount
                 if *copy {
                     copy_up.push(PathBuf::from(&target));
                 }
-                options.extend(["rbind".into(), "rprivate".into()]);
+                options.extend(own_bind(settings));
                 let source = volumes.join(name).join("_data");
                 mount(&target, "bind", &source.to_string_lossy(), &options)
             }
@@ -70,6 +70,13 @@ pub(crate) fn mounts(container: &Container, volumes: &Path) -> Result<(Vec<Mount
         mounts.push(made);
     }
     Ok((mounts, copy_up))
+}
+
+/// How files of Cais' own are bound: with a user namespace, they belong to its ids as the root file
+/// system does, so that every container sees the same owners in a volume.
+fn own_bind(settings: &Settings) -> Vec<String> {
+    let mapped = settings.security.user_namespace.map(|_| "idmap");
+    ["rbind", "rprivate"].into_iter().chain(mapped).map(String::from).collect()
 }
 
 fn system(settings: &Settings) -> Vec<Mount> {

@@ -16,6 +16,8 @@ pub(crate) struct Options {
     pub(crate) recursive: MountAttr,
     /// `bind` or `rbind`.
     pub(crate) bind: Option<Bind>,
+    /// `idmap` or `ridmap`: the files belong to the ids of the container's user namespace.
+    pub(crate) mapped: Option<Bind>,
     /// Fill a new tmpfs with what the image has at its place.
     pub(crate) copy_up: bool,
     /// Parameters of the file system: `key=value`, or a bare key.
@@ -43,7 +45,7 @@ impl Options {
     /// Reads the words of one mount.
     ///
     /// # Errors
-    /// For `remount` and the id-mapping words, which are not supported.
+    /// For `remount`, which is not supported.
     pub(crate) fn parse(words: &[String]) -> Result<Options, Error> {
         let mut options = Options::default();
         for word in words {
@@ -84,7 +86,9 @@ impl Options {
             "bind" => self.bind = Some(Bind::Single),
             "rbind" => self.bind = Some(Bind::Recursive),
             "tmpcopyup" => self.copy_up = true,
-            "remount" | "idmap" | "ridmap" => {
+            "idmap" => self.mapped = Some(Bind::Single),
+            "ridmap" => self.mapped = Some(Bind::Recursive),
+            "remount" => {
                 return Err(Error::Unsupported(format!("the mount option `{word}`")));
             }
             _ => self.parameters.push(match word.split_once('=') {

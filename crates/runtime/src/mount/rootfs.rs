@@ -1,14 +1,19 @@
 //! The root file system itself, as a mount that is attached nowhere yet.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use oci::Rootfs;
 use rustix::io::Errno;
 
-use super::filesystem::{Description, copy_tree};
+use super::filesystem::{Description, attach, copy_tree};
+use super::idmap::IdMap;
 use super::option::Bind;
-use crate::error::Error;
+use crate::error::{Doing, Error};
+use crate::inroot::Root;
+use crate::namespace::Birth;
+use crate::sync::{Point, Sync as Socket};
+use crate::sys::{MountAttr, mount_setattr};
 
 /// Makes the mount of `rootfs`; it appears nowhere on the host.
 ///
@@ -21,18 +26,98 @@ pub(crate) fn make(rootfs: &Rootfs) -> Result<OwnedFd, Error> {
     match rootfs {
         Rootfs::Dir(path) => copy_tree(path, Bind::Recursive),
         Rootfs::Overlay { lower, upper, work, volatile } => {
-            let overlay = Description::new("overlay")?;
-            overlay.set("source", Some("overlay"))?;
-            set_lower(&overlay, lower)?;
-            set_path(&overlay, "upperdir", upper)?;
-            set_path(&overlay, "workdir", work)?;
-            pin_features(&overlay);
-            if *volatile {
-                overlay.set("volatile", None)?;
-            }
-            overlay.mount(0)
+            overlay(lower, (upper, work), *volatile)
         }
     }
+}
+
+/// As [`make`], for a container with a user namespace: id 0 on disk is root of the container, and
+/// what that makes is of id 0 on disk.
+///
+/// An overlay cannot map ids; its layers can (Linux 5.19), and the overlay passes their owners on.
+///
+/// # Errors
+/// Also [`Error::Unsupported`] when a file system maps no ids.
+pub(crate) fn make_mapped(rootfs: &Rootfs, ids: &IdMap) -> Result<OwnedFd, Error> {
+    match rootfs {
+        Rootfs::Dir(path) => mapped(path, Bind::Recursive, ids),
+        Rootfs::Overlay { .. } => aside(|| mapped_overlay(rootfs, ids)),
+    }
+}
+
+fn mapped(path: &Path, extent: Bind, ids: &IdMap) -> Result<OwnedFd, Error> {
+    let tree = copy_tree(path, extent)?;
+    ids.apply(tree.as_fd(), extent, path)?;
+    Ok(tree)
+}
+
+/// Makes a mount in a process of its own, which has a mount namespace of its own and whose rights
+/// are its own.
+fn aside(make: impl FnOnce() -> Result<OwnedFd, Error>) -> Result<OwnedFd, Error> {
+    let (ours, theirs) = Socket::pair()?;
+    let maker = Birth { flags: libc::CLONE_NEWNS as u64, cgroup: None }.here(|| {
+        ours.close_in_child();
+        if let Err(error) = make().and_then(|mount| theirs.tell(Point::Ready, Some(&mount))) {
+            theirs.fail(&error);
+        }
+        0
+    })?;
+    drop(theirs);
+    let mount = ours.expect(Point::Ready);
+    maker.wait().doing(|| "wait for the maker of the root file system")?;
+    mount?.ok_or(Errno::PROTO).doing(|| "receive the root file system")
+}
+
+/// In the process [`aside`]: an overlay accepts layers of attached mounts only (before Linux 6.15),
+/// and makes its own files with the rights of who mounts it, even later.
+fn mapped_overlay(rootfs: &Rootfs, ids: &IdMap) -> Result<OwnedFd, Error> {
+    let Rootfs::Overlay { lower, upper, work, volatile } = rootfs else {
+        return Err(Error::Spec("a plain directory is no overlay".into()));
+    };
+    let slash = Root::of_process()?;
+    let apart = MountAttr { propagation: libc::MS_SLAVE, ..MountAttr::default() };
+    mount_setattr(slash.as_fd(), apart, true).doing(|| "detach the mounts from the host's")?;
+    let place = |path: &Path| {
+        let tree = mapped(path, Bind::Single, ids)?;
+        // Over the root, where no path of a descriptor passes.
+        attach(tree.as_fd(), slash.as_fd()).doing(|| format!("attach `{}`", path.display()))?;
+        Ok(tree)
+    };
+    let layers = lower.iter().map(|path| place(path)).collect::<Result<Vec<_>, Error>>()?;
+    // The two must be of one mount.
+    let (Some(parent), Some(upper), Some(work)) = (
+        upper.parent().filter(|&parent| work.parent() == Some(parent)),
+        upper.file_name(),
+        work.file_name(),
+    ) else {
+        return Err(Error::Spec("upper and work must lie side by side in a directory".into()));
+    };
+    let parent = place(parent)?;
+    ids.become_root()?;
+    let layers: Vec<PathBuf> = layers.iter().map(path_of).collect();
+    let parent = path_of(&parent);
+    overlay(&layers, (&parent.join(upper), &parent.join(work)), *volatile)
+}
+
+fn path_of(fd: &OwnedFd) -> PathBuf {
+    format!("/proc/self/fd/{}", fd.as_raw_fd()).into()
+}
+
+fn overlay(
+    lower: &[PathBuf],
+    (upper, work): (&Path, &Path),
+    volatile: bool,
+) -> Result<OwnedFd, Error> {
+    let overlay = Description::new("overlay")?;
+    overlay.set("source", Some("overlay"))?;
+    set_lower(&overlay, lower)?;
+    set_path(&overlay, "upperdir", upper)?;
+    set_path(&overlay, "workdir", work)?;
+    pin_features(&overlay);
+    if volatile {
+        overlay.set("volatile", None)?;
+    }
+    overlay.mount(0)
 }
 
 /// Switches off what the host may have switched on by default: the upper directory must stay

@@ -135,6 +135,14 @@ impl Bundle {
         path
     }
 
+    /// A user namespace whose root is the host's id 100000.
+    pub(crate) fn map_ids(&mut self) {
+        self.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+        self.config["linux"]["uidMappings"] = map.clone();
+        self.config["linux"]["gidMappings"] = map;
+    }
+
     fn save(&self) {
         fs::write(self.path("config.json"), self.config.to_string()).unwrap();
     }

@@ -64,11 +64,7 @@ fn it_gets_a_terminal() {
 #[test]
 fn it_enters_a_user_namespace() {
     let mut bundle = Bundle::script("echo; sleep 1000");
-    bundle.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
-    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
-    bundle.config["linux"]["uidMappings"] = map.clone();
-    bundle.config["linux"]["gidMappings"] = map;
-    std::os::unix::fs::chown(bundle.path("rootfs"), Some(100_000), Some(100_000)).unwrap();
+    bundle.map_ids();
     let running = bundle.start();
     let output =
         bundle.exec(&running, &["/bin/sh", "-c", "id -u; readlink /proc/self/ns/user"]).ok();

@@ -264,48 +264,6 @@ fn clocks_are_offset() {
 }
 
 #[test]
-fn a_user_namespace_maps_ids() {
-    let mut bundle = Bundle::script(
-        "id -u; id -g; cat /proc/self/uid_map; touch /tmp/made; echo z >/dev/null; cat /proc/keys",
-    );
-    // Root of the namespace must reach the files: they belong to it.
-    for directory in ["rootfs", "rootfs/tmp", "rootfs/dev"] {
-        std::os::unix::fs::chown(bundle.path(directory), Some(100_000), Some(100_000)).unwrap();
-    }
-    bundle.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
-    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
-    bundle.config["linux"]["uidMappings"] = map.clone();
-    bundle.config["linux"]["gidMappings"] = map;
-    let output = bundle.run().ok();
-    let words: Vec<&str> = output.split_whitespace().collect();
-    assert_eq!(words, ["0", "0", "0", "100000", "65536"]);
-    let made = fs::metadata(bundle.rootfs("tmp/made")).unwrap();
-    assert_eq!(std::os::unix::fs::MetadataExt::uid(&made), 100_000);
-}
-
-#[test]
-fn a_user_namespace_is_joined_as_in_a_pod() {
-    let mut one = Bundle::script("echo; sleep 1000");
-    one.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
-    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
-    one.config["linux"]["uidMappings"] = map.clone();
-    one.config["linux"]["gidMappings"] = map;
-    std::os::unix::fs::chown(one.path("rootfs"), Some(100_000), Some(100_000)).unwrap();
-    let running = one.start();
-    let mut two =
-        Bundle::script("echo $$; id -u; readlink /proc/self/ns/user; readlink /proc/self/ns/net");
-    std::os::unix::fs::chown(two.path("rootfs"), Some(100_000), Some(100_000)).unwrap();
-    let path = |name: &str| format!("/proc/{}/ns/{name}", running.pid);
-    two.config["linux"]["namespaces"][1]["path"] = json!(path("net"));
-    let user = json!({"type": "user", "path": path("user")});
-    two.config["linux"]["namespaces"].as_array_mut().unwrap().push(user);
-    let theirs = |name: &str| fs::read_link(path(name)).unwrap();
-    let expected = format!("1\n0\n{}\n{}\n", theirs("user").display(), theirs("net").display());
-    assert_eq!(two.run().ok(), expected);
-    running.kill().fails(137);
-}
-
-#[test]
 fn parameters_are_written_in_the_containers_namespaces_only() {
     let before = fs::read_to_string("/proc/sys/net/ipv4/ip_default_ttl").unwrap();
     let mut bundle =

@@ -1,4 +1,5 @@
 //! The binary as a person uses it, against real images, on a fake host for each test.
 
+mod attack;
 mod docker;
 mod parity;

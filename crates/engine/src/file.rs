@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use rustix::fs::FlockOperation;
@@ -17,19 +18,30 @@ pub(crate) fn create_dir(path: &Path) -> Result<()> {
     builder.recursive(true).mode(0o700).create(path).doing(|| format!("create {}", path.display()))
 }
 
-/// Refuses a directory that somebody else than root and this user may change.
+/// Refuses a directory in which somebody else than root and this user could have planted files and
+/// links: one of another's, or one that all may write to and that holds something of another's or
+/// a link.
 pub(crate) fn is_ours(path: &Path) -> Result<()> {
-    use std::os::unix::fs::MetadataExt;
+    let ours = |meta: &fs::Metadata| [0, rustix::process::geteuid().as_raw()].contains(&meta.uid());
     let meta = match fs::metadata(path) {
         // It is made when it is needed, for this user alone.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         meta => meta.doing(|| format!("look at {}", path.display()))?,
     };
-    let owned = [0, rustix::process::geteuid().as_raw()].contains(&meta.uid());
-    if owned && meta.mode() & 0o002 == 0 {
+    if ours(&meta) && meta.mode() & 0o002 == 0 {
         return Ok(());
     }
-    Err(Error::invalid(format!("{} belongs to, or can be written by, others", path.display()))
+    let entries = fs::read_dir(path).doing(|| format!("list {}", path.display()))?;
+    let planted = entries.flatten().find(|entry| {
+        // What vanishes meanwhile is not in the way.
+        entry.metadata().is_ok_and(|meta| !ours(&meta) || meta.is_symlink())
+    });
+    let what = match planted {
+        None if ours(&meta) => return Ok(()),
+        None => path.to_owned(),
+        Some(entry) => entry.path(),
+    };
+    Err(Error::invalid(format!("{} is not ours: others may have planted it", what.display()))
         .hint("choose a directory of your own as --root and --run-root"))
 }
 

@@ -84,10 +84,11 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
         Some(sources) => sources,
         None => make_sources(launch, plan)?,
     };
-    let root = root.map_or_else(|| mount::rootfs::make(launch.rootfs), Ok)?;
+    let made = root.map_or_else(|| mount::rootfs::make(launch.rootfs), Ok)?;
     sources.make_own(spec)?;
     let parameters = sysctl::open(spec)?;
-    let root = Sources::enter(root, spec)?;
+    let root = Sources::enter(&made, spec)?;
+    drop(made);
 
     // Point 2, as late as possible: on v1 the attachment takes longer than the mounts.
     let mut attached = false;

@@ -59,7 +59,7 @@ fn files_of_a_directory_belong_to_its_root() {
 
 #[test]
 fn files_of_layers_belong_to_its_root() {
-    let mut bundle = layered(
+    let bundle = layered(
         "stat -c %u:%g / /bin/busybox /low /low/file /beyond && \
          touch /made && mkdir /dir && chown 5:6 /dir && echo more >>/low/file && rm /gone && \
          chmod 700 /low && mv /low/other /moved && mkfifo /pipe && ln /moved /low/again && \

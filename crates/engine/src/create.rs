@@ -181,8 +181,17 @@ impl Engine {
         if dir.join("_data").exists() {
             return Ok(());
         }
-        create_dir(&dir)?;
-        crate::volume::make(&dir, anonymous_for)
+        let Some(id) = anonymous_for else {
+            create_dir(&dir)?;
+            return crate::volume::make(&dir, None);
+        };
+        // It appears with its owner's name in it: a creation that is killed leaves none that nobody
+        // would ever remove.
+        let staged = self.root.join("containers").join(id).join("volume");
+        create_dir(&staged)?;
+        crate::volume::make(&staged, Some(id))?;
+        create_dir(&self.volumes())?;
+        std::fs::rename(&staged, &dir).doing(|| format!("create volume {name}"))
     }
 }
 

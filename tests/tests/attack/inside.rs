@@ -84,10 +84,10 @@ fn what_is_executed_later_is_confined_and_holds_nothing() {
 }
 
 #[test]
-fn root_of_a_user_namespace_owns_nothing_of_the_image() {
+fn root_of_a_user_namespace_owns_nothing_of_the_host() {
     let sandbox = Sandbox::new();
     let _ = sandbox.cais(["pull", "busybox"]).ok();
-    let attack = "for f in /etc/passwd /etc/hosts /bin/busybox /dev/null; do \
+    let attack = "for f in /dev/null /proc/version /sys/kernel; do \
                   chmod 777 $f 2> /dev/null && echo $f; done; \
                   chmod 777 /proc/self/fd/0 2> /dev/null && echo stdin; \
                   mknod /dev/shm/sda b 8 0 2> /dev/null && echo mknod; id -u";

@@ -160,7 +160,12 @@ impl Container {
         };
         let file = File::options().write(true).open(path).map_err(missing)?;
         flock(&file, FlockOperation::LockExclusive)?;
-        self.state = read_json(&self.dir.join("state.json"))?;
+        // Whoever held the lock may have removed the container.
+        self.state =
+            read_json(&self.dir.join("state.json")).map_err(|error| match error.kind() {
+                Kind::NotFound => no_such(&self.record.name),
+                _ => error,
+            })?;
         Ok(StateLock(file))
     }
 

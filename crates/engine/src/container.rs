@@ -170,6 +170,10 @@ impl Container {
         };
         let file = File::options().write(true).open(path).map_err(missing)?;
         flock(&file, FlockOperation::LockExclusive)?;
+        // Whoever held the lock may have removed the container.
+        if !self.dir.join(RECORD).exists() {
+            return Err(no_such(&self.record.name));
+        }
         self.state = read_state(&self.dir)?;
         Ok(StateLock(file))
     }

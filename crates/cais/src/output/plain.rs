@@ -27,16 +27,15 @@ fn spell(text: &str, is_spelt: impl Fn(char) -> bool) -> Cow<'_, str> {
     }
     let mut plain = String::with_capacity(text.len() + 16);
     for c in text.chars() {
-        match c {
-            '\n' if is_spelt(c) => plain.push_str("\\n"),
-            '\t' if is_spelt(c) => plain.push_str("\\t"),
-            '\r' if is_spelt(c) => plain.push_str("\\r"),
-            c if is_spelt(c) && c <= '\u{ff}' => {
-                plain.push_str(&format!("\\x{:02x}", u32::from(c)));
-            }
-            c if is_spelt(c) => plain.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c => plain.push(c),
-        }
+        let spelt = match c {
+            _ if !is_spelt(c) => c.to_string(),
+            '\n' => "\\n".into(),
+            '\t' => "\\t".into(),
+            '\r' => "\\r".into(),
+            ..='\u{ff}' => format!("\\x{:02x}", u32::from(c)),
+            _ => format!("\\u{:04x}", u32::from(c)),
+        };
+        plain.push_str(&spelt);
     }
     Cow::Owned(plain)
 }

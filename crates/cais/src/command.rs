@@ -1,5 +1,6 @@
 //! The commands: one table, one file for each.
 
+mod attach;
 mod create;
 mod create_options;
 mod diff;
@@ -75,6 +76,12 @@ macro_rules! verb {
 
 /// `cais container …`, and at the top level.
 const CONTAINER: &[Verb] = &[
+    verb!(
+        "attach",
+        attach,
+        "Attach local standard input, output, and error streams to a running container",
+        "cais attach web\n  cais attach --no-stdin web"
+    ),
     verb!("create", create, "Create a new container", "cais create --name web nginx"),
     verb!(
         "diff",
@@ -175,7 +182,7 @@ const OWN: &[Verb] = &[
 ];
 
 /// Commands whose failures are [`FAILED`], so that they are told from the container's own codes.
-const RUNNERS: &[&str] = &["run", "create", "exec", "start"];
+const RUNNERS: &[&str] = &["run", "create", "exec", "start", "attach"];
 
 fn command() -> Command {
     let path = |name: &'static str, help: &'static str| {

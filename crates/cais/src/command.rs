@@ -403,8 +403,10 @@ fn usage(error: clap::Error) -> Error {
 
 fn complete(matches: &ArgMatches) -> i32 {
     if let Some(shell) = matches.get_one::<clap_complete::Shell>("shell") {
-        let mut command = command();
-        clap_complete::generate(*shell, &mut command, "cais", &mut std::io::stdout());
+        let mut script = Vec::new();
+        clap_complete::generate(*shell, &mut command(), "cais", &mut script);
+        // Whoever read it may have seen enough, as `head` has.
+        let _ = std::io::Write::write_all(&mut std::io::stdout(), &script);
     }
     0
 }

@@ -30,6 +30,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::builder::styling::Styles;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
 use engine::{Error, Kind, Result};
 use jiff::Timestamp;
@@ -240,7 +241,8 @@ pub(crate) fn parse(
     let args: Vec<OsString> = args.into_iter().collect();
     let called = |name: &&str| args.iter().take(4).any(|arg| arg == *name);
     let runs = RUNNERS.iter().any(called);
-    command().try_get_matches_from(&args).map_err(|error| {
+    command().try_get_matches_from(&args).map_err(|mut error| {
+        advise(&mut error);
         // Nobody to tell if standard error is closed.
         let _ = error.print();
         match error.use_stderr() {
@@ -249,6 +251,31 @@ pub(crate) fn parse(
             false => ExitCode::SUCCESS,
         }
     })
+}
+
+/// Commands of Docker's that are known, and not supported yet.
+const UNSUPPORTED: &[&str] = &[
+    "build", "builder", "buildx", "commit", "compose", "config", "context", "cp", "events",
+    "export", "info", "login", "logout", "manifest", "network", "node", "pause", "plugin", "port",
+    "prune", "push", "rename", "restart", "save", "search", "secret", "service", "stack", "stats",
+    "swarm", "system", "top", "trust", "unpause", "update", "volume",
+];
+
+/// Puts right what a usage error says: a word of Docker's that is missing here is no misspelling,
+/// and an option that nobody knows is not meant to follow `--`.
+fn advise(error: &mut clap::Error) {
+    let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand) else {
+        if error.kind() == ErrorKind::UnknownArgument {
+            let _ = error.remove(ContextKind::Suggested);
+        }
+        return;
+    };
+    if UNSUPPORTED.contains(&name.as_str()) {
+        let advice = format!("{name} is a command of Docker's that is not supported yet");
+        let _ = error.remove(ContextKind::SuggestedSubcommand);
+        let advice = ContextValue::StyledStrs(vec![advice.into()]);
+        let _ = error.insert(ContextKind::Suggested, advice);
+    }
 }
 
 /// Runs the command that was called; says what failed, and returns the exit code.

@@ -66,7 +66,8 @@ macro_rules! verb {
             aliases: &[$($alias),*],
             about: $about,
             examples: $examples,
-            augment: <$module::Args as Args>::augment_args,
+            // The arguments' own docstring would stand in the place of what the command is about.
+            augment: |command| <$module::Args as Args>::augment_args(command).about($about),
             run: |session, matches| {
                 let args = <$module::Args as FromArgMatches>::from_arg_matches(matches);
                 $module::$run(session, &args.map_err(usage)?)
@@ -187,12 +188,16 @@ const RUNNERS: &[&str] = &["run", "create", "exec", "start", "attach"];
 
 fn command() -> Command {
     let path = |name: &'static str, help: &'static str| {
-        let arg = Arg::new(name).long(name).help(help).global(true);
+        let arg = Arg::new(name).long(name).help(help).global(true).help_heading("Global options");
         arg.value_name("DIR").value_parser(value_parser!(PathBuf))
     };
+    let version = Arg::new("version").short('v').short_alias('V').long("version");
+    let version = version.action(ArgAction::Version).help("Print version");
     let top = Command::new("cais")
         .about("Builds images, runs containers and orchestrates them: one static binary")
         .version(env!("CARGO_PKG_VERSION"))
+        .disable_version_flag(true)
+        .arg(version)
         .styles(Styles::plain())
         .subcommand_required(true)
         .arg_required_else_help(true)

@@ -1,9 +1,10 @@
 //! Creating a container: the image's defaults and what was asked become its record.
 
-use oci::{ContainerConfig, ImageConfig};
+use oci::{ContainerConfig, ImageConfig, PlatformError};
 
 use crate::container::{Container, Record, SHORT_ID_LENGTH, State, create_dir, write_json};
 use crate::error::{Error, Kind, Result};
+use crate::image::made_for;
 use crate::settings::{Mount, MountSource, NetworkMode, Settings};
 use crate::{Engine, clock, spec};
 
@@ -17,6 +18,10 @@ impl Engine {
         let _lease = self.store.lease()?;
         let image = self.store.resolve(&settings.image)?;
         let defaults = image.config(&self.store)?;
+        let platform = settings.platform.as_deref().map(str::parse).transpose();
+        let platform =
+            platform.map_err(|error: PlatformError| Error::invalid(error.to_string()))?;
+        made_for(&settings.image, &defaults, platform.as_ref())?;
         let (id, dir) = self.containers.allocate()?;
         let made = self.fill(&id, settings, &image, &defaults);
         made.inspect_err(|_| {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::io::Read;
 use std::path::Path;
 
-use oci::{ContainerConfig, Digest, Platform, Reference};
+use oci::{ContainerConfig, Digest, ImageConfig, Platform, Reference};
 use store::{INGEST_AGE_MAX, Image, ImageUse, Removed};
 
 use crate::Engine;
@@ -37,10 +37,15 @@ impl Engine {
         })
     }
 
-    /// Whether there is no image of this name or id here.
+    /// Whether there is no image of this name or id here, or none for this platform.
     #[must_use]
-    pub fn lacks_image(&self, name: &str) -> bool {
-        matches!(self.store.resolve(name), Err(store::Error::NotFound(_)))
+    pub fn lacks_image(&self, name: &str, platform: Option<&Platform>) -> bool {
+        match self.store.resolve(name) {
+            Err(error) => matches!(error, store::Error::NotFound(_)),
+            Ok(image) => image
+                .config(&self.store)
+                .is_ok_and(|config| made_for(name, &config, platform).is_err()),
+        }
     }
 
     /// Finds an image by its name, its id, or the first digits of its id.
@@ -165,6 +170,25 @@ impl Engine {
         let layers = &container.record.layers;
         let rootfs = self.store.rootfs(layers, container.directory(), false)?;
         Ok(self.store.diff(&rootfs)?)
+    }
+}
+
+/// Whether an image is made for the platform that was asked for.
+///
+/// # Errors
+/// [`Kind::NotFound`] if not.
+pub(crate) fn made_for(name: &str, config: &ImageConfig, wanted: Option<&Platform>) -> Result<()> {
+    let actual = Platform {
+        os: config.os.clone(),
+        architecture: config.architecture.clone(),
+        variant: Some(config.variant.clone()).filter(|variant| !variant.is_empty()),
+    };
+    match wanted {
+        Some(wanted) if !wanted.accepts(&actual) => Err(Error::new(
+            Kind::NotFound,
+            format!("image {name} is here for {actual}, and was asked for {wanted}"),
+        )),
+        _ => Ok(()),
     }
 }
 

@@ -54,7 +54,9 @@ pub(super) fn create(
         pull()?;
     }
     let created = match engine.create(settings.clone()) {
-        Err(error) if error.kind() == Kind::NotFound && engine.lacks_image(image) => {
+        Err(error)
+            if error.kind() == Kind::NotFound && engine.lacks_image(image, platform.as_ref()) =>
+        {
             match options.pull.as_str() {
                 "missing" => {
                     if !options.quiet {

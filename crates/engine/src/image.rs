@@ -1,8 +1,9 @@
 //! Images, as a machine has them: pulled, loaded, tagged, removed.
 
 use std::collections::HashSet;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
+use std::time::Duration;
 
 use oci::{ContainerConfig, Digest, ImageConfig, Platform, Reference};
 use store::{INGEST_AGE_MAX, Image, ImageUse, Removed};
@@ -30,6 +31,10 @@ impl Engine {
         let host = Platform::host();
         let platform = platform.unwrap_or(&host);
         registry::pull(&client, &self.store, reference, platform, progress).map_err(|error| {
+            if is_disk_full(&error) {
+                // What came so far is of no use there, and in everybody's way.
+                let _ = self.collect(Duration::ZERO);
+            }
             let failure = from_registry(error);
             let hint = failure.hint_text().map(str::to_owned).unwrap_or_default();
             let doing = format!("pull {}", reference.familiar());
@@ -95,14 +100,15 @@ impl Engine {
             .collect();
         let removed = self.store.remove_image(name, force, &uses)?;
         if removed.iter().any(|line| matches!(line, Removed::Deleted(_))) {
-            self.collect()?;
+            self.collect(INGEST_AGE_MAX)?;
         }
         Ok(removed)
     }
 
     /// Removes what neither an image nor a container needs. Somebody else adding content meanwhile
-    /// postpones it: what is left is removed by the next collection.
-    fn collect(&self) -> Result<()> {
+    /// postpones it: what is left is removed by the next collection. Downloads that were
+    /// interrupted are kept for `ingest_age`, to be continued.
+    fn collect(&self, ingest_age: Duration) -> Result<()> {
         let exclusive = match self.store.exclusive() {
             Err(store::Error::Busy(_)) => return Ok(()),
             outcome => outcome?,
@@ -110,7 +116,7 @@ impl Engine {
         // Read under the lock: a container that is being created holds a lease.
         let layers = self.list()?.into_iter().flat_map(|container| container.record.layers);
         let in_use: HashSet<Digest> = layers.collect();
-        self.store.collect(exclusive, &in_use, INGEST_AGE_MAX)?;
+        self.store.collect(exclusive, &in_use, ingest_age)?;
         Ok(())
     }
 
@@ -236,6 +242,14 @@ fn from_io(doing: String, source: std::io::Error) -> Error {
         (_, Kind::Denied) => failure.hint("run as root, or choose a --root of your own"),
         _ => failure,
     }
+}
+
+fn is_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.any(|cause| {
+        let kind = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        matches!(kind, Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
+    })
 }
 
 fn from_registry(error: registry::Error) -> Error {

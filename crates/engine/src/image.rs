@@ -282,8 +282,10 @@ fn from_registry(error: registry::Error) -> Error {
 }
 
 pub(crate) fn from_cgroup(error: runtime::cgroup::Error) -> Error {
-    Error::caused(Kind::Internal, "limit the container", error)
+    Error::caused(Kind::Internal, "limit the container", error).hint(LIMIT_HINT)
 }
+
+const LIMIT_HINT: &str = "this machine does not grant the limit: choose another, or leave it out";
 
 pub(crate) fn from_runtime(error: runtime::Error) -> Error {
     use runtime::Error as E;
@@ -291,7 +293,7 @@ pub(crate) fn from_runtime(error: runtime::Error) -> Error {
         E::NotFound { program, .. } => (
             Kind::CommandNotFound,
             format!("unable to start container process: exec: \"{program}\""),
-            Some("the program is not in the container's PATH: check its name, or the image"),
+            Some(not_found_hint(program)),
         ),
         E::NotExecutable { program, .. } => (
             Kind::CommandNotExecutable,
@@ -299,7 +301,7 @@ pub(crate) fn from_runtime(error: runtime::Error) -> Error {
             Some("it needs the execute permission, the host's architecture, and its interpreter"),
         ),
         E::Spec(text) => return Error::invalid(text.clone()),
-        E::Cgroup(_) => (Kind::Internal, "limit the container".into(), None),
+        E::Cgroup(_) => (Kind::Internal, "limit the container".into(), Some(LIMIT_HINT)),
         E::Unsupported(_) => (Kind::Unsupported, "start the container".into(), None),
         E::Kernel { .. } | E::Prepare(_) => (Kind::Internal, "start the container".into(), None),
     };
@@ -307,5 +309,15 @@ pub(crate) fn from_runtime(error: runtime::Error) -> Error {
     match hint {
         Some(hint) => failure.hint(hint),
         None => failure,
+    }
+}
+
+fn not_found_hint(program: &str) -> &'static str {
+    if program.starts_with('-') {
+        "options of cais stand before the image; what follows it is the command"
+    } else if program.contains('/') {
+        "check the path, and that the image has the interpreter or loader that the program names"
+    } else {
+        "the program is not in the container's PATH: check its name, or the image"
     }
 }

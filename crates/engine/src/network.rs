@@ -6,21 +6,24 @@
 //! ```
 
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, File};
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use net::{Endpoint, Network};
+use rustix::fs::FlockOperation;
 
 use crate::Engine;
-use crate::container::{Container, create_dir, read_json, write_file, write_json};
+use crate::container::{Container, create_dir, flock, read_json, write_file, write_json};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::settings::NetworkMode;
 
 /// The root that has the plain names `cais0` and `cais`; others get names of their own, so that
 /// two roots never see each other's bridges and rules.
 const DEFAULT_ROOT: &str = "/var/lib/cais";
+const BRIDGE_FILE: &str = "bridge.json";
+const NETWORK_NAMESPACE: &str = "/proc/self/ns/net";
 /// Name servers for a host that only has one on its own loopback interface, as in Docker.
 const NAME_SERVERS: &str = "nameserver 8.8.8.8\nnameserver 8.8.4.4\n";
 
@@ -47,12 +50,17 @@ impl Engine {
         format!("cais{}", self.suffix())
     }
 
-    /// The default bridge: as it was chosen, or chosen now.
+    /// The default bridge: as it was chosen, or chosen and made now.
     fn bridge(&self) -> Result<Network> {
-        let dir = self.network_dir();
-        match read_json(&dir.join("bridge.json")) {
-            Err(error) if error.kind() == Kind::NotFound => {}
-            outcome => return outcome,
+        if let Some(network) = self.chosen_bridge()? {
+            return Ok(network);
+        }
+        // One root at a time, since what a subnet's choice goes by is the bridges there are. The
+        // network namespace is what all who could choose the same have in common.
+        let namespace = File::open(NETWORK_NAMESPACE).doing(|| "open our network".into())?;
+        flock(&namespace, FlockOperation::LockExclusive)?;
+        if let Some(network) = self.chosen_bridge()? {
+            return Ok(network);
         }
         let in_use = net::in_use().map_err(from_net)?;
         let subnet = net::ipam::choose_subnet(&in_use).map_err(from_net)?;
@@ -60,9 +68,17 @@ impl Engine {
         let suffix = self.suffix();
         let bridge = if suffix.is_empty() { "cais0".into() } else { format!("cais{suffix}") };
         let network = Network { name: "bridge".into(), bridge, subnet, gateway, mtu: None };
-        create_dir(&dir)?;
-        write_json(&dir, "bridge.json", &network)?;
+        create_dir(&self.network_dir())?;
+        write_json(&self.network_dir(), BRIDGE_FILE, &network)?;
+        net::ensure_bridge(&network, &self.table()).map_err(from_net)?;
         Ok(network)
+    }
+
+    fn chosen_bridge(&self) -> Result<Option<Network>> {
+        match read_json(&self.network_dir().join(BRIDGE_FILE)) {
+            Err(error) if error.kind() == Kind::NotFound => Ok(None),
+            outcome => outcome.map(Some),
+        }
     }
 
     /// The container's place on the bridge, if it is to have one.
@@ -129,7 +145,7 @@ impl Engine {
     /// # Errors
     /// If the kernel refuses.
     pub fn remove_bridge_if_unused(&self) -> Result<()> {
-        let path = self.network_dir().join("bridge.json");
+        let path = self.network_dir().join(BRIDGE_FILE);
         if !path.exists() || !self.containers.ids()?.is_empty() {
             return Ok(());
         }

@@ -123,6 +123,24 @@ fn what_is_no_archive_is_named() {
 #[test]
 fn an_option_behind_the_image_is_told_where_it_belongs() {
     let sandbox = Sandbox::new();
-    let outcome = sandbox.line("cais run --rm --network none busybox --tty");
-    outcome.code(127).says("stand before the image");
+    for word in ["--tty", "--name", "-d", "--help", "--root", "--no-such-flag"] {
+        let outcome = sandbox.line(&format!("cais run --rm --network none busybox {word}"));
+        outcome.code(127).says(word).says("stand before the image");
+    }
+    let run = "cais run --rm --network none --entrypoint echo busybox -i --name x -- -e";
+    sandbox.line(run).code(0).out("-i --name x -- -e\n");
+}
+
+#[test]
+fn a_pull_that_fills_the_disk_leaves_nothing_of_itself() {
+    let sandbox = Sandbox::new();
+    let disk = sandbox.work().join("disk");
+    std::fs::create_dir(&disk).expect("a directory can be made");
+    let disk = disk.to_str().expect("the sandbox's paths are text");
+    sandbox.host(["mount", "-t", "tmpfs", "-o", "size=1m", "none", disk]).code(0);
+    let pull = ["--root", disk, "pull", "debian"];
+    sandbox.cais(pull).code(1).says("No space left").says("hint: the disk is full");
+    let files = sandbox.host(["find", disk, "-type", "f", "!", "-name", "store.lock"]);
+    files.code(0).out("");
+    sandbox.host(["umount", disk]).code(0);
 }

@@ -8,18 +8,20 @@ use crate::session::Session;
 
 /// What `create` takes.
 #[derive(Debug, clap::Args)]
+#[command(override_usage = "cais create [OPTIONS] IMAGE [COMMAND] [ARG...]")]
 pub(crate) struct Args {
     #[command(flatten)]
     create: CreateOptions,
-    /// The image, by name or id
-    image: String,
-    /// The command and its arguments
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
+    /// The image, by name or id; then the command and its arguments, or arguments for what the
+    /// image runs
+    // One argument, so that every word behind the image is the container's, even `--name`.
+    #[arg(required = true, trailing_var_arg = true, value_names = ["IMAGE", "COMMAND"])]
+    #[arg(num_args = 1..)]
+    image_and_command: Vec<String>,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
-    let container = create(session, &args.create, &args.image, &args.command)?;
+    let container = create(session, &args.create, &args.image_and_command)?;
     session.say(&container.record.id).map(|()| 0)
 }
 
@@ -27,9 +29,9 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
 pub(super) fn create(
     session: &Session,
     options: &CreateOptions,
-    image: &str,
-    command: &[String],
+    image_and_command: &[String],
 ) -> Result<Container> {
+    let (image, command) = image_and_command.split_first().expect("an image is required");
     let settings = options.settings(image, command)?;
     if settings.sees_runtime() {
         engine::seal()?;

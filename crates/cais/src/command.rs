@@ -1,5 +1,6 @@
 //! The commands: one table, one file for each.
 
+mod attach;
 mod create;
 mod create_options;
 mod diff;
@@ -29,6 +30,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::builder::styling::Styles;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
 use engine::{Error, Kind, Result};
 use jiff::Timestamp;
@@ -64,7 +66,8 @@ macro_rules! verb {
             aliases: &[$($alias),*],
             about: $about,
             examples: $examples,
-            augment: <$module::Args as Args>::augment_args,
+            // The arguments' own docstring would stand in the place of what the command is about.
+            augment: |command| <$module::Args as Args>::augment_args(command).about($about),
             run: |session, matches| {
                 let args = <$module::Args as FromArgMatches>::from_arg_matches(matches);
                 $module::$run(session, &args.map_err(usage)?)
@@ -75,6 +78,12 @@ macro_rules! verb {
 
 /// `cais container …`, and at the top level.
 const CONTAINER: &[Verb] = &[
+    verb!(
+        "attach",
+        attach,
+        "Attach local standard input, output, and error streams to a running container",
+        "cais attach web\n  cais attach --no-stdin web"
+    ),
     verb!("create", create, "Create a new container", "cais create --name web nginx"),
     verb!(
         "diff",
@@ -175,16 +184,20 @@ const OWN: &[Verb] = &[
 ];
 
 /// Commands whose failures are [`FAILED`], so that they are told from the container's own codes.
-const RUNNERS: &[&str] = &["run", "create", "exec", "start"];
+const RUNNERS: &[&str] = &["run", "create", "exec", "start", "attach"];
 
 fn command() -> Command {
     let path = |name: &'static str, help: &'static str| {
-        let arg = Arg::new(name).long(name).help(help).global(true);
+        let arg = Arg::new(name).long(name).help(help).global(true).help_heading("Global options");
         arg.value_name("DIR").value_parser(value_parser!(PathBuf))
     };
+    let version = Arg::new("version").short('v').short_alias('V').long("version");
+    let version = version.action(ArgAction::Version).help("Print version");
     let top = Command::new("cais")
         .about("Builds images, runs containers and orchestrates them: one static binary")
         .version(env!("CARGO_PKG_VERSION"))
+        .disable_version_flag(true)
+        .arg(version)
         .styles(Styles::plain())
         .subcommand_required(true)
         .arg_required_else_help(true)
@@ -233,7 +246,8 @@ pub(crate) fn parse(
     let args: Vec<OsString> = args.into_iter().collect();
     let called = |name: &&str| args.iter().take(4).any(|arg| arg == *name);
     let runs = RUNNERS.iter().any(called);
-    command().try_get_matches_from(&args).map_err(|error| {
+    command().try_get_matches_from(&args).map_err(|mut error| {
+        advise(&mut error);
         // Nobody to tell if standard error is closed.
         let _ = error.print();
         match error.use_stderr() {
@@ -242,6 +256,31 @@ pub(crate) fn parse(
             false => ExitCode::SUCCESS,
         }
     })
+}
+
+/// Commands of Docker's that are known, and not supported yet.
+const UNSUPPORTED: &[&str] = &[
+    "build", "builder", "buildx", "commit", "compose", "config", "context", "cp", "events",
+    "export", "info", "login", "logout", "manifest", "network", "node", "pause", "plugin", "port",
+    "prune", "push", "rename", "restart", "save", "search", "secret", "service", "stack", "stats",
+    "swarm", "system", "top", "trust", "unpause", "update", "volume",
+];
+
+/// Puts right what a usage error says: a word of Docker's that is missing here is no misspelling,
+/// and an option that nobody knows is not meant to follow `--`.
+fn advise(error: &mut clap::Error) {
+    let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand) else {
+        if error.kind() == ErrorKind::UnknownArgument {
+            let _ = error.remove(ContextKind::Suggested);
+        }
+        return;
+    };
+    if UNSUPPORTED.contains(&name.as_str()) {
+        let advice = format!("{name} is a command of Docker's that is not supported yet");
+        let _ = error.remove(ContextKind::SuggestedSubcommand);
+        let advice = ContextValue::StyledStrs(vec![advice.into()]);
+        let _ = error.insert(ContextKind::Suggested, advice);
+    }
 }
 
 /// Runs the command that was called; says what failed, and returns the exit code.
@@ -399,8 +438,10 @@ fn usage(error: clap::Error) -> Error {
 
 fn complete(matches: &ArgMatches) -> i32 {
     if let Some(shell) = matches.get_one::<clap_complete::Shell>("shell") {
-        let mut command = command();
-        clap_complete::generate(*shell, &mut command, "cais", &mut std::io::stdout());
+        let mut script = Vec::new();
+        clap_complete::generate(*shell, &mut command(), "cais", &mut script);
+        // Whoever read it may have seen enough, as `head` has.
+        let _ = std::io::Write::write_all(&mut std::io::stdout(), &script);
     }
     0
 }

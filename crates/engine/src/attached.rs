@@ -5,13 +5,40 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::process::Signal;
+use rustix::process::{Signal, pidfd_send_signal};
 
 use runtime::SignalFd;
 
+use crate::container::Container;
 use crate::error::{Doing, Result};
 use crate::monitor::attach::{self, Message, PAYLOAD_BYTES_MAX};
 use crate::terminal::{self, RawMode};
+use crate::{Engine, stop};
+
+impl Engine {
+    /// Joins a running container: its output from now on, and our input where `stdin` is set.
+    /// Without a terminal, signals to us are sent on to the container.
+    ///
+    /// # Errors
+    /// [`Kind::Conflict`] if it does not run.
+    ///
+    /// [`Kind::Conflict`]: crate::Kind::Conflict
+    pub fn attach(&self, container: &Container, stdin: bool, keys: &[u8]) -> Result<Outcome> {
+        let process = stop::running(container)?;
+        let socket = attach::connect(&container.attach_path())
+            .doing(|| format!("reach the monitor of container {}", container.record.name))?;
+        let mut attachment = Attachment::new(socket, stdin, keys);
+        match container.record.settings.tty {
+            true => attachment.announce_size(),
+            false => attachment.process = Some(process),
+        }
+        // A monitor that goes before it has heard of us left the exit code.
+        attachment.run().or_else(|error| match self.wait(container) {
+            Ok(code) => Ok(Outcome::Exited(code)),
+            Err(_) => Err(error),
+        })
+    }
+}
 
 /// How an attached run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +53,9 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Attachment {
     socket: OwnedFd,
+    /// The container's first process, which our signals go to; none where it has a terminal, whose
+    /// keys are its signals.
+    process: Option<OwnedFd>,
     stdin: bool,
     detach_keys: Vec<u8>,
     matched: usize,
@@ -35,7 +65,7 @@ impl Attachment {
     /// `stdin` says whether our standard input is passed on; typing `detach_keys` ends the
     /// attachment and leaves the container running.
     pub(crate) fn new(socket: OwnedFd, stdin: bool, detach_keys: &[u8]) -> Self {
-        Self { socket, stdin, detach_keys: detach_keys.to_vec(), matched: 0 }
+        Self { socket, process: None, stdin, detach_keys: detach_keys.to_vec(), matched: 0 }
     }
 
     pub(crate) fn announce_size(&self) {
@@ -51,9 +81,11 @@ impl Attachment {
     /// # Errors
     /// Of the terminal and of the socket.
     pub fn run(mut self) -> Result<Outcome> {
-        let raw = if self.stdin { RawMode::enter() } else { Ok(None) };
+        let has_terminal = self.process.is_none();
+        let raw = if self.stdin && has_terminal { RawMode::enter() } else { Ok(None) };
         let _raw = raw.doing(|| "use the terminal".into())?;
-        let mut signals = SignalFd::window().doing(|| "watch the terminal's size".into())?;
+        let signals = if has_terminal { SignalFd::window() } else { SignalFd::forwarded() };
+        let mut signals = signals.doing(|| "take over signals".into())?;
         self.pass(&mut signals).doing(|| "talk to the container's monitor".into())
     }
 
@@ -70,8 +102,8 @@ impl Attachment {
             }
             rustix::io::retry_on_intr(|| poll(&mut set, None))?;
             let ready: Vec<bool> = set.iter().map(|fd| !fd.revents().is_empty()).collect();
-            if ready[1] && signals.read()? == Signal::WINCH {
-                self.announce_size();
+            if ready[1] {
+                self.signal(signals.read()?);
             }
             if ready.get(2) == Some(&true) && self.input(&mut packet)? {
                 return Ok(Outcome::Detached);
@@ -84,6 +116,14 @@ impl Attachment {
                     _ => return Err(io::ErrorKind::UnexpectedEof.into()),
                 }
             }
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        match &self.process {
+            // A container that has ended meanwhile needs no signal.
+            Some(process) => drop(pidfd_send_signal(process, signal)),
+            None => self.announce_size(),
         }
     }
 

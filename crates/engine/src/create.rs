@@ -2,11 +2,12 @@
 
 use std::fs::File;
 
-use oci::{ContainerConfig, ImageConfig};
+use oci::{ContainerConfig, ImageConfig, PlatformError};
 
 use crate::container::{Container, RECORD, Record, SHORT_ID_LENGTH, State};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::file::{create_dir, write_json};
+use crate::image::made_for;
 use crate::settings::{Mount, MountSource, NetworkMode, Settings};
 use crate::{Engine, clock, spec};
 
@@ -21,6 +22,10 @@ impl Engine {
         let _lease = self.store.lease()?;
         let image = self.store.look_up(&settings.image)?;
         let defaults = image.config(&self.store)?;
+        let platform = settings.platform.as_deref().map(str::parse).transpose();
+        let platform =
+            platform.map_err(|error: PlatformError| Error::invalid(error.to_string()))?;
+        made_for(&settings.image, &defaults, platform.as_ref())?;
         let (id, dir) = self.containers.allocate()?;
         let made = self.fill(&id, settings, &image, &defaults);
         made.inspect_err(|_| {

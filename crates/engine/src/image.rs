@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use oci::{ContainerConfig, Digest, Platform, Reference};
+use oci::{ContainerConfig, Digest, ImageConfig, Platform, Reference};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, openat2, statat};
 use rustix::io::Errno;
 use store::{INGEST_AGE_MAX, Image, ImageUse, Removed};
@@ -34,6 +35,10 @@ impl Engine {
         let host = Platform::host();
         let platform = platform.unwrap_or(&host);
         registry::pull(&client, &self.store, reference, platform, progress).map_err(|error| {
+            if is_disk_full(&error) {
+                // What came so far is of no use there, and in everybody's way.
+                let _ = self.collect(Duration::ZERO);
+            }
             let failure = from_registry(error);
             let hint = failure.hint_text().map(str::to_owned).unwrap_or_default();
             let doing = format!("pull {}", reference.familiar());
@@ -41,10 +46,15 @@ impl Engine {
         })
     }
 
-    /// Whether there is no image of this name or id here.
+    /// Whether there is no image of this name or id here, or none for this platform.
     #[must_use]
-    pub fn lacks_image(&self, name: &str) -> bool {
-        matches!(self.store.resolve(name), Err(store::Error::NotFound(_)))
+    pub fn lacks_image(&self, name: &str, platform: Option<&Platform>) -> bool {
+        match self.store.resolve(name) {
+            Err(error) => matches!(error, store::Error::NotFound(_)),
+            Ok(image) => image
+                .config(&self.store)
+                .is_ok_and(|config| made_for(name, &config, platform).is_err()),
+        }
     }
 
     /// Finds an image by its name, its id, or the first digits of its id.
@@ -94,14 +104,15 @@ impl Engine {
             .collect();
         let removed = self.store.remove_image(name, force, &uses)?;
         if removed.iter().any(|line| matches!(line, Removed::Deleted(_))) {
-            self.collect()?;
+            self.collect(INGEST_AGE_MAX)?;
         }
         Ok(removed)
     }
 
     /// Removes what neither an image nor a container needs. Somebody else adding content meanwhile
-    /// postpones it: what is left is removed by the next collection.
-    fn collect(&self) -> Result<()> {
+    /// postpones it: what is left is removed by the next collection. Downloads that were
+    /// interrupted are kept for `ingest_age`, to be continued.
+    fn collect(&self, ingest_age: Duration) -> Result<()> {
         let exclusive = match self.store.exclusive() {
             Err(store::Error::Busy(_)) => return Ok(()),
             outcome => outcome?,
@@ -109,7 +120,7 @@ impl Engine {
         // Read under the lock: a container that is being created holds a lease.
         let layers = self.list()?.into_iter().flat_map(|container| container.record.layers);
         let in_use: HashSet<Digest> = layers.collect();
-        self.store.collect(exclusive, &in_use, INGEST_AGE_MAX)?;
+        self.store.collect(exclusive, &in_use, ingest_age)?;
         Ok(())
     }
 
@@ -172,6 +183,25 @@ impl Engine {
     }
 }
 
+/// Whether an image is made for the platform that was asked for.
+///
+/// # Errors
+/// [`Kind::NotFound`] if not.
+pub(crate) fn made_for(name: &str, config: &ImageConfig, wanted: Option<&Platform>) -> Result<()> {
+    let actual = Platform {
+        os: config.os.clone(),
+        architecture: config.architecture.clone(),
+        variant: Some(config.variant.clone()).filter(|variant| !variant.is_empty()),
+    };
+    match wanted {
+        Some(wanted) if !wanted.accepts(&actual) => Err(Error::new(
+            Kind::NotFound,
+            format!("image {name} is here for {actual}, and was asked for {wanted}"),
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Bytes of the files below `dir`, which a container may be changing: what vanishes meanwhile, was
 /// put in the place of a directory or lies deeper than a path can say does not count.
 fn bytes_below(dir: &Path) -> std::io::Result<u64> {
@@ -229,6 +259,14 @@ fn from_io(doing: String, source: std::io::Error) -> Error {
     }
 }
 
+fn is_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.any(|cause| {
+        let kind = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        matches!(kind, Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
+    })
+}
+
 fn from_registry(error: registry::Error) -> Error {
     use registry::Error as E;
     match error {
@@ -259,8 +297,10 @@ fn from_registry(error: registry::Error) -> Error {
 }
 
 pub(crate) fn from_cgroup(error: runtime::cgroup::Error) -> Error {
-    Error::caused(Kind::Internal, "limit the container", error)
+    Error::caused(Kind::Internal, "limit the container", error).hint(LIMIT_HINT)
 }
+
+const LIMIT_HINT: &str = "this machine does not grant the limit: choose another, or leave it out";
 
 pub(crate) fn from_runtime(error: runtime::Error) -> Error {
     use runtime::Error as E;
@@ -268,7 +308,7 @@ pub(crate) fn from_runtime(error: runtime::Error) -> Error {
         E::NotFound { program, .. } => (
             Kind::CommandNotFound,
             format!("unable to start container process: exec: \"{program}\""),
-            Some("the program is not in the container's PATH: check its name, or the image"),
+            Some(not_found_hint(program)),
         ),
         E::NotExecutable { program, .. } => (
             Kind::CommandNotExecutable,
@@ -276,7 +316,7 @@ pub(crate) fn from_runtime(error: runtime::Error) -> Error {
             Some("it needs the execute permission, the host's architecture, and its interpreter"),
         ),
         E::Spec(text) => return Error::invalid(text.clone()),
-        E::Cgroup(_) => (Kind::Internal, "limit the container".into(), None),
+        E::Cgroup(_) => (Kind::Internal, "limit the container".into(), Some(LIMIT_HINT)),
         E::Unsupported(_) => (Kind::Unsupported, "start the container".into(), None),
         E::Kernel { .. } | E::Prepare(_) => (Kind::Internal, "start the container".into(), None),
     };
@@ -284,5 +324,15 @@ pub(crate) fn from_runtime(error: runtime::Error) -> Error {
     match hint {
         Some(hint) => failure.hint(hint),
         None => failure,
+    }
+}
+
+fn not_found_hint(program: &str) -> &'static str {
+    if program.starts_with('-') {
+        "options of cais stand before the image; what follows it is the command"
+    } else if program.contains('/') {
+        "check the path, and that the image has the interpreter or loader that the program names"
+    } else {
+        "the program is not in the container's PATH: check its name, or the image"
     }
 }

@@ -24,6 +24,8 @@ use crate::settings::NetworkMode;
 /// The root that has the plain names `cais0` and `cais`; others get names of their own, so that
 /// two roots never see each other's bridges and rules.
 const DEFAULT_ROOT: &str = "/var/lib/cais";
+const BRIDGE_FILE: &str = "bridge.json";
+const NETWORK_NAMESPACE: &str = "/proc/self/ns/net";
 /// Name servers for a host that only has one on its own loopback interface, as in Docker.
 const NAME_SERVERS: &str = "nameserver 8.8.8.8\nnameserver 8.8.4.4\n";
 
@@ -50,29 +52,22 @@ impl Engine {
         format!("cais{}", self.suffix())
     }
 
-    /// The default bridge: as it was chosen, or chosen now.
+    /// The default bridge: as it was chosen, or chosen and made now.
     fn bridge(&self) -> Result<Network> {
-        let dir = self.network_dir();
-        let chosen = || match read_json(&dir.join("bridge.json")) {
-            Err(error) if error.kind() == Kind::NotFound => Ok(None),
-            outcome => outcome.map(Some),
-        };
-        if let Some(network) = chosen()? {
+        if let Some(network) = self.chosen_bridge()? {
             return Ok(network);
         }
-        create_dir(&dir)?;
-        // Of several first containers one chooses, and the others take what it chose.
-        let lock = fs::File::open(&dir).doing(|| format!("open {}", dir.display()))?;
-        flock(&lock, FlockOperation::LockExclusive)?;
-        if let Some(network) = chosen()? {
+        // One root at a time, since what a subnet's choice goes by is the bridges there are. The
+        // network namespace is what all who could choose the same have in common.
+        let namespace = File::open(NETWORK_NAMESPACE).doing(|| "open our network".into())?;
+        flock(&namespace, FlockOperation::LockExclusive)?;
+        if let Some(network) = self.chosen_bridge()? {
             return Ok(network);
         }
-        let network = self.choose_bridge()?;
-        write_json(&dir, "bridge.json", &network)?;
-        Ok(network)
+        self.choose_bridge()
     }
 
-    /// A bridge on a subnet that neither the host nor its name servers are in.
+    /// Makes a bridge on a subnet that neither the host nor its name servers are in.
     fn choose_bridge(&self) -> Result<Network> {
         let mut in_use = net::in_use().map_err(from_net)?;
         let resolv = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
@@ -82,7 +77,18 @@ impl Engine {
         let gateway = Ipv4Addr::from_bits(subnet.address().to_bits() + 1);
         let suffix = self.suffix();
         let bridge = if suffix.is_empty() { "cais0".into() } else { format!("cais{suffix}") };
-        Ok(Network { name: "bridge".into(), bridge, subnet, gateway, mtu: None })
+        let network = Network { name: "bridge".into(), bridge, subnet, gateway, mtu: None };
+        create_dir(&self.network_dir())?;
+        write_json(&self.network_dir(), BRIDGE_FILE, &network)?;
+        net::ensure_bridge(&network, &self.table()).map_err(from_net)?;
+        Ok(network)
+    }
+
+    fn chosen_bridge(&self) -> Result<Option<Network>> {
+        match read_json(&self.network_dir().join(BRIDGE_FILE)) {
+            Err(error) if error.kind() == Kind::NotFound => Ok(None),
+            outcome => outcome.map(Some),
+        }
     }
 
     /// The container's place on the bridge, if it is to have one.

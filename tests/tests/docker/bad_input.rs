@@ -42,6 +42,8 @@ fn malformed_words_are_refused() {
         ("cais run --rm -u no-such-user busybox true", "no-such-user"),
         ("cais run --rm --env-file no-such-file busybox true", "no-such-file"),
         ("cais run --rm --device /dev/no-such-device busybox true", "no-such-device"),
+        ("cais run --rm --pull sometimes busybox true", "always, missing, never"),
+        ("cais run --rm --security-opt no-such-option busybox true", "no-new-privileges"),
     ] {
         sandbox.line(line).code(125).says(part);
     }
@@ -75,4 +77,70 @@ fn a_running_container_is_not_removed_without_force() {
     sandbox.line("cais rm busy").code(1).says("running");
     sandbox.line("cais rmi busybox").code(1).says("using");
     sandbox.line("cais rm -f busy").code(0).out("busy\n");
+}
+
+#[test]
+fn a_command_of_docker_s_that_is_missing_is_told_from_a_misspelling() {
+    let sandbox = Sandbox::new();
+    sandbox.line("cais build .").code(2).says("build is a command of Docker's");
+    sandbox.line("cais image prune").code(2).says("prune is a command of Docker's");
+    sandbox.line("cais rum busybox").code(2).says("'run'");
+    let outcome = sandbox.line("cais run --no-such-flag busybox");
+    outcome.code(125).says("--no-such-flag");
+    assert!(!outcome.stderr.contains("as a value"), "{outcome}");
+}
+
+#[test]
+fn help_says_what_a_command_does() {
+    let sandbox = Sandbox::new();
+    let first = |line: &str| sandbox.line(line).ok().lines().next().map(str::to_owned);
+    for (line, about) in [
+        ("cais run --help", "Create and run a new container from an image"),
+        ("cais container run --help", "Create and run a new container from an image"),
+        ("cais image ls --help", "List images"),
+    ] {
+        assert_eq!(first(line).as_deref(), Some(about), "{line}");
+    }
+}
+
+#[test]
+fn an_image_for_another_platform_is_not_run_for_the_one_asked_for() {
+    let sandbox = Sandbox::new();
+    let _ = sandbox.line("cais pull busybox").ok();
+    let run = "cais run --rm --network none --platform linux/arm64";
+    sandbox.line(&format!("{run} --pull never busybox true")).code(125).says("linux/amd64");
+    // What is not here is looked for in the registry, which has none either.
+    sandbox.line(&format!("{run} busybox true")).code(125).says("no image for linux/arm64");
+}
+
+#[test]
+fn what_is_no_archive_is_named() {
+    let sandbox = Sandbox::new();
+    std::fs::write(sandbox.work().join("junk.tar"), "junk").expect("a file can be written");
+    sandbox.line("cais load -i junk.tar").code(1).says("load junk.tar").says("docker save");
+}
+
+#[test]
+fn an_option_behind_the_image_is_told_where_it_belongs() {
+    let sandbox = Sandbox::new();
+    for word in ["--tty", "--name", "-d", "--help", "--root", "--no-such-flag"] {
+        let outcome = sandbox.line(&format!("cais run --rm --network none busybox {word}"));
+        outcome.code(127).says(word).says("stand before the image");
+    }
+    let run = "cais run --rm --network none --entrypoint echo busybox -i --name x -- -e";
+    sandbox.line(run).code(0).out("-i --name x -- -e\n");
+}
+
+#[test]
+fn a_pull_that_fills_the_disk_leaves_nothing_of_itself() {
+    let sandbox = Sandbox::new();
+    let disk = sandbox.work().join("disk");
+    std::fs::create_dir(&disk).expect("a directory can be made");
+    let disk = disk.to_str().expect("the sandbox's paths are text");
+    sandbox.host(["mount", "-t", "tmpfs", "-o", "size=1m", "none", disk]).code(0);
+    let pull = ["--root", disk, "pull", "debian"];
+    sandbox.cais(pull).code(1).says("No space left").says("hint: the disk is full");
+    let files = sandbox.host(["find", disk, "-type", "f", "!", "-name", "store.lock"]);
+    files.code(0).out("");
+    sandbox.host(["umount", disk]).code(0);
 }

@@ -76,3 +76,22 @@ fn standard_streams_pass_through() {
     outcome.code(0).out("one\ntwo\n");
     assert_eq!(outcome.stderr, "oops\n");
 }
+
+#[test]
+fn several_containers_are_stopped_together() {
+    let sandbox = Sandbox::new();
+    // The first ends only once the second has been asked to.
+    let first = "trap 'until test -e /shared/asked; do sleep 0.05; done; exit' TERM; \
+        touch /shared/first; while :; do sleep 0.05; done";
+    let second = "trap 'touch /shared/asked; exit' TERM; \
+        touch /shared/second; while :; do sleep 0.05; done";
+    for (name, script) in [("first", first), ("second", second)] {
+        let run = ["run", "-d", "--name", name, "-v", "shared:/shared", "--network", "none"];
+        let words = [&run[..], &["busybox", "sh", "-c", script]].concat();
+        let words: [&str; 12] = words.try_into().expect("a line of twelve words");
+        let _ = sandbox.cais(words).ok();
+        let ready = format!("until test -e /shared/{name}; do sleep 0.05; done");
+        sandbox.cais(["exec", name, "sh", "-c", &ready]).code(0);
+    }
+    sandbox.line("cais stop -t -1 first second").code(0).out("first\nsecond\n");
+}

@@ -1,5 +1,8 @@
 //! What a container can see and do, told by the probe from inside.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+
 use serde_json::{Value, json};
 use testkit::Sandbox;
 
@@ -248,4 +251,36 @@ fn two_roots_do_not_see_each_other() {
     other.line("cais images -q").code(0).out("");
     other.line("cais ps -aq").code(0).out("");
     other.line("cais run --name same --network none busybox true").code(0);
+}
+
+#[test]
+fn roots_that_start_together_have_networks_apart() {
+    let sandbox = Sandbox::new();
+    let roots: Vec<String> = (0..4)
+        .map(|root| sandbox.work().join(format!("root-{root}")).display().to_string())
+        .collect();
+    for root in &roots {
+        let _ = sandbox.cais(["--root", root, "pull", "busybox"]).ok();
+    }
+    let start = |root: &String| {
+        let command = ["run", "--rm", "busybox", "ip", "-4", "-o", "address", "show", "eth0"];
+        let run_root = format!("{root}-run");
+        let own = ["--root", root, "--run-root", &run_root];
+        let words: [&str; 13] = [&own[..], &command].concat().try_into().expect("thirteen words");
+        sandbox.start(words)
+    };
+    let running: Vec<_> = roots.iter().map(start).collect();
+    // As in `2: eth0    inet 172.17.0.2/16 …`.
+    let address = |line: &str| line.split_whitespace().nth(3).map(str::to_owned);
+    let addresses: BTreeSet<_> =
+        running.into_iter().map(|running| address(running.finish().ok())).collect();
+    assert_eq!(addresses.len(), roots.len(), "{addresses:?}");
+    for root in &roots {
+        let path = Path::new(root).join("network/bridge.json");
+        let text = std::fs::read_to_string(path).expect("the root has chosen a bridge");
+        let network: Value = serde_json::from_str(&text).expect("it is written in JSON");
+        let bridge = network["bridge"].as_str().expect("the bridge has a name");
+        sandbox.host(["ip", "link", "delete", bridge]).code(0);
+        sandbox.host(["nft", "delete", "table", "ip", bridge]).code(0);
+    }
 }

@@ -40,3 +40,39 @@ fn a_terminal_is_refused_where_there_is_none() {
     outcome.says("not a TTY");
     assert_ne!(outcome.code, 0);
 }
+
+#[test]
+fn who_detached_comes_back() {
+    let sandbox = Sandbox::new();
+    let _ = sandbox.line("cais pull busybox").ok();
+    let run = ["run", "-it", "--name", "shell", "--network", "none", "busybox", "sh"];
+    let mut shell = sandbox.start_on_terminal(run, (80, 24));
+    shell.write("echo one-$((1 + 1))\n");
+    shell.wait_for("one-2");
+    shell.write("\x10\x11");
+    shell.finish().code(0);
+    let mut shell = sandbox.start_on_terminal(["start", "-ai", "shell"], (80, 24));
+    shell.write("echo two-$((1 + 1))\n");
+    shell.wait_for("two-2");
+    shell.write("\x10\x11");
+    shell.finish().code(0);
+    let mut shell = sandbox.start_on_terminal(["attach", "shell"], (80, 24));
+    shell.write("exit 7\n");
+    shell.finish().code(7);
+    sandbox.line("cais attach shell").code(125).says("not running");
+}
+
+#[test]
+fn input_and_signals_reach_a_detached_container_through_attach() {
+    let sandbox = Sandbox::new();
+    let script = "trap 'echo caught; exit 5' INT; read line; echo got $line; \
+        while :; do sleep 0.1; done";
+    let run =
+        ["run", "-di", "--name", "reader", "--network", "none", "busybox", "sh", "-c", script];
+    let _ = sandbox.cais(run).ok();
+    let mut attached = sandbox.start(["attach", "reader"]);
+    attached.write("this\n");
+    attached.wait_for("got this\n");
+    attached.signal(rustix::process::Signal::INT);
+    attached.finish().code(5).out("got this\ncaught\n");
+}

@@ -8,16 +8,20 @@ use crate::session::Session;
 
 /// What `create` takes.
 #[derive(Debug, clap::Args)]
+#[command(override_usage = "cais create [OPTIONS] IMAGE [COMMAND] [ARG...]")]
 pub(crate) struct Args {
     #[command(flatten)]
     create: CreateOptions,
-    /// The image, by name or id; then the command and its arguments, which may start with a dash
-    #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE")]
-    words: Vec<String>,
+    /// The image, by name or id; then the command and its arguments, or arguments for what the
+    /// image runs
+    // One argument, so that every word behind the image is the container's, even `--name`.
+    #[arg(required = true, trailing_var_arg = true, value_names = ["IMAGE", "COMMAND"])]
+    #[arg(num_args = 1..)]
+    image_and_command: Vec<String>,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
-    let container = create(session, &args.create, &args.words)?;
+    let container = create(session, &args.create, &args.image_and_command)?;
     session.say(&container.record.id).map(|()| 0)
 }
 
@@ -25,9 +29,9 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
 pub(super) fn create(
     session: &Session,
     options: &CreateOptions,
-    words: &[String],
+    image_and_command: &[String],
 ) -> Result<Container> {
-    let (image, command) = words.split_first().expect("clap demands an image");
+    let (image, command) = image_and_command.split_first().expect("an image is required");
     let settings = options.settings(image, command)?;
     let platform = super::platform(options.platform.as_deref())?;
     let engine = session.engine()?;
@@ -49,7 +53,9 @@ pub(super) fn create(
         pull()?;
     }
     let created = match engine.create(settings.clone()) {
-        Err(error) if error.kind() == Kind::NotFound && engine.lacks_image(image) => {
+        Err(error)
+            if error.kind() == Kind::NotFound && engine.lacks_image(image, platform.as_ref()) =>
+        {
             match options.pull.as_str() {
                 "missing" => {
                     if !options.quiet {

@@ -81,7 +81,7 @@ pub(crate) struct CreateOptions {
     #[arg(long, value_name = "FILE")]
     env_file: Vec<PathBuf>,
     /// Working directory inside the container
-    #[arg(short, long, value_name = "DIR", default_value = "")]
+    #[arg(short, long, value_name = "DIR", default_value = "", hide_default_value = true)]
     workdir: String,
     /// Username or UID (format: <name|uid>[:<group|gid>])
     #[arg(short, long, default_value = "", hide_default_value = true)]
@@ -135,7 +135,7 @@ pub(crate) struct CreateOptions {
     #[arg(long, value_name = "OS/ARCH")]
     pub(crate) platform: Option<String>,
     /// Pull image before creating
-    #[arg(long, value_name = "always|missing|never", default_value = "missing")]
+    #[arg(long, value_name = "WHEN", default_value = "missing", value_parser = ["always", "missing", "never"])]
     pub(crate) pull: String,
     /// Suppress the pull output
     #[arg(short, long)]
@@ -430,7 +430,12 @@ fn security_option(option: &str, security: &mut Security) -> Result<()> {
                 format!("--security-opt {option} is not supported yet"),
             ));
         }
-        _ => return Err(Error::invalid(format!("invalid --security-opt: \"{option}\""))),
+        _ => {
+            let options =
+                "seccomp=unconfined, seccomp=FILE, no-new-privileges, systempaths=unconfined";
+            return Err(Error::invalid(format!("invalid --security-opt: \"{option}\""))
+                .hint(format!("options are {options}")));
+        }
     }
     Ok(())
 }

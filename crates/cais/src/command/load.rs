@@ -27,7 +27,15 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
         }
         None => Box::new(std::io::stdin()),
     };
-    for loaded in session.engine()?.load(&mut archive, &mut |_| {})? {
+    let loaded = session.engine()?.load(&mut archive, &mut |_| {}).map_err(|error| {
+        let name = args.input.as_ref().map_or("standard input".into(), |path| path.display().to_string());
+        match (error.kind(), error.hint_text().map(str::to_owned)) {
+            (Kind::Invalid, None) => Error::caused(Kind::Invalid, format!("load {name}"), error)
+                .hint("what `docker save` writes and archives of an OCI layout can be loaded; `cais import` takes a root file system"),
+            _ => error,
+        }
+    })?;
+    for loaded in loaded {
         if loaded.references.is_empty() {
             session.say(format!("Loaded image ID: {}", loaded.image.id))?;
         }

@@ -10,6 +10,7 @@ use crate::session::Session;
 
 /// What `run` takes.
 #[derive(Debug, clap::Args)]
+#[command(override_usage = "cais run [OPTIONS] IMAGE [COMMAND] [ARG...]")]
 pub(crate) struct Args {
     #[command(flatten)]
     create: CreateOptions,
@@ -19,9 +20,12 @@ pub(crate) struct Args {
     /// Override the key sequence for detaching a container
     #[arg(long, value_name = "KEYS", default_value = super::DETACH_KEYS, hide_default_value = true)]
     detach_keys: String,
-    /// The image, by name or id; then the command and its arguments, which may start with a dash
-    #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE")]
-    words: Vec<String>,
+    /// The image, by name or id; then the command and its arguments, or arguments for what the
+    /// image runs
+    // One argument, so that every word behind the image is the container's, even `--name`.
+    #[arg(required = true, trailing_var_arg = true, value_names = ["IMAGE", "COMMAND"])]
+    #[arg(num_args = 1..)]
+    image_and_command: Vec<String>,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
@@ -30,7 +34,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
         needs_terminal()?;
     }
     engine::seal()?;
-    let container = create::create(session, &args.create, &args.words)?;
+    let container = create::create(session, &args.create, &args.image_and_command)?;
     let engine = session.engine()?;
     if args.detach {
         or_remove(engine, &container, engine.start(&container))?;

@@ -39,7 +39,12 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     let container = engine.find(name)?;
     let stdin = args.interactive && container.record.settings.open_stdin;
     let own = Own { stdin, stdout: true, stderr: true };
-    match engine.start_attached(&container, own, &super::detach_keys(&args.detach_keys)?)? {
+    let keys = super::detach_keys(&args.detach_keys)?;
+    let outcome = match container.is_running() {
+        true => engine.attach(&container, stdin, &keys),
+        false => engine.start_attached(&container, own, &keys),
+    };
+    match outcome? {
         Outcome::Exited(code) => Ok(code),
         Outcome::Detached => Ok(0),
     }

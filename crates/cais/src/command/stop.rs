@@ -1,8 +1,13 @@
 //! `cais stop`
 
+use std::thread::ScopedJoinHandle;
+
 use engine::Result;
 
 use crate::session::Session;
+
+/// How many containers are waited for at the same time.
+const AT_ONCE_MAX: usize = 50;
 
 /// What `stop` takes.
 #[derive(Debug, clap::Args)]
@@ -21,8 +26,20 @@ pub(crate) struct Args {
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     let engine = session.engine()?;
     let signal = args.signal.as_deref().map(engine::signal).transpose()?;
-    super::each(&args.containers, |name| {
-        engine.stop(&engine.find(name)?, args.timeout, signal)?;
-        session.say(name)
-    })
+    let stop = |name: &str| engine.stop(&engine.find(name)?, args.timeout, signal);
+    let mut code = 0;
+    for names in args.containers.chunks(AT_ONCE_MAX) {
+        // Together, since each may take as long as its timeout.
+        let outcomes: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = names.iter().map(|name| scope.spawn(|| stop(name))).collect();
+            threads.into_iter().map(ScopedJoinHandle::join).collect()
+        });
+        let mut outcomes = outcomes.into_iter();
+        code |= super::each(names, |name| {
+            let outcome = outcomes.next().expect("every name has an outcome");
+            outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            session.say(name)
+        })?;
+    }
+    Ok(code)
 }

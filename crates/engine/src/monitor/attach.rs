@@ -95,6 +95,14 @@ pub(crate) fn listener(path: &Path) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// A client's socket, connected to the monitor that listens at `path`.
+pub(crate) fn connect(path: &Path) -> io::Result<OwnedFd> {
+    let socket = socket()?;
+    let (address, _dir) = address(path)?;
+    rustix::net::connect(&socket, &address)?;
+    Ok(socket)
+}
+
 /// A client's socket and the monitor's, connected before the monitor is forked.
 pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = SocketFlags::CLOEXEC;
@@ -147,9 +155,7 @@ mod tests {
         std::fs::create_dir_all(&deep).unwrap();
         let path = deep.join("attach");
         let listening = listener(&path).unwrap();
-        let client = socket().unwrap();
-        let (address, _dir) = address(&path).unwrap();
-        rustix::net::connect(&client, &address).unwrap();
+        let client = connect(&path).unwrap();
         let served = accept(&listening).unwrap();
         send_packet(&client, &Message::InputEnd.encode(), true).unwrap();
         let mut buffer = [0; 16];

@@ -42,7 +42,7 @@ fn its_changes_are_those_of_any_container() {
     run(&sandbox, "--name changed", script).code(0);
     sandbox.cais(["diff", "changed"]).code(0).out("C /etc\nD /etc/passwd\nC /home\nA /made\n");
     // It starts again on what it has written.
-    sandbox.cais(["start", "-a", "changed"]).code(1).says("passwd");
+    sandbox.cais(["start", "-a", "changed"]).code(0).says("passwd");
 }
 
 #[test]
@@ -76,4 +76,7 @@ fn it_is_entered_and_networked() {
         .out("1\n0\n");
     run(&sandbox, "--rm --network host", "id -u; test -d /sys/class/net/lo").code(0).out("0\n");
     let _ = sandbox.cais(["rm", "-f", "one"]).ok();
+    run(&sandbox, "--rm --pid host", "true").code(125).says("cannot share the host PID namespace");
+    let alone = "cais run --rm --userns 5000:1 busybox id -u";
+    sandbox.line(alone).code(0).out("0\n");
 }

@@ -11,6 +11,9 @@ use crate::settings::{MountSource, NetworkMode, Settings};
 /// Bytes of /dev/shm unless asked otherwise; Docker's default.
 const SHM_BYTES: u64 = 64 * 1024 * 1024;
 
+/// The group of terminals, which a small user namespace has not got.
+const TTY_GROUP: u32 = 5;
+
 /// Paths that no container may read, as in Docker.
 pub(crate) const MASKED: &[&str] = &[
     "/proc/asound",
@@ -99,7 +102,10 @@ fn system(settings: &Settings) -> Vec<Mount> {
         let options: Vec<String> = options.iter().map(|o| (*o).to_owned()).collect();
         mount(target, kind, kind, &options)
     };
-    let pts = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"];
+    let mut pts = vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
+    if settings.security.user_namespace.is_none_or(|(_, count)| count > TTY_GROUP) {
+        pts.push("gid=5");
+    }
     let mut mounts = vec![
         fixed("/proc", "proc", &["nosuid", "noexec", "nodev"]),
         fixed("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),

@@ -124,14 +124,14 @@ impl Sources {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub(crate) fn enter(root: OwnedFd, spec: &Spec) -> Result<Root, Error> {
+    pub(crate) fn enter(root: &OwnedFd, spec: &Spec) -> Result<Root, Error> {
         let attr = apart_from_host(spec)?;
         let slash = Root::of_process()?;
         mount_setattr(slash.as_fd(), attr, true).doing(|| "detach the mounts from the host's")?;
         // Mounts of the root's source keep no tie to the host either.
         mount_setattr(root.as_fd(), attr, true).doing(|| "detach the root from the host")?;
         attach(root.as_fd(), slash.as_fd()).doing(|| "attach the root file system")?;
-        rustix::process::fchdir(&root).doing(|| "enter the root file system")?;
+        rustix::process::fchdir(root).doing(|| "enter the root file system")?;
         rustix::process::pivot_root(".", ".").doing(|| "make the root file system the root")?;
         // The old root is now stacked on the new one.
         unmount(".", UnmountFlags::DETACH).doing(|| "let go of the host's files")?;

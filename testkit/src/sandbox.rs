@@ -82,6 +82,15 @@ impl Sandbox {
         let words: Vec<&str> = line.split_whitespace().collect();
         let [first, arguments @ ..] = words.as_slice() else { panic!("an empty command line") };
         assert_eq!(*first, "cais", "only cais can be run by a line");
+        self.words(arguments)
+    }
+
+    /// Runs `cais` with as many arguments as a test has put together.
+    ///
+    /// # Panics
+    /// It does not end within a minute.
+    #[track_caller]
+    pub fn words(&self, arguments: &[&str]) -> Outcome {
         self.start_words(arguments).finish()
     }
 

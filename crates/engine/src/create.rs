@@ -8,7 +8,7 @@ use crate::container::{Container, RECORD, Record, SHORT_ID_LENGTH, State};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::file::{create_dir, write_json};
 use crate::image::made_for;
-use crate::settings::{Mount, MountSource, NetworkMode, Settings};
+use crate::settings::{Mount, MountSource, NetworkMode, Security, Settings};
 use crate::{Engine, clock, spec};
 
 impl Engine {
@@ -41,6 +41,7 @@ impl Engine {
         image: &store::Image,
         defaults: &ImageConfig,
     ) -> Result<Container> {
+        check_user_namespace(&settings.security)?;
         let config = merge(&settings, &defaults.config);
         settings.mounts = self.mounts(id, &settings, &config)?;
         if let NetworkMode::Container(key) = &settings.network {
@@ -120,6 +121,18 @@ impl Engine {
         }
         Ok(mounts)
     }
+}
+
+/// Root of a user namespace may not mount what shows a namespace of the host.
+fn check_user_namespace(security: &Security) -> Result<()> {
+    let host = [(security.host_pid, "PID", "pid"), (security.host_cgroup, "cgroup", "cgroupns")];
+    let shared = host.iter().find(|(shared, ..)| *shared && security.user_namespace.is_some());
+    shared.map_or(Ok(()), |(_, kind, flag)| {
+        Err(Error::invalid(format!(
+            "cannot share the host {kind} namespace when user namespaces are enabled"
+        ))
+        .hint(format!("leave out --{flag} host, or use --userns host")))
+    })
 }
 
 fn make_source(path: &std::path::Path, create: bool) -> Result<()> {

@@ -62,9 +62,9 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
     umask(Mode::empty());
 
     // Point 1: a process without a mapped id may do nothing.
-    let mut root = None;
+    let mut files = None;
     if plan.maps_ids() {
-        root = sync.expect(Point::Mapped)?;
+        files = sync.expect(Point::Mapped)?;
     }
     plan.join()?;
     if plan.maps_ids() {
@@ -84,11 +84,11 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
         Some(sources) => sources,
         None => make_sources(launch, plan)?,
     };
-    let made = root.map_or_else(|| mount::rootfs::make(launch.rootfs), Ok)?;
+    let files = files.map_or_else(|| mount::rootfs::make(launch.rootfs), Ok)?;
     sources.make_own(spec)?;
     let parameters = sysctl::open(spec)?;
-    let root = Sources::enter(&made, spec)?;
-    drop(made);
+    let root = Sources::enter(&files, spec)?;
+    drop(files);
 
     // Point 2, as late as possible: on v1 the attachment takes longer than the mounts.
     let mut attached = false;

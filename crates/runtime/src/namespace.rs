@@ -112,6 +112,9 @@ impl Plan {
             None => Ok(()),
         };
         let birth = Birth { flags: self.clone_flags(), cgroup };
+        if self.joins_first() {
+            return birth.beyond(child, || self.join_all());
+        }
         match (self.joined(User), self.joined(Pid)) {
             (Some(user), _) => birth.beyond(child, || {
                 move_into_link_name_space(user.as_fd(), Some(LinkNameSpaceType::User))?;
@@ -122,12 +125,26 @@ impl Plan {
         }
     }
 
+    /// Whether what is joined belongs to others than the new user namespace, whose root may not
+    /// join it any more.
+    fn joins_first(&self) -> bool {
+        self.is_new(LinuxNamespaceType::User) && !self.joined.is_empty()
+    }
+
+    fn join_all(&self) -> rustix::io::Result<()> {
+        let join = |(_, fd): &(_, OwnedFd)| move_into_link_name_space(fd.as_fd(), None);
+        self.joined.iter().try_for_each(join)
+    }
+
     /// Joins, in the child, what is still to be joined.
     ///
     /// # Errors
     /// Names the namespace that refused.
     pub(crate) fn join(&self) -> Result<(), Error> {
         use LinuxNamespaceType::{Pid, User};
+        if self.joins_first() {
+            return Ok(());
+        }
         for (kind, namespace) in self.joined.iter().filter(|(kind, _)| !matches!(kind, User | Pid))
         {
             move_into_link_name_space(namespace.as_fd(), None)
@@ -179,8 +196,8 @@ impl Birth<'_> {
         born
     }
 
-    /// As a child in another user namespace, which `enter` joins. Nobody returns from there, so a
-    /// process in between goes, and clones a sibling of itself: what is new belongs to that user
+    /// As a child in other namespaces, which `enter` joins. From a user namespace nobody returns, so
+    /// a process in between goes, and clones a sibling of itself: what is new belongs to that user
     /// namespace, and still the result is a child of this process.
     ///
     /// # Errors
@@ -194,7 +211,7 @@ impl Birth<'_> {
         let (flags, cgroup) = (self.flags | sys::CLONE_PARENT, self.cgroup);
         let between = Birth { flags: 0, cgroup: None }.here(|| {
             ours.close_in_child();
-            let born = enter().doing(|| "join the user namespace").and_then(|()| {
+            let born = enter().doing(|| "join the namespaces").and_then(|()| {
                 sys::clone3(flags, cgroup, || {
                     theirs.close_in_child();
                     child()

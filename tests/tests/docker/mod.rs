@@ -9,3 +9,4 @@ mod isolation;
 mod liar;
 mod pull;
 mod terminal;
+mod user_namespace;

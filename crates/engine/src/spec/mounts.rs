@@ -6,10 +6,13 @@ use oci::runtime::Mount;
 
 use crate::container::Container;
 use crate::error::Result;
-use crate::settings::{MountSource, Settings};
+use crate::settings::{MountSource, NetworkMode, Settings};
 
 /// Bytes of /dev/shm unless asked otherwise; Docker's default.
 const SHM_BYTES: u64 = 64 * 1024 * 1024;
+
+/// The group of terminals, which a small user namespace has not got.
+const TTY_GROUP: u32 = 5;
 
 /// Paths that no container may read, as in Docker.
 pub(crate) const MASKED: &[&str] = &[
@@ -72,6 +75,18 @@ pub(crate) fn mounts(container: &Container, volumes: &Path) -> Result<(Vec<Mount
     Ok((mounts, copy_up))
 }
 
+/// sysfs shows a network namespace, and only root of the user namespace that this belongs to may
+/// mount it: with somebody else's network, the host's is shown.
+fn sysfs(settings: &Settings, ro: &str) -> Mount {
+    let foreign = matches!(settings.network, NetworkMode::Host | NetworkMode::Container(_));
+    let bound = foreign && settings.security.user_namespace.is_some();
+    let options = |access: &str| ["nosuid", "noexec", "nodev", access].map(String::from);
+    if bound {
+        return mount("/sys", "bind", "/sys", &options("ro"));
+    }
+    mount("/sys", "sysfs", "sysfs", &options(ro))
+}
+
 /// How files of Cais' own are bound: with a user namespace, they belong to its ids as the root file
 /// system does, so that every container sees the same owners in a volume.
 fn own_bind(settings: &Settings) -> Vec<String> {
@@ -87,12 +102,15 @@ fn system(settings: &Settings) -> Vec<Mount> {
         let options: Vec<String> = options.iter().map(|o| (*o).to_owned()).collect();
         mount(target, kind, kind, &options)
     };
-    let pts = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"];
+    let mut pts = vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
+    if settings.security.user_namespace.is_none_or(|(_, count)| count > TTY_GROUP) {
+        pts.push("gid=5");
+    }
     let mut mounts = vec![
         fixed("/proc", "proc", &["nosuid", "noexec", "nodev"]),
         fixed("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
         fixed("/dev/pts", "devpts", &pts),
-        fixed("/sys", "sysfs", &["nosuid", "noexec", "nodev", ro]),
+        sysfs(settings, ro),
         fixed("/sys/fs/cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", ro]),
     ];
     if settings.security.host_ipc {

@@ -145,8 +145,20 @@ fn node(device: &oci::runtime::LinuxDevice) -> Result<Node, Error> {
     })
 }
 
+/// Where the host has a device: under its own name (sysfs(5), "uevent"), or under the container's.
+fn host_path(node: &Node) -> PathBuf {
+    let kind = if node.kind == FileType::BlockDevice { "block" } else { "char" };
+    let (major, minor) = (major(node.number), minor(node.number));
+    let event = std::fs::read_to_string(format!("/sys/dev/{kind}/{major}:{minor}/uevent"));
+    let name = event.ok().and_then(|text| {
+        let name = text.lines().find_map(|line| line.strip_prefix("DEVNAME="))?;
+        Some(Path::new("/dev").join(name))
+    });
+    name.filter(|name| name.exists()).unwrap_or_else(|| node.path.clone())
+}
+
 fn host_node(node: &Node) -> Result<OwnedFd, Error> {
-    let mount = copy_tree(&node.path, Bind::Single)?;
+    let mount = copy_tree(&host_path(node), Bind::Single)?;
     let found = fstat(&mount).doing(|| format!("look at `{}`", node.path.display()))?;
     if FileType::from_raw_mode(found.st_mode) == node.kind && found.st_rdev == node.number {
         let private = MountAttr { propagation: libc::MS_PRIVATE, ..MountAttr::default() };

@@ -41,7 +41,9 @@ pub(crate) fn make(rootfs: &Rootfs) -> Result<OwnedFd, Error> {
 pub(crate) fn make_mapped(rootfs: &Rootfs, ids: &IdMap) -> Result<OwnedFd, Error> {
     match rootfs {
         Rootfs::Dir(path) => mapped(path, Bind::Recursive, ids),
-        Rootfs::Overlay { .. } => aside(|| mapped_overlay(rootfs, ids)),
+        Rootfs::Overlay { lower, upper, work, volatile } => {
+            aside(|| mapped_overlay(lower, (upper, work), *volatile, ids))
+        }
     }
 }
 
@@ -70,10 +72,12 @@ fn aside(make: impl FnOnce() -> Result<OwnedFd, Error>) -> Result<OwnedFd, Error
 
 /// In the process [`aside`]: an overlay accepts layers of attached mounts only (before Linux 6.15),
 /// and makes its own files with the rights of who mounts it, even later.
-fn mapped_overlay(rootfs: &Rootfs, ids: &IdMap) -> Result<OwnedFd, Error> {
-    let Rootfs::Overlay { lower, upper, work, volatile } = rootfs else {
-        return Err(Error::Spec("a plain directory is no overlay".into()));
-    };
+fn mapped_overlay(
+    lower: &[PathBuf],
+    (upper, work): (&Path, &Path),
+    volatile: bool,
+    ids: &IdMap,
+) -> Result<OwnedFd, Error> {
     let slash = Root::of_process()?;
     let apart = MountAttr { propagation: libc::MS_SLAVE, ..MountAttr::default() };
     mount_setattr(slash.as_fd(), apart, true).doing(|| "detach the mounts from the host's")?;
@@ -96,7 +100,7 @@ fn mapped_overlay(rootfs: &Rootfs, ids: &IdMap) -> Result<OwnedFd, Error> {
     ids.become_root()?;
     let layers: Vec<PathBuf> = layers.iter().map(path_of).collect();
     let parent = path_of(&parent);
-    overlay(&layers, (&parent.join(upper), &parent.join(work)), *volatile)
+    overlay(&layers, (&parent.join(upper), &parent.join(work)), volatile)
 }
 
 fn path_of(fd: &OwnedFd) -> PathBuf {

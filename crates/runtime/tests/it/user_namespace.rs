@@ -232,3 +232,39 @@ fn nothing_of_the_makers_mounts_stays() {
     let complaint = broken.run().fails(125);
     assert!(complaint.contains("side by side"), "{complaint}");
 }
+
+#[test]
+fn a_network_of_others_is_joined() {
+    let mut one = Bundle::script("echo; sleep 1000");
+    let running = one.start();
+    let mut two = layered("readlink /proc/self/ns/net; echo $$; id -u; touch /made");
+    let net = format!("/proc/{}/ns/net", running.pid);
+    two.config["linux"]["namespaces"][1]["path"] = json!(net);
+    // Its sysfs may not be mounted.
+    two.remove_mount("/sys");
+    let theirs = fs::read_link(&net).unwrap();
+    assert_eq!(two.run().ok(), format!("{}\n1\n0\n", theirs.display()));
+    assert_eq!(owner(two.path("upper/made")), (0, 0));
+    running.kill().fails(137);
+}
+
+#[test]
+fn devices_are_bound_by_their_number() {
+    let mut bundle = script("stat -c '%F %t:%T' /dev/memory /dev/full");
+    bundle.config["linux"]["devices"] =
+        json!([{"path": "/dev/memory", "type": "c", "major": 1, "minor": 5}]);
+    assert_eq!(bundle.run().ok(), "character special file 1:5\ncharacter special file 1:7\n");
+}
+
+#[test]
+fn many_layers_are_mapped() {
+    let mut bundle = script("find /marks -user 0 | grep -c mark-");
+    let layers: Vec<String> = (0..200).map(|n| format!("layer-{n}")).collect();
+    bundle.overlay(&layers);
+    for (number, layer) in layers.iter().enumerate() {
+        fs::create_dir(bundle.path(layer).join("marks")).unwrap();
+        fs::write(bundle.path(layer).join(format!("marks/mark-{number}")), "").unwrap();
+    }
+    fill(&bundle.path(&layers[199]));
+    assert_eq!(bundle.run().ok(), "200\n");
+}

@@ -3,7 +3,7 @@
 use oci::{ContainerConfig, ImageConfig};
 
 use crate::container::{Container, Record, SHORT_ID_LENGTH, State, create_dir, write_json};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Doing, Error, Kind, Result};
 use crate::settings::{Mount, MountSource, NetworkMode, Settings};
 use crate::{Engine, clock, spec};
 
@@ -178,8 +178,15 @@ impl Engine {
         if dir.join("_data").exists() {
             return Ok(());
         }
-        create_dir(&dir)?;
-        crate::volume::make(&dir, anonymous_for)
+        let Some(id) = anonymous_for else {
+            create_dir(&dir)?;
+            return crate::volume::make(&dir, None);
+        };
+        // It appears with its owner, so that it is found when this process is killed.
+        let fresh = crate::volume::unfinished(&self.volumes(), id);
+        create_dir(&fresh)?;
+        crate::volume::make(&fresh, anonymous_for)?;
+        std::fs::rename(&fresh, &dir).doing(|| format!("create volume {name}"))
     }
 }
 

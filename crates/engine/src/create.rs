@@ -203,13 +203,11 @@ impl Engine {
             create_dir(&dir)?;
             return crate::volume::make(&dir, None);
         };
-        // It appears with its owner's name in it: a creation that is killed leaves none that nobody
-        // would ever remove.
-        let staged = self.root.join("containers").join(id).join("volume");
-        create_dir(&staged)?;
-        crate::volume::make(&staged, Some(id))?;
-        create_dir(&self.volumes())?;
-        std::fs::rename(&staged, &dir).doing(|| format!("create volume {name}"))
+        // It appears with its owner, so that it is found when this process is killed.
+        let fresh = crate::volume::unfinished(&self.volumes(), id);
+        create_dir(&fresh)?;
+        crate::volume::make(&fresh, anonymous_for)?;
+        std::fs::rename(&fresh, &dir).doing(|| format!("create volume {name}"))
     }
 }
 

@@ -91,6 +91,7 @@ impl Engine {
         for volume in crate::volume::made_for(&volumes, &names, id) {
             self.store.discard(&volume)?;
         }
+        self.store.discard(&crate::volume::unfinished(&volumes, id))?;
         Ok(self.store.discard(dir)?)
     }
 

@@ -38,6 +38,11 @@ pub(crate) fn make(dir: &Path, anonymous_for: Option<&str>) -> Result<()> {
     make().doing(|| format!("create volume {}", dir.display()))
 }
 
+/// Where a volume is while it is made for container `id`: under a name that no volume can have.
+pub(crate) fn unfinished(volumes: &Path, id: &str) -> PathBuf {
+    volumes.join(format!(".{id}"))
+}
+
 /// Those of the volumes that were made for container `id` alone.
 pub(crate) fn made_for(volumes: &Path, names: &[&str], id: &str) -> Vec<PathBuf> {
     let is_its =

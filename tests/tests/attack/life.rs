@@ -151,6 +151,25 @@ fn an_image_cannot_make_itself_unstoppable_or_unmeasurable() {
 }
 
 #[test]
+fn a_volume_takes_no_more_than_the_image() {
+    let sandbox = Sandbox::new();
+    import(&sandbox, "holes", "VOLUME /vol", |tree| {
+        fs::create_dir(tree.join("vol")).expect("the tree takes directories");
+        let hole = fs::File::create(tree.join("vol/hole")).expect("the tree takes files");
+        hole.set_len(8 << 40).expect("a hole takes no space");
+        // A descriptor for each would be more than most processes may have.
+        for number in 0..1100 {
+            let (one, other) = (format!("vol/{number}"), format!("vol/{number}-again"));
+            fs::write(tree.join(&one), "x").expect("the tree takes files");
+            fs::hard_link(tree.join(&one), tree.join(&other)).expect("the tree takes links");
+        }
+    });
+    let stat = "stat -c '%s %b' /vol/hole; stat -c %h /vol/1099-again";
+    let run = ["run", "--rm", "--network", "none", "holes", "sh", "-c", stat];
+    sandbox.cais(run).code(0).out("8796093022208 0\n2\n");
+}
+
+#[test]
 fn roots_that_others_can_change_are_refused() {
     let sandbox = Sandbox::new();
     let open = sandbox.work().join("open");

@@ -56,6 +56,6 @@ fn import(sandbox: &Sandbox, name: &str, change: &str, fill: impl FnOnce(&Path))
     }
     fill(&tree);
     let (archive, tree) = (format!("{name}.tar"), tree.to_string_lossy());
-    let _ = sandbox.host(["tar", "-C", &tree, "-cf", &archive, "."]).ok();
+    let _ = sandbox.host(["tar", "--sparse", "-C", &tree, "-cf", &archive, "."]).ok();
     let _ = sandbox.cais(["import", "-c", "CMD [\"true\"]", "-c", change, &archive, name]).ok();
 }

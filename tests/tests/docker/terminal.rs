@@ -59,7 +59,7 @@ fn who_detached_comes_back() {
     let mut shell = sandbox.start_on_terminal(["attach", "shell"], (80, 24));
     shell.write("exit 7\n");
     shell.finish().code(7);
-    sandbox.line("cais attach shell").code(125).says("not running");
+    sandbox.line("cais attach shell").code(1).says("not running");
 }
 
 #[test]

@@ -77,6 +77,6 @@ fn it_is_entered_and_networked() {
     run(&sandbox, "--rm --network host", "id -u; test -d /sys/class/net/lo").code(0).out("0\n");
     let _ = sandbox.cais(["rm", "-f", "one"]).ok();
     run(&sandbox, "--rm --pid host", "true").code(125).says("cannot share the host PID namespace");
-    let alone = "cais run --rm --userns 5000:1 busybox id -u";
+    let alone = "cais run --rm --userns 5000:100 busybox id -u";
     sandbox.line(alone).code(0).out("0\n");
 }

@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, RawMode, Stat, Timespec, Timestamps, Uid,
-    XattrFlags, chownat, fchmod, fchown, fgetxattr, flistxattr, fsetxattr, fstat, futimens, linkat,
-    mkdirat, mknodat, openat, readlinkat, sendfile, statat, symlinkat, utimensat,
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, RawMode, SeekFrom, Stat, Timespec, Timestamps, Uid,
+    XattrFlags, chownat, fchmod, fchown, fgetxattr, flistxattr, fsetxattr, fstat, ftruncate,
+    futimens, linkat, mkdirat, mknodat, openat, readlinkat, seek, sendfile, statat, symlinkat,
+    utimensat,
 };
 use rustix::io::Errno;
 
@@ -20,7 +22,7 @@ const XATTR_MAX: usize = 64 << 10;
 const CHUNK: usize = 1 << 30;
 
 /// Where files with several names were copied to first: (device, inode) to directory and name.
-type Links = HashMap<(u64, u64), (OwnedFd, CString)>;
+type Links = HashMap<(u64, u64), (Rc<OwnedFd>, CString)>;
 
 /// Copies the tree below `from` into `to`, unless `to` already has content: owners, modes, times,
 /// extended attributes, links and special files, and those of the top directory itself. Both
@@ -36,7 +38,7 @@ pub(crate) fn copy(from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
     if !is_empty(&to)? {
         return Ok(());
     }
-    copy_directory(&open(from)?, &to, &mut Links::new(), DEPTH_MAX)
+    copy_directory(&open(from)?, &Rc::new(to), &mut Links::new(), DEPTH_MAX)
 }
 
 fn is_empty(directory: &OwnedFd) -> io::Result<bool> {
@@ -50,7 +52,12 @@ fn is_empty(directory: &OwnedFd) -> io::Result<bool> {
     Ok(true)
 }
 
-fn copy_directory(from: &OwnedFd, to: &OwnedFd, links: &mut Links, depth: usize) -> io::Result<()> {
+fn copy_directory(
+    from: &OwnedFd,
+    to: &Rc<OwnedFd>,
+    links: &mut Links,
+    depth: usize,
+) -> io::Result<()> {
     let depth = depth.checked_sub(1).ok_or(Errno::LOOP)?;
     for entry in Dir::read_from(from)? {
         let entry = entry?;
@@ -64,7 +71,7 @@ fn copy_directory(from: &OwnedFd, to: &OwnedFd, links: &mut Links, depth: usize)
 
 fn copy_entry(
     from: &OwnedFd,
-    to: &OwnedFd,
+    to: &Rc<OwnedFd>,
     name: &CStr,
     (links, depth): (&mut Links, usize),
 ) -> io::Result<()> {
@@ -73,14 +80,14 @@ fn copy_entry(
     let linked = kind != FileType::Directory && stat.st_nlink > 1;
     let inode = (stat.st_dev, stat.st_ino);
     if let Some((directory, first)) = links.get(&inode).filter(|_| linked) {
-        return Ok(linkat(directory, first, to, name, AtFlags::empty())?);
+        return Ok(linkat(&**directory, first, to, name, AtFlags::empty())?);
     }
     match kind {
         FileType::Directory => {
             mkdirat(to, name, Mode::from_raw_mode(0o700))?;
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let inner = openat(from, name, flags, Mode::empty())?;
-            let made = openat(to, name, flags, Mode::empty())?;
+            let made = Rc::new(openat(to, name, flags, Mode::empty())?);
             copy_directory(&inner, &made, links, depth)?;
         }
         FileType::RegularFile => copy_file(from, to, name)?,
@@ -97,7 +104,7 @@ fn copy_entry(
         }
     }
     if linked {
-        links.insert(inode, (to.try_clone()?, name.to_owned()));
+        links.insert(inode, (Rc::clone(to), name.to_owned()));
     }
     Ok(())
 }
@@ -108,8 +115,32 @@ fn copy_file(from: &OwnedFd, to: &OwnedFd, name: &CStr) -> io::Result<()> {
     let stat = fstat(&source)?;
     let create = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
     let made = openat(to, name, create | flags, Mode::from_raw_mode(0o600))?;
-    while sendfile(&made, &source, None, CHUNK)? > 0 {}
+    copy_content(&source, &made, &stat)?;
     copy_attributes(&source, &made, &stat)
+}
+
+/// Copies the data and leaves the holes: a file of terabytes may have been a few bytes of image.
+fn copy_content(source: &OwnedFd, made: &OwnedFd, stat: &Stat) -> io::Result<()> {
+    let size = u64::try_from(stat.st_size).unwrap_or(0);
+    ftruncate(made, size)?;
+    let mut at = 0;
+    while at < size {
+        at = match seek(source, SeekFrom::Data(at)) {
+            // Nothing but a hole up to the end.
+            Err(Errno::NXIO) => return Ok(()),
+            data => data?,
+        };
+        let end = seek(source, SeekFrom::Hole(at))?;
+        seek(made, SeekFrom::Start(at))?;
+        while at < end {
+            let length = usize::try_from(end - at).map_or(CHUNK, |length| length.min(CHUNK));
+            // It may have become shorter.
+            if sendfile(made, source, Some(&mut at), length)? == 0 {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Owner before mode, because chown(2) clears the set-id bits; extended attributes after the

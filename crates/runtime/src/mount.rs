@@ -18,17 +18,19 @@ pub(crate) mod rootfs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use oci::runtime::{Mount, Spec};
+use oci::runtime::{LinuxNamespaceType, Mount, Spec};
 use rustix::fs::{FileType, OFlags, fstat, fstatfs};
 use rustix::mount::{UnmountFlags, unmount};
+use rustix::thread::move_into_link_name_space;
 
 use self::device::Devices;
-use self::filesystem::{Description, attach, change, copy_tree};
+use self::filesystem::{Description, aside, attach, change, copy_tree};
 use self::mask::Masks;
 use self::option::{Bind, Options};
 use crate::error::{Doing, Error};
 use crate::inroot::{Root, file_type};
 use crate::launch::Launch;
+use crate::namespace::Plan;
 use crate::sys::{MountAttr, mount_setattr};
 
 pub(crate) use self::device::{host_null, is_null, new_null};
@@ -99,6 +101,31 @@ impl Sources {
             unmapped.push(Unmapped { tree, extent, path });
         }
         Ok(unmapped)
+    }
+
+    /// Makes sysfs of a network namespace that is not the new user namespace's: it shows that
+    /// network, and only root of the user namespace that the network belongs to may make it.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) fn make_foreign_sysfs(&mut self, spec: &Spec, plan: &Plan) -> Result<(), Error> {
+        use LinuxNamespaceType::{Network, User};
+        if !plan.is_new(User) || plan.is_new(Network) {
+            return Ok(());
+        }
+        for (mount, source) in mounts_of(spec).iter().zip(&mut self.mounts) {
+            if source.is_none() && kind_of(mount) == "sysfs" {
+                let options = Options::parse(words_of(mount))?;
+                *source = Some(aside(|| {
+                    if let Some(network) = plan.joined(Network) {
+                        move_into_link_name_space(network.as_fd(), None)
+                            .doing(|| "join the network namespace for its sysfs")?;
+                    }
+                    make_filesystem("sysfs", mount, &options)
+                })?);
+            }
+        }
+        Ok(())
     }
 
     /// Makes, in the child, procfs and sysfs: they show its own namespaces, and in a user namespace

@@ -40,7 +40,10 @@ pub fn create(launch: &Launch<'_>, in_namespaces: &mut Furnish<'_>) -> Result<Cr
     let filter = compile(linux.and_then(|linux| linux.seccomp().as_ref()))?;
     // Root of a user namespace could not reach what belongs to the real one.
     let reach = plan.maps_ids() && rustix::process::geteuid().is_root();
-    let sources = if reach { Some(Sources::make(launch, true)?) } else { None };
+    let mut sources = reach.then(|| Sources::make(launch, true)).transpose()?;
+    if let Some(sources) = &mut sources {
+        sources.make_foreign_sysfs(launch.spec, &plan)?;
+    }
     let unmapped = sources.as_ref().map(|sources| sources.unmapped(launch.spec)).transpose()?;
     let filter = filter.as_ref();
     let (ours, theirs) = Socket::pair()?;

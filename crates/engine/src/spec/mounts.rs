@@ -6,7 +6,7 @@ use oci::runtime::Mount;
 
 use crate::container::Container;
 use crate::error::Result;
-use crate::settings::{MountSource, NetworkMode, Settings};
+use crate::settings::{MountSource, Settings};
 
 /// Bytes of /dev/shm unless asked otherwise; Docker's default.
 const SHM_BYTES: u64 = 64 * 1024 * 1024;
@@ -75,18 +75,6 @@ pub(crate) fn mounts(container: &Container, volumes: &Path) -> Result<(Vec<Mount
     Ok((mounts, copy_up))
 }
 
-/// sysfs shows a network namespace, and only root of the user namespace that this belongs to may
-/// mount it: with somebody else's network, the host's is shown.
-fn sysfs(settings: &Settings, ro: &str) -> Mount {
-    let foreign = matches!(settings.network, NetworkMode::Host | NetworkMode::Container(_));
-    let bound = foreign && settings.security.user_namespace.is_some();
-    let options = |access: &str| ["nosuid", "noexec", "nodev", access].map(String::from);
-    if bound {
-        return mount("/sys", "bind", "/sys", &options("ro"));
-    }
-    mount("/sys", "sysfs", "sysfs", &options(ro))
-}
-
 /// How files of Cais' own are bound: with a user namespace, they belong to its ids as the root file
 /// system does, so that every container sees the same owners in a volume.
 fn own_bind(settings: &Settings) -> Vec<String> {
@@ -110,7 +98,7 @@ fn system(settings: &Settings) -> Vec<Mount> {
         fixed("/proc", "proc", &["nosuid", "noexec", "nodev"]),
         fixed("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
         fixed("/dev/pts", "devpts", &pts),
-        sysfs(settings, ro),
+        fixed("/sys", "sysfs", &["nosuid", "noexec", "nodev", ro]),
         fixed("/sys/fs/cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", ro]),
     ];
     if settings.security.host_ipc {

@@ -11,6 +11,8 @@ use rustix::mount::{
 
 use crate::error::{Doing, Error};
 use crate::mount::option::Bind;
+use crate::namespace::Birth;
+use crate::sync::{Point, Sync as Socket};
 use crate::sys::{MountAttr, mount_setattr};
 
 /// How much of the kernel's own explanation of a refused mount is read, in bytes.
@@ -69,6 +71,26 @@ impl Description {
         let kind = &self.kind;
         Error::kernel(format!("describe a file system `{kind}`, {doing}{separator}{text}"), errno)
     }
+}
+
+/// Makes a mount in a process of its own, which has a mount namespace of its own and whose rights
+/// are its own.
+///
+/// # Errors
+/// Those of `make`, and when the kernel refuses the process.
+pub(crate) fn aside(make: impl FnOnce() -> Result<OwnedFd, Error>) -> Result<OwnedFd, Error> {
+    let (ours, theirs) = Socket::pair()?;
+    let maker = Birth { flags: libc::CLONE_NEWNS as u64, cgroup: None }.here(|| {
+        ours.close_in_child();
+        if let Err(error) = make().and_then(|mount| theirs.tell(Point::Ready, Some(&mount))) {
+            theirs.fail(&error);
+        }
+        0
+    })?;
+    drop(theirs);
+    let mount = ours.expect(Point::Ready);
+    maker.wait().doing(|| "wait for the maker of a mount")?;
+    mount?.ok_or(Errno::PROTO).doing(|| "receive a mount")
 }
 
 /// A copy of the tree at `path` of this process' view, attached nowhere.

@@ -6,13 +6,11 @@ use std::path::{Path, PathBuf};
 use oci::Rootfs;
 use rustix::io::Errno;
 
-use super::filesystem::{Description, attach, copy_tree};
+use super::filesystem::{Description, aside, attach, copy_tree};
 use super::idmap::IdMap;
 use super::option::Bind;
 use crate::error::{Doing, Error};
 use crate::inroot::Root;
-use crate::namespace::Birth;
-use crate::sync::{Point, Sync as Socket};
 use crate::sys::{MountAttr, mount_setattr};
 
 /// Makes the mount of `rootfs`; it appears nowhere on the host.
@@ -51,23 +49,6 @@ fn mapped(path: &Path, extent: Bind, ids: &IdMap) -> Result<OwnedFd, Error> {
     let tree = copy_tree(path, extent)?;
     ids.apply(tree.as_fd(), extent, path)?;
     Ok(tree)
-}
-
-/// Makes a mount in a process of its own, which has a mount namespace of its own and whose rights
-/// are its own.
-fn aside(make: impl FnOnce() -> Result<OwnedFd, Error>) -> Result<OwnedFd, Error> {
-    let (ours, theirs) = Socket::pair()?;
-    let maker = Birth { flags: libc::CLONE_NEWNS as u64, cgroup: None }.here(|| {
-        ours.close_in_child();
-        if let Err(error) = make().and_then(|mount| theirs.tell(Point::Ready, Some(&mount))) {
-            theirs.fail(&error);
-        }
-        0
-    })?;
-    drop(theirs);
-    let mount = ours.expect(Point::Ready);
-    maker.wait().doing(|| "wait for the maker of the root file system")?;
-    mount?.ok_or(Errno::PROTO).doing(|| "receive the root file system")
 }
 
 /// In the process [`aside`]: an overlay accepts layers of attached mounts only (before Linux 6.15),

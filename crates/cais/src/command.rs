@@ -186,6 +186,12 @@ const OWN: &[Verb] = &[
 /// Commands whose failures are [`FAILED`], so that they are told from the container's own codes.
 const RUNNERS: &[&str] = &["run", "create", "exec", "start", "attach"];
 
+/// Commands that make processes in containers.
+const SEALED: &[&str] = &["run", "exec", "start"];
+
+/// `cais`, two global options with their values, a group, and the command.
+const COMMAND_PLACE_MAX: usize = 7;
+
 fn command() -> Command {
     let path = |name: &'static str, help: &'static str| {
         let arg = Arg::new(name).long(name).help(help).global(true).help_heading("Global options");
@@ -239,14 +245,27 @@ fn completion() -> Command {
     Command::new("completion").about("Generate the autocompletion script for a shell").arg(shell)
 }
 
+/// Whether one of `names` is among the first words: behind global options, where a command stands.
+fn calls(args: &[OsString], names: &[&str]) -> bool {
+    args.iter().take(COMMAND_PLACE_MAX).any(|arg| names.iter().any(|name| arg == *name))
+}
+
+/// Seals the program before it does anything else, if it is to make processes that a container
+/// sees; the sealed program starts anew, so later would be twice.
+pub(crate) fn seal(args: &[OsString]) -> std::result::Result<(), ExitCode> {
+    if !calls(args, SEALED) {
+        return Ok(());
+    }
+    engine::seal().map_err(|error| {
+        report(&error);
+        ExitCode::from(FAILED as u8)
+    })
+}
+
 /// Reads the command line; prints help, versions and usage errors itself.
-pub(crate) fn parse(
-    args: impl IntoIterator<Item = OsString>,
-) -> std::result::Result<ArgMatches, ExitCode> {
-    let args: Vec<OsString> = args.into_iter().collect();
-    let called = |name: &&str| args.iter().take(4).any(|arg| arg == *name);
-    let runs = RUNNERS.iter().any(called);
-    command().try_get_matches_from(&args).map_err(|mut error| {
+pub(crate) fn parse(args: &[OsString]) -> std::result::Result<ArgMatches, ExitCode> {
+    let runs = calls(args, RUNNERS);
+    command().try_get_matches_from(args).map_err(|mut error| {
         advise(&mut error);
         // Nobody to tell if standard error is closed.
         let _ = error.print();

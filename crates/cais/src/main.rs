@@ -16,10 +16,15 @@ mod progress;
 mod session;
 mod template;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let matches = match command::parse(std::env::args_os()) {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    if let Err(code) = command::seal(&args) {
+        return code;
+    }
+    let matches = match command::parse(&args) {
         Ok(matches) => matches,
         Err(code) => return code,
     };

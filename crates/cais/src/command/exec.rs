@@ -46,7 +46,6 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     if args.tty && args.interactive && !args.detach {
         needs_terminal()?;
     }
-    engine::seal()?;
     let engine = session.engine()?;
     let container = engine.find(&args.container)?;
     let exec = Exec {

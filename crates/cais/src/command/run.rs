@@ -33,7 +33,6 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     if !args.detach && args.create.tty && args.create.interactive {
         needs_terminal()?;
     }
-    engine::seal()?;
     let container = create::create(session, &args.create, &args.image_and_command)?;
     let engine = session.engine()?;
     if args.detach {

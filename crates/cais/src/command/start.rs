@@ -22,7 +22,6 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
-    engine::seal()?;
     let engine = session.engine()?;
     if !(args.attach || args.interactive) {
         return super::each(&args.containers, |name| {

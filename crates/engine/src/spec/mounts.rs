@@ -72,6 +72,8 @@ pub(crate) fn mounts(container: &Container, volumes: &Path) -> Result<(Vec<Mount
         mounts.retain(|ours| ours.destination() != Path::new(&target));
         mounts.push(made);
     }
+    // What lies deeper comes later, so that nothing is hidden by a mount above it, as in Docker.
+    mounts.sort_by_key(|mount| mount.destination().components().count());
     Ok((mounts, copy_up))
 }
 

@@ -349,9 +349,11 @@ pub(crate) fn report(error: &Error) {
     let mut next = std::error::Error::source(error);
     while let Some(cause) = next {
         let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
+        // The number says nothing that the words do not.
+        let cause_text = cause_text.split(" (os error ").next().unwrap_or_default();
+        if !text.ends_with(cause_text) {
             text.push_str(": ");
-            text.push_str(&cause_text);
+            text.push_str(cause_text);
         }
         next = cause.source();
     }

@@ -304,21 +304,25 @@ const LIMIT_HINT: &str = "this machine does not grant the limit: choose another,
 
 pub(crate) fn from_runtime(error: runtime::Error) -> Error {
     use runtime::Error as E;
-    let (kind, doing, hint) = match &error {
-        E::NotFound { program, .. } => (
-            Kind::CommandNotFound,
-            format!("unable to start container process: exec: \"{program}\""),
-            Some(not_found_hint(program)),
-        ),
-        E::NotExecutable { program, .. } => (
-            Kind::CommandNotExecutable,
-            format!("unable to start container process: exec: \"{program}\""),
-            Some("it needs the execute permission, the host's architecture, and its interpreter"),
-        ),
-        E::Spec(text) => return Error::invalid(text.clone()),
-        E::Cgroup(_) => (Kind::Internal, "limit the container".into(), Some(LIMIT_HINT)),
-        E::Unsupported(_) => (Kind::Unsupported, "start the container".into(), None),
-        E::Kernel { .. } | E::Prepare(_) => (Kind::Internal, "start the container".into(), None),
+    let (kind, doing, hint) = match error {
+        E::NotFound { program, .. } => {
+            let why = match program.contains('/') {
+                true => "no such file or directory",
+                false => "executable file not found in $PATH",
+            };
+            let text = format!("unable to start container process: exec: \"{program}\": {why}");
+            return Error::new(Kind::CommandNotFound, text).hint(not_found_hint(&program));
+        }
+        E::NotExecutable { program, source } => {
+            let doing = format!("unable to start container process: exec: \"{program}\"");
+            return Error::caused(Kind::CommandNotExecutable, doing, source).hint(
+                "it needs the execute permission, the host's architecture, and its interpreter",
+            );
+        }
+        E::Spec(text) => return Error::invalid(text),
+        E::Cgroup(_) => (Kind::Internal, "limit the container", Some(LIMIT_HINT)),
+        E::Unsupported(_) => (Kind::Unsupported, "start the container", None),
+        E::Kernel { .. } | E::Prepare(_) => (Kind::Internal, "start the container", None),
     };
     let failure = Error::caused(kind, doing, error);
     match hint {

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read as _, Seek as _};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use wait4::Wait4 as _;
@@ -33,12 +33,17 @@ pub(crate) struct Spread {
     pub(crate) max: f64,
 }
 
+/// Time for the kernel to finish with the turn before: it removes networks in threads of its own,
+/// under a lock that the next contestant would wait for.
+const SETTLE: Duration = Duration::from_millis(200);
+
 /// Lets all contestants take turns, and counts all rounds but one before the first.
 pub(crate) fn hold(contestants: &mut [Contestant<'_>], rounds: usize) -> Result<Vec<Times>> {
     let empty = |c: &Contestant<'_>| Times { name: c.name.clone(), wall: vec![], cpu: vec![] };
     let mut times: Vec<Times> = contestants.iter().map(empty).collect();
     for round in 0..=rounds {
         for (contestant, times) in contestants.iter_mut().zip(&mut times) {
+            std::thread::sleep(SETTLE);
             let (wall, cpu) = turn(contestant, round)
                 .with_context(|| format!("take a turn of {}", contestant.name))?;
             if round > 0 {

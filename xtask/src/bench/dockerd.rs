@@ -107,6 +107,10 @@ impl Drop for Dockerd {
         while fs::remove_dir(&self.group).is_err() && Instant::now() < deadline {
             thread::sleep(POLL);
         }
+        // Version 1 has a directory of that name for each controller.
+        for hierarchy in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+            let _ = fs::remove_dir(hierarchy.path().join(GROUP));
+        }
         // What cannot be removed goes with the directory of all benchmarks.
         let _ = fs::remove_dir_all(&self.directory).and_then(|()| fs::remove_dir_all(&self.run));
     }

@@ -16,6 +16,7 @@ Made by `cargo xtask bench --write`, as root, on a machine with the other engine
 Contestants take turns after a round that is not counted; the numbers are milliseconds, the median and in brackets the smallest and the largest.
 Wall time is that of the command, as a person waits for it.
 CPU time is user and system time of the command and of all its children, and of the daemon that works for it, if there is one; what the kernel does later, in threads of its own, is not in it for anybody.
+A turn begins 0.2 s after the one before, so that nobody pays for what the kernel still does for another; every start is therefore a cold one.
 A ratio below 1 is in favour of cais.
 Every engine keeps its images and containers on the disk and what it would keep in `/run` in memory.
 ";

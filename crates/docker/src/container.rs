@@ -47,23 +47,11 @@ pub fn container(engine: &Engine, container: &Container) -> Result<Value> {
     }))
 }
 
-/// The word for where a container is in its life.
-#[must_use]
-pub(crate) fn status(status: Status) -> &'static str {
-    match status {
-        Status::Created => "created",
-        Status::Running => "running",
-        Status::Paused => "paused",
-        Status::Exited => "exited",
-        Status::Removing => "removing",
-    }
-}
-
 fn state(container: &Container) -> Value {
     let state = &container.state;
     let time = |time: &str| if time.is_empty() { NO_TIME.to_owned() } else { time.to_owned() };
     json!({
-        "Status": status(state.status),
+        "Status": state.status.word(),
         "Running": container.is_running(),
         "Paused": state.status == Status::Paused,
         "Restarting": false,

@@ -70,6 +70,20 @@ pub enum Status {
     Removing,
 }
 
+impl Status {
+    /// The word for it, which is Docker's too.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Exited => "exited",
+            Self::Removing => "removing",
+        }
+    }
+}
+
 /// What happens to a container, as it is known now.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

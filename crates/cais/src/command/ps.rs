@@ -111,7 +111,7 @@ fn wanted(
             record.name.contains(name.trim_start_matches(['/', '^']).trim_end_matches('$'))
         })
         && filters.all("label", |label| super::filter::has_label(labels, label))
-        && filters.any("status", |status| status == state(container.state.status))
+        && filters.any("status", |status| status == container.state.status.word())
         && filters.any("exited", exited)
         && filters.any("volume", volume)
         && filters.any("network", |network| network == network_name(&record.settings.network))
@@ -141,7 +141,7 @@ fn row(engine: &Engine, container: &Container, args: &Args, now: Timestamp) -> R
         "CreatedAt": super::local_time(&record.created),
         "RunningFor": format!("{} ago", super::age(&record.created, now)),
         "Ports": "",
-        "State": state(container.state.status),
+        "State": container.state.status.word(),
         "Status": status(container, now),
         "Size": size,
         "Labels": labels.join(","),
@@ -188,16 +188,6 @@ fn network_name(mode: &NetworkMode) -> &str {
         NetworkMode::Host => "host",
         NetworkMode::None => "none",
         NetworkMode::Container(_) => "",
-    }
-}
-
-fn state(status: Status) -> &'static str {
-    match status {
-        Status::Created => "created",
-        Status::Running => "running",
-        Status::Paused => "paused",
-        Status::Exited => "exited",
-        Status::Removing => "removing",
     }
 }
 

@@ -10,6 +10,7 @@
 mod apply;
 mod bpf;
 mod device;
+mod entry;
 mod file;
 mod freezer;
 mod hierarchy;
@@ -28,6 +29,7 @@ use oci::runtime::LinuxResources;
 use rustix::process::{Pid, Signal};
 
 use apply::{Plan, Undo};
+pub(crate) use entry::Entry;
 use hierarchy::{Hierarchy, Layout, Version};
 
 pub use stats::{CpuStats, IoStats, MemoryStats, PidsStats, Stats};
@@ -180,7 +182,7 @@ impl Cgroup {
     /// Moves process `pid` into the group; into version 2's only if it was not cloned into it.
     ///
     /// The first write costs an RCU grace period (about 7.5 ms) and those right behind it next to
-    /// nothing, so they are made back to back.
+    /// nothing, so they are made back to back. A child of ours joins by itself, without that.
     ///
     /// # Errors
     ///

@@ -7,6 +7,7 @@ use rustix::fs::{Gid, Mode, Uid};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior, umask};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
+use crate::cgroup::Entry;
 use crate::credentials::Credentials;
 use crate::error::{Doing, Error};
 use crate::init;
@@ -32,6 +33,8 @@ pub(crate) struct Prepared<'a> {
     pub(crate) null: OwnedFd,
     /// Made by the parent where the child's user could not reach them.
     pub(crate) sources: Option<Sources>,
+    /// The way into the cgroup.
+    pub(crate) entry: Option<Entry>,
 }
 
 /// Becomes the container; returns only an exit code, after a failure.
@@ -56,7 +59,7 @@ fn become_container(prepared: Prepared<'_>, sync: &Sync) -> Error {
 
 // recipe: the order of these steps is the security of the container.
 fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
-    let Prepared { launch, process, plan, filter, null, sources } = prepared;
+    let Prepared { launch, process, plan, filter, null, sources, entry } = prepared;
     let spec = launch.spec;
     sys::reset_signals();
     umask(Mode::empty());
@@ -66,7 +69,11 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
     if plan.maps_ids() {
         files = sync.expect(Point::Mapped)?;
     }
+    // Point 2: before anything is made that is to be counted.
+    entry.map_or(Ok(()), |entry| entry.enter())?;
+    sync.tell(Point::Attached, None)?;
     plan.join()?;
+    enter_cgroup_namespace(plan)?;
     if plan.maps_ids() {
         become_root_inside()?;
     }
@@ -90,25 +97,14 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
     let root = Sources::enter(&files, spec)?;
     drop(files);
 
-    // Point 2, as late as possible: on v1 the attachment takes longer than the mounts.
-    let mut attached = false;
-    let mut in_cgroup = || {
-        if !attached {
-            sync.expect(Point::Attached)?;
-            enter_cgroup_namespace(plan)?;
-            attached = true;
-        }
-        Ok(())
-    };
     let mut placement = Placement::new(launch, &root);
-    placement.place_all(&mut sources, &mut in_cgroup)?;
+    placement.place_all(&mut sources)?;
     program::create_cwd(&root, process)?;
     let pty = program::open_terminal(&root, &launch.stdio)?;
     if let Some(pty) = &pty {
         terminal::bind_console(&root, pty.slave.as_fd())?;
     }
     placement.restrict(&sources)?;
-    in_cgroup()?;
 
     // Point 3: parameters of network interfaces need the interfaces.
     sync.expect(Point::Furnished)?;

@@ -7,7 +7,7 @@ use oci::runtime::LinuxSeccomp;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Entry};
 use crate::credentials::Credentials;
 use crate::error::{Doing, Error};
 use crate::inroot::Root;
@@ -130,10 +130,11 @@ pub fn exec(exec: &Exec<'_>) -> Result<Process, Error> {
     let target = Target::open(exec.pid, exec.pidfd)?;
     let (ours, theirs) = Sync::pair()?;
     let cgroup = exec.cgroup.and_then(Cgroup::v2_fd);
+    let entry = exec.cgroup.map(Cgroup::entry).transpose()?;
     let birth = Birth { flags: 0, cgroup };
     let child = || {
         ours.close_in_child();
-        let error = become_process(exec, &target, (filter.as_ref(), null), &theirs);
+        let error = become_process(exec, (&target, entry), (filter.as_ref(), null), &theirs);
         theirs.fail(&error);
         error.exit_code()
     };
@@ -150,20 +151,17 @@ pub fn exec(exec: &Exec<'_>) -> Result<Process, Error> {
 
 fn accompany(exec: &Exec<'_>, pid: i32, socket: &Sync) -> Result<Option<OwnedFd>, Error> {
     program::set_oom_score(pid, exec.process)?;
-    if let Some(cgroup) = exec.cgroup {
-        cgroup.attach(pid, cgroup.v2_fd().is_some())?;
-    }
-    socket.tell(Point::Attached, None)?;
+    socket.expect(Point::Attached)?;
     socket.expect(Point::Ready)
 }
 
 fn become_process(
     exec: &Exec<'_>,
-    target: &Target<'_>,
+    (target, entry): (&Target<'_>, Option<Entry>),
     (filter, null): (Option<&Filter>, OwnedFd),
     sync: &Sync,
 ) -> Error {
-    match set_up(exec, target, (filter, null), sync) {
+    match set_up(exec, (target, entry), (filter, null), sync) {
         Ok(program) => program.execute(),
         Err(error) => error,
     }
@@ -172,7 +170,7 @@ fn become_process(
 // recipe: the same order as for a container's first process, without its mounts.
 fn set_up(
     exec: &Exec<'_>,
-    target: &Target<'_>,
+    (target, entry): (&Target<'_>, Option<Entry>),
     (filter, null): (Option<&Filter>, OwnedFd),
     sync: &Sync,
 ) -> Result<Program, Error> {
@@ -182,9 +180,10 @@ fn set_up(
     set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide the memory")?;
     rustix::process::setsid().doing(|| "start a session")?;
     sys::new_session_keyring().doing(|| "make a session keyring")?;
+    entry.map_or(Ok(()), |entry| entry.enter())?;
+    sync.tell(Point::Attached, None)?;
     target.join()?;
     let root = Root::of_process()?;
-    sync.expect(Point::Attached)?;
 
     let pty = program::open_terminal(&root, &exec.stdio)?;
     let identity = program::identity(&root, exec.process, exec.user, exec.group_add)?;

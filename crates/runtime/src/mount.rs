@@ -265,46 +265,23 @@ impl<'a> Placement<'a> {
         Placement { launch, root, read_only_later: Vec::new() }
     }
 
-    /// Places the mounts of the specification in their order, and the devices.
-    ///
-    /// A cgroup mount with nothing below it comes last: it has to wait for the attachment.
-    ///
-    /// `in_cgroup` is called before the first cgroup mount, which shows the cgroup of this process
-    /// at that moment.
+    /// Places the mounts of the specification in their order, then the devices.
     ///
     /// # Errors
     /// Names the mount that failed.
-    pub(crate) fn place_all(
-        &mut self,
-        sources: &mut Sources,
-        in_cgroup: &mut dyn FnMut() -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let mounts = mounts_of(self.launch.spec);
-        for (at, mount) in mounts.iter().enumerate() {
-            if !can_wait(&mounts[at..]) {
-                self.place_one(mount, sources, (at, &mut *in_cgroup))?;
-            }
+    pub(crate) fn place_all(&mut self, sources: &mut Sources) -> Result<(), Error> {
+        for (at, mount) in mounts_of(self.launch.spec).iter().enumerate() {
+            self.place_one(mount, sources, at)?;
         }
         if sources.devices.wanted() {
             sources.devices.place(self.root)?;
         }
-        for (at, mount) in mounts.iter().enumerate() {
-            if can_wait(&mounts[at..]) {
-                self.place_one(mount, sources, (at, &mut *in_cgroup))?;
-            }
-        }
         Ok(())
     }
 
-    fn place_one(
-        &mut self,
-        mount: &Mount,
-        sources: &mut Sources,
-        (at, in_cgroup): (usize, &mut dyn FnMut() -> Result<(), Error>),
-    ) -> Result<(), Error> {
+    fn place_one(&mut self, mount: &Mount, sources: &mut Sources, at: usize) -> Result<(), Error> {
         let options = Options::parse(words_of(mount))?;
         if is_cgroup(mount) {
-            in_cgroup()?;
             return cgroupfs::place(self.root, mount, &options, &sources.hierarchies);
         }
         let fd = match sources.mounts[at].take() {
@@ -453,13 +430,6 @@ fn is_bind(mount: &Mount) -> bool {
 
 fn is_cgroup(mount: &Mount) -> bool {
     matches!(kind_of(mount), "cgroup" | "cgroup2") && !is_bind(mount)
-}
-
-/// Whether the first of these mounts is a cgroup's and none of the others goes below it.
-fn can_wait(mounts: &[Mount]) -> bool {
-    let Some((first, later)) = mounts.split_first() else { return false };
-    let below = |mount: &Mount| mount.destination().starts_with(first.destination());
-    is_cgroup(first) && !later.iter().any(below)
 }
 
 /// A mount's destination; relative ones count from the root, as in older specifications.

@@ -48,7 +48,8 @@ pub fn create(launch: &Launch<'_>, in_namespaces: &mut Furnish<'_>) -> Result<Cr
     let filter = filter.as_ref();
     let (ours, theirs) = Socket::pair()?;
 
-    let prepared = Prepared { launch, process, plan: &plan, filter, null, sources };
+    let entry = launch.cgroup.map(Cgroup::entry).transpose()?;
+    let prepared = Prepared { launch, process, plan: &plan, filter, null, sources, entry };
     let child = clone(prepared, (&ours, &theirs))?;
     drop(theirs);
     let parts = (child.process(), unmapped.as_deref(), &ours);
@@ -90,11 +91,8 @@ fn accompany(
         let root = unmapped.map(|mounts| map_files(launch, child.pid(), mounts)).transpose()?;
         socket.tell(Point::Mapped, root.as_ref())?;
     }
-    // Point 2.
-    if let Some(cgroup) = launch.cgroup {
-        cgroup.attach(child.pid(), cgroup.v2_fd().is_some())?;
-    }
-    socket.tell(Point::Attached, None)?;
+    // Point 2: whoever looks at the child from now on finds it in its cgroup.
+    socket.expect(Point::Attached)?;
     // Point 3.
     in_namespaces(&namespaces).map_err(Error::Prepare)?;
     socket.tell(Point::Furnished, None)?;

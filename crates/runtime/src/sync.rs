@@ -5,7 +5,7 @@
 //! | point | direction | meaning |
 //! |---|---|---|
 //! | 1 `Mapped` | parent → child | the id maps of the user namespace are written; only where there is one; carries the root file system |
-//! | 2 `Attached` | parent → child | the child is in its cgroup |
+//! | 2 `Attached` | child → parent | the child is in its cgroup |
 //! | 3 `Furnished` | parent → child | the caller's work in the namespaces is done |
 //! | 4 `Ready` | child → parent | everything is in place; carries the pty's master |
 //! | 5 `Start` | parent → child | execute the program |

@@ -3,12 +3,14 @@
 //! **What it is.** A pool of real images, made from the machine's own package mirror and cached; a
 //! real registry that serves them under their Docker Hub names; fake hosts in which the binary
 //! runs apart from this machine and from other tests; an oracle that finds whatever a test leaves
-//! behind; a static probe that tells what it sees inside a container; a real Docker to compare with.
+//! behind; a static probe that tells what it sees inside a container; a real Docker to compare with;
+//! a virtual machine with control groups of version 2 alone.
 //!
 //! **What it must not know.** The crates under test: everything goes through the binary, as a user
 //! would. Only `oci` is shared, for the words.
 //!
-//! **Front doors.** [`Sandbox`], [`Outcome`], [`Pool`], [`RegistryServer`], [`Dockerd`].
+//! **Front doors.** [`Sandbox`], [`Outcome`], [`Pool`], [`RegistryServer`], [`Dockerd`],
+//! [`Machine`].
 //!
 //! **How to test it.** `cargo test -p testkit` as root; `cargo run -p testkit --bin pool -- make`.
 
@@ -19,6 +21,7 @@ mod host;
 mod image;
 mod layout;
 mod leak;
+mod machine;
 mod pool;
 mod process;
 mod registry;
@@ -28,6 +31,7 @@ mod saved;
 pub use archive::{Entry, Node};
 pub use dockerd::Dockerd;
 pub use image::{layered, many_files};
+pub use machine::{Job, Machine, Report};
 pub use pool::{IMAGES, Pool};
 pub use process::{Outcome, Running};
 pub use registry::RegistryServer;

@@ -11,6 +11,10 @@ const STEPS: &[(&str, &[&str])] = &[
     ("format", &["fmt", "--all", "--check"]),
     ("clippy", &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]),
     ("test", &["test", "--workspace", "--locked"]),
+    (
+        "test on control groups of version 2",
+        &["run", "--quiet", "--locked", "--package", "testkit", "--bin", "machine"],
+    ),
     ("release build", &["build", "--release", "--locked", "--package", "cais"]),
 ];
 

@@ -90,7 +90,7 @@ fn derived(
 }
 
 /// Makes a minimal userland with `packages` in a directory below `work`.
-fn userland(work: &Path, packages: &[&str]) -> Result<PathBuf> {
+pub(crate) fn userland(work: &Path, packages: &[&str]) -> Result<PathBuf> {
     let tree = work.join("tree");
     let sources = work.join("sources.list");
     fs::write(&sources, host::package_sources()?)?;

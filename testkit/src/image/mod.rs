@@ -9,6 +9,7 @@ use anyhow::Result;
 use oci::{ContainerConfig, Digest, History, ImageConfig, Platform};
 
 use crate::layout::Layout;
+pub(crate) use debian::userland;
 
 /// When every image of the pool claims to have been made: [`crate::archive::EPOCH`] as a date.
 const CREATED: &str = "2023-11-14T22:13:20Z";

@@ -1,0 +1,100 @@
+//! The runtime's tests in a virtual machine whose control groups are of version 2 alone.
+//!
+//! `machine` builds the tests, starts the machine, shows what they print there and ends with 0 only
+//! if all of them passed. `machine WORD…` gives the words to the test programs, to choose some.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use testkit::{Job, Machine, Pool};
+
+/// The packages whose tests run inside.
+const PACKAGES: &[&str] = &["runtime"];
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match run(&words) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            say(&format!("machine: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(words: &[String]) -> Result<bool> {
+    // The kernel package and qemu's program are those of one architecture.
+    if cfg!(not(target_arch = "x86_64")) {
+        say("machine: skipped: it is made for x86_64 only, so nothing ran on version 2 alone");
+        return Ok(true);
+    }
+    let start = Instant::now();
+    let (mut files, mut jobs) = (Vec::new(), Vec::new());
+    for package in PACKAGES {
+        let built = build(package)?;
+        jobs.extend(built.tests.iter().map(|program| Job {
+            directory: built.directory.clone(),
+            command: format!("{} {}", program.display(), words.join(" ")).trim_end().to_owned(),
+        }));
+        files.extend(built.tests.into_iter().chain(built.programs));
+    }
+    let machine = Machine::prepare(&Pool::open())?;
+    say(&format!("machine: starting after {:.1} s", start.elapsed().as_secs_f64()));
+    let booted = Instant::now();
+    let report = machine.run(&files, &jobs, &mut |line| say(line))?;
+    for command in &report.broken {
+        say(&format!("machine: failed: {command}"));
+    }
+    say(&format!(
+        "machine: {} tests passed and {} failed in {} test programs on {}, in {:.1} s",
+        report.passed,
+        report.failed,
+        jobs.len(),
+        report.kernel,
+        booted.elapsed().as_secs_f64()
+    ));
+    Ok(report.is_good())
+}
+
+/// What cargo made of a package.
+struct Built {
+    directory: PathBuf,
+    tests: Vec<PathBuf>,
+    /// Programs that the tests start.
+    programs: Vec<PathBuf>,
+}
+
+fn build(package: &str) -> Result<Built> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["test", "--package", package, "--no-run", "--locked"]);
+    command.arg("--message-format=json-render-diagnostics");
+    let output = command.stderr(Stdio::inherit()).output().context("start cargo")?;
+    if !output.status.success() {
+        bail!("build the tests of {package}: {}", output.status);
+    }
+    let mut built = Built { directory: PathBuf::new(), tests: Vec::new(), programs: Vec::new() };
+    for line in output.stdout.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+        let message: serde_json::Value =
+            serde_json::from_slice(line).context("read what cargo says")?;
+        let Some(program) = message["executable"].as_str().map(PathBuf::from) else { continue };
+        let manifest = PathBuf::from(message["manifest_path"].as_str().unwrap_or_default());
+        built.directory = manifest.parent().context("a manifest lies in a directory")?.to_owned();
+        match message["profile"]["test"].as_bool() {
+            Some(true) => built.tests.push(program),
+            _ => built.programs.push(program),
+        }
+    }
+    if built.tests.is_empty() {
+        bail!("{package} has no tests");
+    }
+    Ok(built)
+}
+
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}

@@ -13,6 +13,7 @@ pub(crate) mod filesystem;
 mod idmap;
 mod mask;
 pub(crate) mod option;
+mod overlay;
 pub(crate) mod rootfs;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

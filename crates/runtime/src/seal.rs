@@ -58,15 +58,40 @@ fn sealed_view(path: &Path) -> Result<OwnedFd, Error> {
     };
     let empty = Description::new("tmpfs")?.mount(libc::MOUNT_ATTR_RDONLY)?;
     let empty_path = format!("/proc/self/fd/{}", empty.as_raw_fd());
+    let mount = read_only_overlay(&[directory, Path::new(&empty_path)]);
+    let mount = mount.or_else(|error| older_overlay(directory).ok_or(error))?;
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(&mount, name, flags, Mode::empty())
+        .doing(|| format!("open `{}` in its sealed view", path.display()))
+}
+
+const ATTRIBUTES: u64 = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+
+fn read_only_overlay(layers: &[&Path]) -> Result<OwnedFd, Error> {
     let overlay = Description::new("overlay")?;
-    for layer in [directory, Path::new(&empty_path)] {
+    for layer in layers {
         overlay
             .try_set_path("lowerdir+", layer)
             .doing(|| format!("use `{}` as a layer", layer.display()))?;
     }
-    let attributes = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
-    let mount = overlay.mount(attributes)?;
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(&mount, name, flags, Mode::empty())
-        .doing(|| format!("open `{}` in its sealed view", path.display()))
+    overlay.mount(ATTRIBUTES)
+}
+
+/// Before Linux 6.15 layers must be attached somewhere, and before 6.7 they stand in one text. What
+/// else the second one shows does not matter: the first is asked before.
+fn older_overlay(directory: &Path) -> Option<OwnedFd> {
+    /// Where every host has a file system that is not the program's.
+    const SECOND: [&str; 3] = ["/dev", "/run", "/sys"];
+    SECOND.iter().find_map(|second| {
+        if let Ok(mount) = read_only_overlay(&[directory, Path::new(second)]) {
+            return Some(mount);
+        }
+        let overlay = Description::new("overlay").ok()?;
+        let mut both = directory.as_os_str().to_owned();
+        // A colon in a name would end it; then there is no view, as without privilege.
+        both.push(":");
+        both.push(second);
+        overlay.try_set_path("lowerdir", Path::new(&both)).ok()?;
+        overlay.mount(ATTRIBUTES).ok()
+    })
 }

@@ -10,13 +10,13 @@ use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use crate::cgroup::Entry;
 use crate::credentials::Credentials;
 use crate::error::{Doing, Error};
-use crate::{hook, init};
 use crate::launch::Launch;
 use crate::mount::{self, Placement, Sources};
 use crate::namespace::{Plan, enter_time_namespace};
 use crate::program::{self, Program};
 use crate::seccomp::Filter;
 use crate::sync::{Kept, Point, Sync};
+use crate::{hook, init};
 use crate::{sys, sysctl, terminal};
 
 /// `PER_LINUX32` of personality(2): uname(2) tells of a 32-bit machine.

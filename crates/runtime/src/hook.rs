@@ -42,8 +42,7 @@ impl<'a> Ready<'a> {
     /// # Errors
     /// When the kernel gives no memory.
     pub(crate) fn new(name: &'static str, hooks: &'a [Hook], state: &State) -> Result<Self, Error> {
-        let mut ready =
-            Ready { name, hooks, env: Vec::new(), output: None, input: None };
+        let mut ready = Ready { name, hooks, env: Vec::new(), output: None, input: None };
         if !hooks.is_empty() {
             let invalid = |error| Error::Spec(format!("describe the state for hooks: {error}"));
             let state = serde_json::to_vec(state).map_err(invalid)?;
@@ -73,9 +72,8 @@ impl<'a> Ready<'a> {
     }
 
     fn run_one(&mut self, index: usize) -> Result<(), Error> {
-        let failed = |why: String| {
-            Error::Spec(format!("error running {} hook #{index}: {why}", self.name))
-        };
+        let failed =
+            |why: String| Error::Spec(format!("error running {} hook #{index}: {why}", self.name));
         let hook = &self.hooks[index];
         let (Some(input), Some([out, err])) = (&self.input, &self.output) else { return Ok(()) };
         if !hook.path().is_absolute() {

@@ -16,6 +16,7 @@
 
 pub mod cgroup;
 mod child;
+pub mod container;
 mod credentials;
 mod error;
 mod execution;

@@ -2,7 +2,7 @@
 
 mod attach;
 mod create;
-mod create_options;
+pub(crate) mod create_options;
 mod diff;
 mod exec;
 mod filter;
@@ -211,6 +211,7 @@ fn command() -> Command {
         .arg(path("run-root", "Where state is kept that ends with the machine (CAIS_RUN)"))
         .subcommand(group("container", "Manage containers", CONTAINER))
         .subcommand(group("image", "Manage images", IMAGE))
+        .subcommand(crate::oci::command())
         .subcommand(completion());
     let at_top = CONTAINER.iter().filter(|verb| verb.name != "inspect");
     let top = at_top.chain(OWN).fold(top, |top, verb| {

@@ -1,16 +1,19 @@
 //! The binary: a table of subcommands, and nothing clever.
 //!
 //! **What it is.** The command line in Docker's grammar, configuration, and what users read:
-//! tables, templates, progress, errors with hints. One file per command in `command`.
+//! tables, templates, progress, errors with hints. One file per command in `command`; the OCI
+//! runtime's command line, which is runc's, in `oci`.
 //!
-//! **What it must not know.** The kernel, registries, files of the store: it asks `engine`.
+//! **What it must not know.** The kernel, registries, files of the store: it asks `engine`, and
+//! `runtime` for `oci`.
 //!
-//! **Front doors.** [`main`], `command::VERBS`.
+//! **Front doors.** [`main`], the tables of `command`, `oci::VERBS`.
 //!
 //! **How to test it.** `cargo test -p cais` for what is pure; `cargo test -p tests` runs the binary.
 
 mod command;
 mod config;
+mod oci;
 mod output;
 mod progress;
 mod session;
@@ -21,6 +24,9 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
+    if let Some(code) = oci::main(&args) {
+        return code;
+    }
     if let Err(code) = command::seal(&args) {
         return code;
     }

@@ -47,6 +47,8 @@ impl Engine {
             stdio,
             user: Some(user),
             group_add: &container.record.settings.group_add,
+            inherited: 0,
+            keep_keyring: false,
         })
         .map_err(from_runtime)?;
         if exec.detach {

@@ -194,6 +194,7 @@ impl Engine {
             group_add: &settings.group_add,
             init: settings.init,
             copy_up: &plan.copy_up,
+            oci: None,
         };
         let network = &settings.network;
         let mut created = runtime::create(&launch, &mut |namespaces| {

@@ -16,6 +16,7 @@ mod freezer;
 mod hierarchy;
 mod limit;
 mod stats;
+mod subgroup;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -33,6 +34,7 @@ pub(crate) use entry::Entry;
 use hierarchy::{Hierarchy, Layout, Version};
 
 pub use stats::{CpuStats, IoStats, MemoryStats, PidsStats, Stats};
+pub use subgroup::Subgroup;
 
 /// How often [`Cgroup::kill`] looks for processes that were forked meanwhile.
 const KILL_ROUNDS_MAX: usize = 64;

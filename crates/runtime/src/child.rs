@@ -10,13 +10,13 @@ use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use crate::cgroup::Entry;
 use crate::credentials::Credentials;
 use crate::error::{Doing, Error};
-use crate::init;
 use crate::launch::Launch;
 use crate::mount::{self, Placement, Sources};
 use crate::namespace::{Plan, enter_time_namespace};
 use crate::program::{self, Program};
 use crate::seccomp::Filter;
-use crate::sync::{Point, Sync};
+use crate::sync::{Kept, Point, Sync};
+use crate::{hook, init};
 use crate::{sys, sysctl, terminal};
 
 /// `PER_LINUX32` of personality(2): uname(2) tells of a 32-bit machine.
@@ -60,7 +60,8 @@ fn become_container(prepared: Prepared<'_>, sync: &Sync) -> Error {
 // recipe: the order of these steps is the security of the container.
 fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
     let Prepared { launch, process, plan, filter, null, sources, entry } = prepared;
-    let spec = launch.spec;
+    let (spec, oci) = (launch.spec, launch.oci.as_ref());
+    let (no_pivot, hooks_at) = oci.map_or((false, None), |oci| (oci.no_pivot, oci.hooks_at));
     sys::reset_signals();
     umask(Mode::empty());
 
@@ -83,10 +84,12 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
     // Nobody in a joined namespace may look into this process, which still is the runtime.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide the memory")?;
     rustix::process::setsid().doing(|| "start a session")?;
-    sys::new_session_keyring().doing(|| "make a session keyring")?;
+    if !oci.is_some_and(|oci| oci.keep_keyring) {
+        sys::new_session_keyring().doing(|| "make a session keyring")?;
+    }
     set_names(spec, plan)?;
 
-    // The host's view ends with `enter`.
+    // The host's view ends with `enter`, unless hooks still need it.
     let mut sources = match sources {
         Some(sources) => sources,
         None => make_sources(launch, plan)?,
@@ -94,7 +97,10 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
     let files = files.map_or_else(|| mount::rootfs::make(launch.rootfs), Ok)?;
     sources.make_own(spec)?;
     let parameters = sysctl::open(spec)?;
-    let root = Sources::enter(&files, spec)?;
+    let root = match hooks_at {
+        None => Sources::enter(&files, spec, no_pivot)?,
+        Some(path) => Sources::show(&files, spec, path)?,
+    };
     drop(files);
 
     let mut placement = Placement::new(launch, &root);
@@ -107,13 +113,21 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
     placement.restrict(&sources)?;
 
     // Point 3: parameters of network interfaces need the interfaces.
+    if hooks_at.is_some() {
+        sync.tell(Point::Placed, None)?;
+    }
     sync.expect(Point::Furnished)?;
+    if hooks_at.is_some() {
+        hook::run_create_container(launch)?;
+        Sources::change_root(root.as_fd(), no_pivot)?;
+    }
     sysctl::write(spec, parameters.as_ref())?;
     placement.finish()?;
     drop((placement, sources, parameters));
 
     let identity = program::identity(&root, process, launch.user, launch.group_add)?;
-    let program = Program::new(process, &identity.home)?;
+    let kept = Kept::of(oci);
+    let program = Program::new(process, &identity.home)?.inheriting(kept.inherited);
     let credentials = Credentials::new(process, filter)?;
     let null = program::null_device(&root, null);
     program::set_stdio(&launch.stdio, pty.as_ref(), null.as_fd(), identity.uid)?;
@@ -122,14 +136,24 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
     program::set_attributes(process)?;
     credentials.become_user(&identity)?;
 
+    if oci.is_some() {
+        program.find()?;
+    }
+
     // Point 4: everything that can fail for the specification's sake is done.
     drop((root, null));
     let master = pty.map(|pty| pty.master);
-    sync.tell_ready(master.as_ref())?;
+    sync.tell_ready(master.as_ref(), kept)?;
     drop(master);
     // Point 5.
-    sync.expect(Point::Start)?;
+    match kept.gate {
+        None => drop(sync.expect(Point::Start)?),
+        Some(gate) => sync.await_start(gate)?,
+    }
+    let hooks = hook::start_container(launch, &program)?;
     credentials.confine()?;
+    // They are files of the container: its confinement is theirs.
+    hooks.run()?;
     Ok(program)
 }
 

@@ -17,7 +17,7 @@ use crate::parent::{compile, start};
 use crate::process::{Process, Unstarted};
 use crate::program::{self, Program};
 use crate::seccomp::Filter;
-use crate::sync::{Point, Sync};
+use crate::sync::{Kept, Point, Sync};
 use crate::{mount, sys};
 
 /// A process to execute in a container.
@@ -40,6 +40,10 @@ pub struct Exec<'a> {
     pub user: Option<&'a str>,
     /// Further groups by name or number.
     pub group_add: &'a [String],
+    /// How many descriptors from 3 on the program inherits.
+    pub inherited: u32,
+    /// Leaves the process in the session keyring of the caller.
+    pub keep_keyring: bool,
 }
 
 /// Every kind of namespace, and its name below `/proc/<pid>/ns`.
@@ -179,7 +183,9 @@ fn set_up(
     // (CVE-2019-5736).
     set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide the memory")?;
     rustix::process::setsid().doing(|| "start a session")?;
-    sys::new_session_keyring().doing(|| "make a session keyring")?;
+    if !exec.keep_keyring {
+        sys::new_session_keyring().doing(|| "make a session keyring")?;
+    }
     entry.map_or(Ok(()), |entry| entry.enter())?;
     sync.tell(Point::Attached, None)?;
     target.join()?;
@@ -187,7 +193,7 @@ fn set_up(
 
     let pty = program::open_terminal(&root, &exec.stdio)?;
     let identity = program::identity(&root, exec.process, exec.user, exec.group_add)?;
-    let program = Program::new(exec.process, &identity.home)?;
+    let program = Program::new(exec.process, &identity.home)?.inheriting(exec.inherited);
     let credentials = Credentials::new(exec.process, filter)?;
     let null = program::null_device(&root, null);
     program::set_stdio(&exec.stdio, pty.as_ref(), null.as_fd(), identity.uid)?;
@@ -196,7 +202,7 @@ fn set_up(
     credentials.become_user(&identity)?;
     drop((root, null));
     let master = pty.map(|pty| pty.master);
-    sync.tell_ready(master.as_ref())?;
+    sync.tell_ready(master.as_ref(), Kept { gate: None, inherited: exec.inherited })?;
     drop(master);
     sync.expect(Point::Start)?;
     credentials.confine()?;

@@ -1,7 +1,7 @@
 //! What the caller asks for.
 
-use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use oci::Rootfs;
 use oci::runtime::Spec;
@@ -50,7 +50,8 @@ impl Stdio {
 #[derive(Debug)]
 pub struct Launch<'a> {
     /// What the container is. `root.path` is not used, and `process.terminal` neither: `rootfs`
-    /// and `stdio` stand in their place. Hooks are the caller's to run.
+    /// and `stdio` stand in their place. Hooks are the caller's to run, but for those that `oci`
+    /// says.
     pub spec: &'a Spec,
     /// The files of the container, mounted in its own mount namespace only. With a user namespace
     /// and privilege, what is of id 0 there is of the container's root, and the other way round.
@@ -70,4 +71,25 @@ pub struct Launch<'a> {
     /// Destinations of mounts which, while they are empty, are first filled with the image's
     /// content at that place.
     pub copy_up: &'a [PathBuf],
+    /// What only the OCI command line asks for; without it, [`Created::start`](crate::Created)
+    /// starts the program.
+    pub oci: Option<Oci<'a>>,
+}
+
+/// What a container needs that outlives its creator.
+#[derive(Debug)]
+pub struct Oci<'a> {
+    /// A listening socket (`SOCK_SEQPACKET`) through which another process starts the program.
+    pub gate: BorrowedFd<'a>,
+    /// The state that hooks get on standard input, but for `pid` and `status`.
+    pub state: &'a oci::runtime::State,
+    /// Where the root file system is attached while the hooks run that must find it there with the
+    /// host's files in sight; `None` when there are no such hooks.
+    pub hooks_at: Option<&'a Path>,
+    /// How many descriptors from 3 on the program inherits.
+    pub inherited: u32,
+    /// Changes the root by chroot(2), for a host whose own root cannot be pivoted: an initramfs.
+    pub no_pivot: bool,
+    /// Leaves the process in the session keyring of its creator.
+    pub keep_keyring: bool,
 }

@@ -16,9 +16,11 @@
 
 pub mod cgroup;
 mod child;
+pub mod container;
 mod credentials;
 mod error;
 mod execution;
+mod hook;
 mod init;
 mod inroot;
 mod launch;
@@ -39,7 +41,7 @@ mod user;
 
 pub use error::Error;
 pub use execution::{Exec, exec};
-pub use launch::{Launch, Stdio};
+pub use launch::{Launch, Oci, Stdio};
 pub use namespace::Namespaces;
 pub use parent::{Created, create};
 pub use process::{ExitStatus, Process};

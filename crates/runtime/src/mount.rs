@@ -152,19 +152,53 @@ impl Sources {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub(crate) fn enter(root: &OwnedFd, spec: &Spec) -> Result<Root, Error> {
+    pub(crate) fn enter(root: &OwnedFd, spec: &Spec, no_pivot: bool) -> Result<Root, Error> {
+        let slash = Self::part(root, spec)?;
+        attach(root.as_fd(), slash.as_fd()).doing(|| "attach the root file system")?;
+        Self::change_root(root.as_fd(), no_pivot)?;
+        Root::of_process()
+    }
+
+    /// Attaches `root` at `path`, where the hooks that are called before pivot_root(2) look for it
+    /// (runtime-spec config.md, "POSIX-platform Hooks"); [`Sources::change_root`] is still to come.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) fn show(root: &OwnedFd, spec: &Spec, path: &Path) -> Result<Root, Error> {
+        Self::part(root, spec)?;
+        let doing = || format!("attach the root file system at `{}`", path.display());
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let target = rustix::fs::openat(rustix::fs::CWD, path, flags, rustix::fs::Mode::empty())
+            .doing(doing)?;
+        attach(root.as_fd(), target.as_fd()).doing(doing)?;
+        Ok(Root::new(root.try_clone().doing(doing)?))
+    }
+
+    /// Parts this mount namespace, whose root is returned, and the new root from the host's.
+    fn part(root: &OwnedFd, spec: &Spec) -> Result<Root, Error> {
         let attr = apart_from_host(spec)?;
         let slash = Root::of_process()?;
         mount_setattr(slash.as_fd(), attr, true).doing(|| "detach the mounts from the host's")?;
         // Mounts of the root's source keep no tie to the host either.
         mount_setattr(root.as_fd(), attr, true).doing(|| "detach the root from the host")?;
-        attach(root.as_fd(), slash.as_fd()).doing(|| "attach the root file system")?;
+        Ok(slash)
+    }
+
+    /// Makes an attached `root` the root of this process and lets go of the host's files; with
+    /// `no_pivot` they stay mounted, out of sight.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) fn change_root(root: BorrowedFd<'_>, no_pivot: bool) -> Result<(), Error> {
         rustix::process::fchdir(root).doing(|| "enter the root file system")?;
-        rustix::process::pivot_root(".", ".").doing(|| "make the root file system the root")?;
-        // The old root is now stacked on the new one.
-        unmount(".", UnmountFlags::DETACH).doing(|| "let go of the host's files")?;
-        rustix::process::chdir("/").doing(|| "enter the root of the container")?;
-        Root::of_process()
+        if no_pivot {
+            rustix::process::chroot(".").doing(|| "make the root file system the root")?;
+        } else {
+            rustix::process::pivot_root(".", ".").doing(|| "make the root file system the root")?;
+            // The old root is now stacked on the new one.
+            unmount(".", UnmountFlags::DETACH).doing(|| "let go of the host's files")?;
+        }
+        rustix::process::chdir("/").doing(|| "enter the root of the container")
     }
 }
 

@@ -94,6 +94,9 @@ fn accompany(
     // Point 2: whoever looks at the child from now on finds it in its cgroup.
     socket.expect(Point::Attached)?;
     // Point 3.
+    if launch.oci.as_ref().is_some_and(|oci| oci.hooks_at.is_some()) {
+        socket.expect(Point::Placed)?;
+    }
     in_namespaces(&namespaces).map_err(Error::Prepare)?;
     socket.tell(Point::Furnished, None)?;
     // Point 4.
@@ -148,7 +151,12 @@ impl Created {
         self.master.take()
     }
 
-    /// Executes the program.
+    /// Lets it wait at its gate, even after this process has ended.
+    pub fn hand_over(self) -> Process {
+        self.process.release().with_master(self.master)
+    }
+
+    /// Executes the program of a container without a gate.
     ///
     /// # Errors
     /// [`Error::NotFound`] and [`Error::NotExecutable`] for the program itself; the container is

@@ -8,7 +8,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use oci::runtime::{IOPriorityClass, PosixRlimit, PosixRlimitType, Process};
-use rustix::fs::{FileType, Mode, OFlags, Uid, fchown};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, Uid, fchown};
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
@@ -16,6 +17,7 @@ use crate::error::{Doing, Error};
 use crate::inroot::{Root, file_type};
 use crate::launch::Stdio;
 use crate::mount::{is_null, new_null};
+use crate::sync::FIRST_INHERITED;
 use crate::sys;
 use crate::terminal::{self, Pty};
 use crate::user::{self, Identity};
@@ -30,6 +32,8 @@ pub(crate) struct Program {
     args: Vec<CString>,
     env: Vec<CString>,
     path: OsString,
+    /// How many descriptors from 3 on it inherits.
+    inherited: u32,
 }
 
 impl Program {
@@ -53,43 +57,68 @@ impl Program {
             args: c_strings(args)?,
             env: variables,
             path: value("PATH=").unwrap_or(PATH_DEFAULT).into(),
+            inherited: 0,
         })
+    }
+
+    /// Lets it inherit this many descriptors from 3 on.
+    pub(crate) fn inheriting(self, inherited: u32) -> Program {
+        Program { inherited, ..self }
+    }
+
+    /// The environment, as the program gets it.
+    pub(crate) fn env(&self) -> &[CString] {
+        &self.env
+    }
+
+    /// Looks whether this user can execute it, where the container is only started later.
+    ///
+    /// # Errors
+    /// As [`Self::execute`].
+    pub(crate) fn find(&self) -> Result<(), Error> {
+        let look = |path: &[u8]| {
+            let execute = Access::EXEC_OK;
+            let status = rustix::fs::stat(path)?;
+            if FileType::from_raw_mode(status.st_mode) == FileType::Directory {
+                return Err(Errno::ACCESS.into());
+            }
+            Ok(rustix::fs::accessat(CWD, path, execute, AtFlags::EACCESS)?)
+        };
+        self.on_path(look).map_err(|error| Error::from_execve(&self.name, error))
     }
 
     /// Executes it; returns only the error.
     pub(crate) fn execute(&self) -> Error {
         // The handle that stays open until here must not be inherited, nor anything else.
-        if let Err(error) = sys::cloexec_from_three() {
+        if let Err(error) = sys::cloexec_from(FIRST_INHERITED + self.inherited) {
             return Error::kernel("close the descriptors on execve", error);
         }
-        let error = self.try_execute();
+        let execute = |path: &[u8]| match CString::new(path) {
+            Ok(path) => Err(sys::execve(&path, &self.args, &self.env)),
+            Err(_) => Err(Errno::INVAL.into()),
+        };
+        let error = self.on_path(execute).err().unwrap_or_else(|| Errno::PROTO.into());
         Error::from_execve(&self.name, error)
     }
 
     /// As execvp(3): a name without a slash is tried in each directory of `PATH`; that it exists
     /// somewhere without being executable is only reported when no other directory has it.
-    fn try_execute(&self) -> io::Error {
-        if self.name.as_bytes().contains(&b'/') {
-            return self.execute_at(self.name.as_bytes().to_vec());
+    fn on_path(&self, attempt: impl Fn(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        let name = self.name.as_bytes();
+        if name.contains(&b'/') {
+            return attempt(name);
         }
         let mut denied = None;
         for directory in self.path.as_bytes().split(|&byte| byte == b':') {
             let directory = if directory.is_empty() { b"." } else { directory };
-            let error = self.execute_at([directory, b"/", self.name.as_bytes()].concat());
+            let Err(error) = attempt(&[directory, b"/", name].concat()) else { return Ok(()) };
             match error.raw_os_error() {
                 Some(libc::ENOENT | libc::ENOTDIR) => {}
                 Some(libc::EACCES) => denied = Some(error),
-                _ => return error,
+                _ => return Err(error),
             }
         }
-        denied.unwrap_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))
-    }
-
-    fn execute_at(&self, path: Vec<u8>) -> io::Error {
-        match CString::new(path) {
-            Ok(path) => sys::execve(&path, &self.args, &self.env),
-            Err(_) => io::Error::from_raw_os_error(libc::EINVAL),
-        }
+        Err(denied.unwrap_or_else(|| Errno::NOENT.into()))
     }
 }
 

@@ -6,26 +6,29 @@
 //! |---|---|---|
 //! | 1 `Mapped` | parent → child | the id maps of the user namespace are written; only where there is one; carries the root file system |
 //! | 2 `Attached` | child → parent | the child is in its cgroup |
+//! | – `Placed` | child → parent | the mounts are in place and the host is still in sight; only where hooks wait for it |
 //! | 3 `Furnished` | parent → child | the caller's work in the namespaces is done |
 //! | 4 `Ready` | child → parent | everything is in place; carries the pty's master |
-//! | 5 `Start` | parent → child | execute the program |
+//! | 5 `Start` | parent → child | execute the program; through the gate, from whoever starts it |
 //! | 6 end of file | child → parent | the program runs: the socket was close-on-exec |
 //!
 //! Instead of a point, the child may send the error that ended it.
 
+use std::cell::OnceCell;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
-    sendmsg, socketpair,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, accept_with,
+    recvmsg, sendmsg, socketpair,
 };
 use rustix::process::Pid;
 
 use crate::error::{Doing, Error, TEXT_MAX};
+use crate::launch::Oci;
 
 /// One message: a point, or the header and text of an error.
 const MESSAGE_MAX: usize = TEXT_MAX + 16;
@@ -41,7 +44,30 @@ pub(crate) enum Point {
     Furnished = 3,
     Ready = 4,
     Start = 5,
+    Placed = 6,
 }
+
+/// What a child keeps open besides its end of the socket pair.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Kept<'a> {
+    /// The listening socket of the gate.
+    pub(crate) gate: Option<BorrowedFd<'a>>,
+    /// How many descriptors from [`FIRST_INHERITED`] on are the program's.
+    pub(crate) inherited: u32,
+}
+
+impl<'a> Kept<'a> {
+    /// What a container keeps for the OCI command line's sake.
+    pub(crate) fn of(oci: Option<&Oci<'a>>) -> Kept<'a> {
+        oci.map_or_else(Kept::default, |oci| Kept {
+            gate: Some(oci.gate),
+            inherited: oci.inherited,
+        })
+    }
+}
+
+/// The descriptor behind the standard ones.
+pub(crate) const FIRST_INHERITED: u32 = 3;
 
 /// What came from the other side.
 #[derive(Debug)]
@@ -56,6 +82,20 @@ pub(crate) enum Heard {
 #[derive(Debug)]
 pub(crate) struct Sync {
     socket: OwnedFd,
+    /// In the child: whoever starts the program, in the creator's place.
+    starter: OnceCell<OwnedFd>,
+}
+
+impl From<OwnedFd> for Sync {
+    fn from(socket: OwnedFd) -> Sync {
+        Sync { socket, starter: OnceCell::new() }
+    }
+}
+
+impl AsFd for Sync {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.starter.get().unwrap_or(&self.socket).as_fd()
+    }
 }
 
 impl Sync {
@@ -67,7 +107,7 @@ impl Sync {
         let (family, kind) = (AddressFamily::UNIX, SocketType::SEQPACKET);
         let (one, other) =
             socketpair(family, kind, SocketFlags::CLOEXEC, None).doing(|| "make a socket pair")?;
-        Ok((Sync { socket: one }, Sync { socket: other }))
+        Ok((one.into(), other.into()))
     }
 
     /// Closes this end in a child that inherited it, so that the child notices when the parent,
@@ -76,23 +116,45 @@ impl Sync {
         crate::sys::close_in_child(self.socket.as_fd());
     }
 
-    /// Tells the parent that the child is ready, after closing everything but this end: a container
-    /// that is created and not started holds nothing of its creator.
+    /// Tells the parent that the child is ready, after closing everything but this end and `kept`:
+    /// a container that is created and not started holds nothing of its creator.
     ///
     /// # Errors
     /// When the parent has gone.
-    pub(crate) fn tell_ready(&self, master: Option<&OwnedFd>) -> Result<(), Error> {
-        let keep: Vec<_> = [&self.socket].into_iter().chain(master).map(|fd| fd.as_fd()).collect();
-        crate::sys::close_others_in_child(&keep)
+    pub(crate) fn tell_ready(&self, master: Option<&OwnedFd>, kept: Kept<'_>) -> Result<(), Error> {
+        let own = [Some(self.socket.as_fd()), master.map(AsFd::as_fd), kept.gate];
+        let mut keep: Vec<u32> =
+            own.into_iter().flatten().map(|fd| fd.as_raw_fd() as u32).collect();
+        keep.extend((0..kept.inherited).map(|index| FIRST_INHERITED + index));
+        crate::sys::close_others_in_child(&mut keep)
             .doing(|| "close the descriptors of the creator")?;
         self.tell(Point::Ready, master)
+    }
+
+    /// Lets go of the creator and waits at the gate for whoever starts the program; from then on,
+    /// that is the other side. One that comes and goes without saying so starts nothing.
+    ///
+    /// # Errors
+    /// Those of accept(2).
+    pub(crate) fn await_start(&self, gate: BorrowedFd<'_>) -> Result<(), Error> {
+        self.close_in_child();
+        loop {
+            let visitor = rustix::io::retry_on_intr(|| accept_with(gate, SocketFlags::CLOEXEC))
+                .doing(|| "wait to be started")?;
+            let visitor = Sync::from(visitor);
+            if matches!(visitor.hear(Point::Start), Ok(Heard::Point(_))) {
+                // There was none before: this function is called once.
+                let _ = self.starter.set(visitor.socket);
+                return Ok(());
+            }
+        }
     }
 
     /// The error that the other side has already sent, if any: the cause of what this side met.
     pub(crate) fn reported(&self) -> Option<Error> {
         let mut bytes = [0; MESSAGE_MAX];
         loop {
-            match rustix::net::recv(&self.socket, &mut bytes[..], RecvFlags::DONTWAIT) {
+            match rustix::net::recv(self, &mut bytes[..], RecvFlags::DONTWAIT) {
                 Err(Errno::INTR | Errno::CONNRESET) => {}
                 Ok((length, _)) if length > 0 && bytes[0] == FAILED => {
                     return Some(Error::from_bytes(&bytes[1..length]));
@@ -110,7 +172,7 @@ impl Sync {
     pub(crate) fn tell(&self, point: Point, carried: Option<&OwnedFd>) -> Result<(), Error> {
         let doing = || format!("announce {point:?}");
         let Some(carried) = carried else {
-            return rustix::net::send(&self.socket, &[point as u8], SendFlags::NOSIGNAL)
+            return rustix::net::send(self, &[point as u8], SendFlags::NOSIGNAL)
                 .map(drop)
                 .doing(doing);
         };
@@ -119,7 +181,7 @@ impl Sync {
         let descriptors = [carried.as_fd()];
         ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
         let bytes = [point as u8];
-        sendmsg(&self.socket, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::NOSIGNAL)
+        sendmsg(self, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::NOSIGNAL)
             .map(drop)
             .doing(doing)
     }
@@ -127,7 +189,7 @@ impl Sync {
     /// Tells the other side the number of a process.
     pub(crate) fn tell_pid(&self, pid: i32) {
         // Big-endian: the first byte of a number that is positive is not that of an error.
-        let _ = rustix::io::write(&self.socket, &pid.to_be_bytes());
+        let _ = rustix::io::write(self, &pid.to_be_bytes());
     }
 
     /// Waits for the number of a process.
@@ -138,7 +200,7 @@ impl Sync {
         let doing = || "wait for the number of the process";
         let mut bytes = [0; MESSAGE_MAX];
         let (length, _) = rustix::io::retry_on_intr(|| {
-            rustix::net::recv(&self.socket, &mut bytes[..], RecvFlags::empty())
+            rustix::net::recv(self, &mut bytes[..], RecvFlags::empty())
         })
         .doing(doing)?;
         if length > 0 && bytes[0] == FAILED {
@@ -153,7 +215,7 @@ impl Sync {
     pub(crate) fn fail(&self, error: &Error) {
         let mut bytes = vec![FAILED];
         bytes.extend(error.to_bytes());
-        let _ = rustix::io::write(&self.socket, &bytes);
+        let _ = rustix::io::write(self, &bytes);
     }
 
     /// Waits for `point`, an error, or the end.
@@ -167,7 +229,7 @@ impl Sync {
         let doing = || format!("wait for {point:?}");
         let message = loop {
             let mut parts = [IoSliceMut::new(&mut bytes)];
-            match recvmsg(&self.socket, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+            match recvmsg(self, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
                 // The reset is told once, when the other end closed with unread messages; what it
                 // sent before is still to be read.
                 Err(Errno::INTR | Errno::CONNRESET) => {}

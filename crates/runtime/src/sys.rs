@@ -171,9 +171,9 @@ fn set_mount_attr(
     check(answer).map(drop)
 }
 
-/// Marks every descriptor from 3 on as close-on-exec (close_range(2), Linux 5.11).
-pub(crate) fn cloexec_from_three() -> io::Result<()> {
-    close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
+/// Marks every descriptor from `first` on as close-on-exec (close_range(2), Linux 5.11).
+pub(crate) fn cloexec_from(first: u32) -> io::Result<()> {
+    close_range(first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
 }
 
 /// Closes, in a child, its copy of a descriptor that the parent owns.
@@ -188,11 +188,10 @@ pub(crate) fn close_in_child(fd: BorrowedFd<'_>) {
 ///
 /// As with [`close_in_child`], no owner's destructor runs in the child; descriptors that the child
 /// itself opened must be closed before.
-pub(crate) fn close_others_in_child(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut keep: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd() as u32).collect();
+pub(crate) fn close_others_in_child(keep: &mut [u32]) -> io::Result<()> {
     keep.sort_unstable();
     let mut first = 3;
-    for number in keep {
+    for &mut number in keep {
         if number > first {
             close_range(first, number - 1, 0)?;
         }

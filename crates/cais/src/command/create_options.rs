@@ -1,7 +1,7 @@
 //! The options of `run` and `create`, in Docker's grammar.
 
 mod mount;
-mod value;
+pub(crate) mod value;
 
 pub(crate) use value::environment;
 

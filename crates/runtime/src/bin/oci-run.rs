@@ -110,6 +110,7 @@ fn run_in(bundle: &Bundle, cgroup: Option<&Cgroup>) -> Result<i32, Error> {
         group_add: &group_add,
         init: bundle.annotation("init").is_some(),
         copy_up: &copy_up,
+        oci: None,
     };
     let fail = bundle.annotation("fail").is_some();
     let created = create(&launch, &mut |namespaces| {
@@ -168,6 +169,8 @@ fn execute(bundle: &Bundle, pid: &str, args: &[String]) -> Result<i32, Error> {
         stdio: bundle.stdio(),
         user: bundle.annotation("user"),
         group_add: &[],
+        inherited: 0,
+        keep_keyring: false,
     })?)
 }
 

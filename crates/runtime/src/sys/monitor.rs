@@ -99,6 +99,24 @@ pub fn trim_memory() {
     unsafe { libc::malloc_trim(0) };
 }
 
+/// Collects the children that have ended, up to the first that is `spared`.
+pub(crate) fn collect_others(spared: i32) {
+    loop {
+        // SAFETY: `info` is plain memory that the kernel fills; zero is valid for all of it, and
+        // its pid stays zero when no child has ended.
+        let ended = unsafe {
+            let mut info: libc::siginfo_t = std::mem::zeroed();
+            let look = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+            if libc::waitid(libc::P_ALL, 0, &raw mut info, look) < 0 { 0 } else { info.si_pid() }
+        };
+        if ended == 0 || ended == spared {
+            return;
+        }
+        // SAFETY: a null status pointer is allowed.
+        unsafe { libc::waitpid(ended, ptr::null_mut(), libc::WNOHANG) };
+    }
+}
+
 /// Ends a forked process without running what its parent registered for its own exit.
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: does not return, and touches nothing.
@@ -138,6 +156,17 @@ impl SignalFd {
     /// Of `signalfd(2)`.
     pub fn forwarded() -> io::Result<Self> {
         Self::new((1..=LAST_STANDARD_SIGNAL).filter(|signal| !OWN.contains(signal)))
+    }
+
+    /// These, and that a child has ended.
+    ///
+    /// # Errors
+    /// Of `signalfd(2)`.
+    pub fn forwarded_and_children() -> io::Result<Self> {
+        Self::new(
+            (1..=LAST_STANDARD_SIGNAL)
+                .filter(|signal| *signal == libc::SIGCHLD || !OWN.contains(signal)),
+        )
     }
 
     /// Only changes of the terminal's size.

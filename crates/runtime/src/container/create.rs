@@ -1,0 +1,259 @@
+//! From a bundle to a container that waits to be started.
+
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use oci::Rootfs;
+use oci::runtime::{ContainerState, Hook, LinuxNamespaceType, LinuxResources, Spec};
+
+use super::record::{Directory, Record};
+use super::{Bundle, Console, Container, Error, cgroup_path, delete, gate, stdio};
+use crate::cgroup::{self, Cgroup};
+use crate::error::{Doing, Error as RuntimeError};
+use crate::launch::{Launch, Oci};
+use crate::parent::Created;
+use crate::process::Process;
+use crate::{hook, signal};
+
+/// A container to create.
+#[derive(Debug)]
+pub struct Create<'a> {
+    /// The state root.
+    pub root: &'a Path,
+    /// Unique below the state root.
+    pub id: &'a str,
+    /// What to create it from.
+    pub bundle: &'a Bundle,
+    /// Who gets the terminal.
+    pub console: Console,
+    /// Where the number of the first process is written; absent until it is whole.
+    pub pid_file: Option<&'a Path>,
+    /// A socket that is sent a descriptor of the first process.
+    pub pidfd_socket: Option<&'a Path>,
+    /// How many descriptors from 3 on are sockets of systemd's for the program.
+    pub listening: u32,
+    /// How many descriptors behind those the program inherits as well.
+    pub preserved: u32,
+    /// The cgroup's path is systemd's.
+    pub systemd_cgroup: bool,
+    /// Go on without a cgroup where none can be made.
+    pub cgroup_optional: bool,
+    /// See [`Oci::no_pivot`].
+    pub no_pivot: bool,
+    /// See [`Oci::keep_keyring`].
+    pub keep_keyring: bool,
+    /// The time, in nanoseconds since 1970.
+    pub now_ns: u64,
+}
+
+/// A container of this process' own making.
+#[derive(Debug)]
+pub struct Started {
+    /// Its first process, a child of this one.
+    pub process: Process,
+    /// The master of its terminal, where that is the caller's.
+    pub master: Option<OwnedFd>,
+    container: Container,
+}
+
+impl Started {
+    /// Starts the program, as [`start`](super::start) does.
+    ///
+    /// # Errors
+    /// As [`start`](super::start); the container remains, stopped.
+    pub fn start(&self) -> Result<(), Error> {
+        self.container.start()
+    }
+
+    /// Lets others at the container.
+    pub fn unlock(&self) {
+        self.container.directory.unlock();
+    }
+}
+
+impl Create<'_> {
+    /// Creates the container. Afterwards it is locked until the result is dropped or unlocked.
+    ///
+    /// # Errors
+    /// Whatever prevents it; nothing of it is left then.
+    pub fn create(&self) -> Result<Started, Error> {
+        let spec = &self.bundle.spec;
+        stdio::check_inherited(self.listening, self.preserved)?;
+        let cgroup = cgroup_path::of(spec, self.id, self.systemd_cgroup)?;
+        let directory = Directory::make(self.root, self.id)?;
+        let record = self.record(cgroup);
+        let mut container = Container { directory, record };
+        self.create_in(&mut container)
+            .map_err(|error| {
+                // What went wrong first is what matters.
+                let _ = delete::destroy(&container, Some(spec));
+                error
+            })
+            .map(|(process, master)| Started { process, master, container })
+    }
+
+    fn create_in(&self, container: &mut Container) -> Result<(Process, Option<OwnedFd>), Error> {
+        // From here on, what is made can be found and deleted.
+        container.directory.write(&container.record)?;
+        container.directory.write_spec(&self.bundle.bytes)?;
+        let cgroup = self.make_cgroup(&mut container.record)?;
+        let gate = gate::make(container.directory.as_fd()).doing(|| "make the gate")?;
+        let mut created = self.launch(container, cgroup.as_ref(), gate.as_fd())?;
+        let master = self.console.deliver(created.take_master())?;
+        gate::open(container.directory.as_fd()).doing(|| "open the gate")?;
+        let process = created.hand_over();
+        self.tell(&process).inspect_err(|_| {
+            let _ = process.signal(libc::SIGKILL);
+            let _ = process.wait();
+        })?;
+        Ok((process, master))
+    }
+
+    fn record(&self, cgroup: PathBuf) -> Record {
+        let spec = &self.bundle.spec;
+        let linux = spec.linux().as_ref();
+        let namespaces = linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
+        let own_pid_namespace = namespaces.iter().any(|namespace| {
+            namespace.typ() == LinuxNamespaceType::Pid && namespace.path().is_none()
+        });
+        Record {
+            oci_version: spec.version().clone(),
+            id: self.id.into(),
+            bundle: self.bundle.path.clone(),
+            rootfs: self.bundle.rootfs.clone(),
+            created_ns: self.now_ns,
+            cgroup: Some(cgroup),
+            own_pid_namespace,
+            keep_keyring: self.keep_keyring,
+            annotations: spec.annotations().clone().unwrap_or_default(),
+            ..Record::default()
+        }
+    }
+
+    fn make_cgroup(&self, record: &mut Record) -> Result<Option<Cgroup>, Error> {
+        let Some(path) = &record.cgroup else { return Ok(None) };
+        let linux = self.bundle.spec.linux().as_ref();
+        let resources = linux.and_then(|linux| linux.resources().clone()).unwrap_or_default();
+        match Cgroup::create(path, Some(&with_default_devices(resources))) {
+            Err(error) if self.cgroup_optional && is_denied(&error) => {
+                record.cgroup = None;
+                Ok(None)
+            }
+            other => Ok(Some(other?)),
+        }
+    }
+
+    fn launch(
+        &self,
+        container: &mut Container,
+        cgroup: Option<&Cgroup>,
+        gate: BorrowedFd<'_>,
+    ) -> Result<Created, Error> {
+        let spec = self.spec();
+        let process = spec.process().as_ref();
+        let process = process.ok_or_else(|| Error::Bundle("the process is missing".into()))?;
+        let rootfs = Rootfs::Dir(self.bundle.rootfs.clone());
+        let state = container.record.state();
+        let hooks = spec.hooks().as_ref();
+        let oci = Oci {
+            gate,
+            state: &state,
+            hooks_at: hooks.is_some_and(hook::needs_host).then_some(&*self.bundle.rootfs),
+            inherited: self.listening + self.preserved,
+            no_pivot: self.no_pivot,
+            keep_keyring: self.keep_keyring,
+        };
+        let launch = Launch {
+            spec: &spec,
+            rootfs: &rootfs,
+            stdio: stdio::of(process),
+            cgroup,
+            user: None,
+            group_add: &[],
+            init: false,
+            copy_up: &[],
+            oci: Some(oci),
+        };
+        let created = crate::parent::create(&launch, &mut |namespaces| {
+            container.record.pid = namespaces.pid;
+            container.record.start_time = signal::start_time(namespaces.pid)?;
+            container.directory.write(&container.record)?;
+            let Some(hooks) = hooks else { return Ok(()) };
+            let state = container.state(ContainerState::Creating);
+            let call = |name, hooks: &Option<Vec<Hook>>| {
+                let hooks = hooks.as_deref().unwrap_or_default();
+                hook::Ready::new(name, hooks, &state).and_then(hook::Ready::run)
+            };
+            call("prestart", hook::prestart(hooks))?;
+            Ok(call("createRuntime", hooks.create_runtime())?)
+        });
+        Ok(created?)
+    }
+
+    /// The specification, with what systemd's sockets need (sd_listen_fds(3)).
+    fn spec(&self) -> Spec {
+        let mut spec = self.bundle.spec.clone();
+        if let (1.., Some(process)) = (self.listening, spec.process_mut()) {
+            let env = process.env_mut().get_or_insert_default();
+            env.push(format!("LISTEN_FDS={}", self.listening));
+            env.push("LISTEN_PID=1".into());
+        }
+        spec
+    }
+
+    /// Tells those who asked which process it is.
+    fn tell(&self, process: &Process) -> Result<(), Error> {
+        tell(process, self.pid_file, self.pidfd_socket)
+    }
+}
+
+/// Writes the number of a process to a file and sends its descriptor to a socket.
+pub(super) fn tell(
+    process: &Process,
+    pid_file: Option<&Path>,
+    pidfd_socket: Option<&Path>,
+) -> Result<(), Error> {
+    if let Some(path) = pidfd_socket {
+        super::send_descriptor(path, process.pidfd(), "pidfd")?;
+    }
+    let Some(path) = pid_file else { return Ok(()) };
+    write_pid_file(path, process.pid()).doing(|| format!("write `{}`", path.display()))?;
+    Ok(())
+}
+
+/// Appears at once with its content, by way of runc's name for what is not whole yet.
+fn write_pid_file(path: &Path, pid: i32) -> io::Result<()> {
+    let Some(name) = path.file_name() else { return Err(io::ErrorKind::InvalidInput.into()) };
+    let mut hidden = std::ffi::OsString::from(".");
+    hidden.push(name);
+    let fresh = path.with_file_name(hidden);
+    let mut file = std::fs::File::options().write(true).create_new(true).open(&fresh)?;
+    let written = file.write_all(pid.to_string().as_bytes());
+    written.and_then(|()| std::fs::rename(&fresh, path)).inspect_err(|_| {
+        let _ = std::fs::remove_file(&fresh);
+    })
+}
+
+/// What the specification promises every container (config-linux.md, "Default Devices"), for the
+/// device controller: later rules win.
+fn with_default_devices(mut resources: LinuxResources) -> LinuxResources {
+    let mut rules = resources.devices().clone().unwrap_or_default();
+    rules.extend(super::device::default_rules());
+    resources.set_devices(Some(rules));
+    resources
+}
+
+/// Whether a cgroup cannot be made for lack of rights.
+fn is_denied(error: &cgroup::Error) -> bool {
+    use std::error::Error as _;
+    let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    let errno = source.and_then(io::Error::raw_os_error);
+    matches!(errno, Some(libc::EACCES | libc::EPERM | libc::EROFS))
+}
+
+impl From<io::Error> for Error {
+    fn from(source: io::Error) -> Error {
+        RuntimeError::kernel("read the state of a process", source).into()
+    }
+}

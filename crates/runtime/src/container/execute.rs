@@ -1,0 +1,105 @@
+//! A further process in a container on disk.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
+
+use oci::runtime::{LinuxSeccomp, Process as Description};
+
+use super::record::Access;
+use super::{Console, Container, Error, Status, bundle, create, stdio};
+use crate::execution::{Exec, exec};
+use crate::process::Process;
+
+pub use crate::cgroup::Subgroup;
+
+/// A process to execute.
+#[derive(Debug)]
+pub struct Execute<'a> {
+    /// What to execute.
+    pub process: &'a Description,
+    /// Who gets the terminal.
+    pub console: Console,
+    /// Where the number of the process is written; absent until it is whole.
+    pub pid_file: Option<&'a Path>,
+    /// A socket that is sent a descriptor of the process.
+    pub pidfd_socket: Option<&'a Path>,
+    /// How many descriptors from 3 on the program inherits.
+    pub preserved: u32,
+    /// Groups inside the container's cgroup, in its place.
+    pub subgroups: &'a [Subgroup],
+}
+
+impl Container {
+    /// Finds a container to execute something in, and keeps others from deleting it meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] for a stopped one, and for a paused one unless `paused` allows it.
+    pub fn open_running(root: &Path, id: &str, paused: bool) -> Result<Container, Error> {
+        let container = Container::open_locked(root, id, Access::Use)?;
+        match container.status()? {
+            Status::Stopped => Err(Error::Refused("cannot exec in a stopped container".into())),
+            Status::Paused if !paused => Err(Error::Refused(
+                "cannot exec in a paused container (use --ignore-paused to override)".into(),
+            )),
+            _ => Ok(container),
+        }
+    }
+
+    /// The process that the bundle describes, or described where it is gone.
+    ///
+    /// # Errors
+    /// When neither can be read.
+    pub fn process(&self) -> Result<Description, Error> {
+        let described = match bundle::process_at(&self.record.bundle) {
+            Ok(process) => process,
+            Err(_) => self.spec()?.process().clone(),
+        };
+        described.ok_or_else(|| Error::Bundle("process property must not be empty".into()))
+    }
+
+    /// Executes a process in the container; the terminal's master is returned where it is the
+    /// caller's.
+    ///
+    /// # Errors
+    /// [`Error::Program`] for the program itself; whatever else prevents it.
+    pub fn execute(&self, execute: &Execute<'_>) -> Result<(Process, Option<OwnedFd>), Error> {
+        bundle::check_process(Some(execute.process))?;
+        stdio::check_inherited(0, execute.preserved)?;
+        let seccomp = self.seccomp()?;
+        let init = self.init()?;
+        let cgroup = self.cgroup()?.map(|cgroup| cgroup.inside(execute.subgroups)).transpose()?;
+        let mut process = exec(&Exec {
+            pid: self.record.pid,
+            pidfd: init.as_fd(),
+            process: execute.process,
+            seccomp: seccomp.as_ref(),
+            cgroup: cgroup.as_ref(),
+            stdio: stdio::of(execute.process),
+            user: None,
+            group_add: &[],
+            inherited: execute.preserved,
+            keep_keyring: self.record.keep_keyring,
+        })?;
+        let told = execute.console.deliver(process.take_master()).and_then(|master| {
+            create::tell(&process, execute.pid_file, execute.pidfd_socket).map(|()| master)
+        });
+        match told {
+            Ok(master) => Ok((process, master)),
+            Err(error) => {
+                let _ = process.signal(libc::SIGKILL);
+                let _ = process.wait();
+                Err(error)
+            }
+        }
+    }
+
+    /// Lets others at the container.
+    pub fn unlock(&self) {
+        self.directory.unlock();
+    }
+
+    fn seccomp(&self) -> Result<Option<LinuxSeccomp>, Error> {
+        let spec = self.spec()?;
+        Ok(spec.linux().as_ref().and_then(|linux| linux.seccomp().clone()))
+    }
+}

@@ -7,9 +7,11 @@
 mod bundle;
 mod contest;
 mod dockerd;
+mod engine;
 mod memory;
 mod pull;
 mod report;
+mod runtime;
 mod start;
 mod world;
 
@@ -22,7 +24,7 @@ use report::Section;
 use world::World;
 
 /// What can be measured.
-const NAMES: &[&str] = &["run", "bridge", "pull", "monitor", "size"];
+const NAMES: &[&str] = &["run", "bridge", "runtime", "pull", "monitor", "size"];
 const ROUNDS: usize = 30;
 const ROUNDS_MAX: usize = 1000;
 /// Set for the process that is in namespaces of its own, to the paths of the programs under test.
@@ -46,7 +48,7 @@ pub(crate) fn run(root: &Path, args: &[&str]) -> Result<bool> {
     let mut sections = Vec::new();
     for name in &options.names {
         eprintln!("bench: {name}");
-        sections.push(measure(name, &world, options.rounds)?);
+        sections.extend(measure(name, &world, options.rounds)?);
     }
     let page = report::page(&sections, &world)?;
     println!("{page}");
@@ -57,14 +59,16 @@ pub(crate) fn run(root: &Path, args: &[&str]) -> Result<bool> {
     Ok(true)
 }
 
-fn measure(name: &str, world: &World, rounds: usize) -> Result<Section> {
-    match name {
+fn measure(name: &str, world: &World, rounds: usize) -> Result<Vec<Section>> {
+    let section = match name {
+        "runtime" => return runtime::measure(world, rounds),
         "run" => start::alone(world, rounds),
         "bridge" => start::bridge(world, rounds),
         "pull" => pull::measure(world, rounds.div_ceil(10)),
         "monitor" => memory::monitor(world),
         _ => memory::size(world),
-    }
+    };
+    Ok(vec![section?])
 }
 
 /// Builds the programs, then runs this program again in namespaces of its own.
@@ -90,7 +94,8 @@ fn build(root: &Path) -> Result<[PathBuf; 2]> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.args(["build", "--release", "--package", "cais", "--package", "testkit"]);
-    command.args(["--bin", "cais", "--bin", "pool", "--message-format", "json"]);
+    command.args(["--package", "runtime", "--bin", "cais", "--bin", "pool", "--bin", "floor"]);
+    command.args(["--bin", "oci-run", "--message-format", "json"]);
     let output = command.current_dir(root).stderr(Stdio::inherit()).output();
     let output = output.context("run cargo build")?;
     ensure!(output.status.success(), "the release build failed");

@@ -37,33 +37,39 @@ fn blob(world: &World, descriptor: &Value) -> Result<PathBuf> {
 }
 
 /// Makes the bundle `name`: what `runc spec` says, with `true` as the command, without a terminal
-/// and without resource limits, which crun may not set on every machine.
-pub(crate) fn make(world: &World, name: &str, seccomp: Option<&Value>) -> Result<PathBuf> {
+/// and without limits on open files, which not every machine lets root set.
+pub(crate) fn make(world: &World, name: &str) -> Result<PathBuf> {
     let bundle = world.path(name);
     fs::create_dir(&bundle)?;
     output(Command::new("runc").arg("spec").arg("--bundle").arg(&bundle))?;
-    let path = bundle.join("config.json");
-    let mut spec: Value = read(&path)?;
-    spec["process"]["terminal"] = json!(false);
-    spec["process"]["args"] = json!(["true"]);
-    spec["root"]["path"] = json!(rootfs(world)?);
-    spec["linux"]["cgroupsPath"] = json!(format!("/cais-bench-{name}"));
-    let process = spec["process"].as_object_mut().context("find the process in a bundle")?;
-    process.remove("rlimits");
-    if let Some(profile) = seccomp {
-        spec["linux"]["seccomp"] = profile.clone();
-    }
-    write(&path, &spec)?;
+    let rootfs = rootfs(world)?;
+    change(&bundle, |spec| {
+        spec["process"]["terminal"] = json!(false);
+        spec["process"]["args"] = json!(["true"]);
+        spec["root"]["path"] = json!(rootfs);
+        spec["linux"]["cgroupsPath"] = json!(format!("/cais-bench-{name}"));
+        remove(&mut spec["process"], "rlimits");
+    })?;
     Ok(bundle)
 }
 
-/// Takes the device rules out of a bundle: crun wants to lock more memory for them than a machine
-/// may allow.
-pub(crate) fn without_resources(bundle: &Path) -> Result<()> {
+/// Takes the device rules out of a specification: crun wants to lock more memory for them than a
+/// machine may allow.
+pub(crate) fn remove_resources(spec: &mut Value) {
+    remove(&mut spec["linux"], "resources");
+}
+
+fn remove(object: &mut Value, key: &str) {
+    if let Some(object) = object.as_object_mut() {
+        object.remove(key);
+    }
+}
+
+/// Changes the specification of a bundle.
+pub(crate) fn change(bundle: &Path, change: impl FnOnce(&mut Value)) -> Result<()> {
     let path = bundle.join("config.json");
     let mut spec: Value = read(&path)?;
-    let linux = spec["linux"].as_object_mut().context("find Linux in a bundle")?;
-    linux.remove("resources");
+    change(&mut spec);
     write(&path, &spec)
 }
 

@@ -54,6 +54,20 @@ impl Section {
         Self { title: title.to_owned(), table, notes }
     }
 
+    /// Of rows that say the same of several things.
+    pub(crate) fn of_columns<const N: usize>(
+        title: &str,
+        columns: &[&str; N],
+        rows: Vec<(String, [String; N])>,
+        notes: Vec<String>,
+    ) -> Self {
+        let row = |first: &str, cells: &[String]| format!("| {first} | {} |\n", cells.join(" | "));
+        let mut table = row("", &columns.map(str::to_owned));
+        table += &row("---", &columns.map(|_| "--:".to_owned()));
+        table.extend(rows.iter().map(|(name, cells)| row(name, cells)));
+        Self { title: title.to_owned(), table, notes }
+    }
+
     /// Of things that are counted once.
     pub(crate) fn of_facts(title: &str, facts: Vec<(String, String)>, notes: Vec<String>) -> Self {
         let rows = facts.into_iter().map(|(name, value)| format!("| {name} | {value} |\n"));

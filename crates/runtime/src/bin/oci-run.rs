@@ -14,11 +14,13 @@
 //! | `run.hold` | print how many descriptors the container holds before it is started |
 //! | `run.seal` | seal the driver's own executable first |
 //! | `run.pid-file` | where to write the process id once the container runs |
+//! | `run.times` | print how many microseconds each step took, as JSON |
 
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use oci::Rootfs;
 use oci::runtime::Spec;
@@ -76,6 +78,28 @@ fn own_stdio() -> Stdio {
     }
 }
 
+/// When each step of a container was done.
+struct Times(Vec<(&'static str, Instant)>);
+
+impl Times {
+    fn new() -> Times {
+        Times(vec![("begin", Instant::now())])
+    }
+
+    fn done(&mut self, step: &'static str) {
+        self.0.push((step, Instant::now()));
+    }
+
+    fn print(&self) {
+        let pairs = self.0.windows(2);
+        let step = |pair: &[(&str, Instant)]| {
+            format!("\"{}\":{}", pair[1].0, (pair[1].1 - pair[0].1).as_micros())
+        };
+        let steps: Vec<String> = pairs.map(step).collect();
+        let _ = writeln!(io::stdout(), "{{{}}}", steps.join(","));
+    }
+}
+
 /// Shows what a terminal prints until the last process that has it ends.
 fn show(master: OwnedFd) {
     let mut master = File::from(master);
@@ -83,21 +107,29 @@ fn show(master: OwnedFd) {
     let _ = io::copy(&mut master, &mut io::stdout());
 }
 
-fn run(bundle: &Bundle) -> Result<i32, Error> {
+fn run(path: &str) -> Result<i32, Error> {
+    let mut times = Times::new();
+    let bundle = &Bundle::load(path)?;
+    times.done("read");
     if bundle.annotation("seal").is_some() {
         seal_executable()?;
     }
     let path = bundle.annotation("cgroup").map(Path::new);
     let resources = bundle.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     let cgroup = path.map(|path| Cgroup::create(path, resources)).transpose()?;
-    let result = run_in(bundle, cgroup.as_ref());
+    times.done("cgroups");
+    let result = run_in(bundle, cgroup.as_ref(), &mut times);
     if let Some(cgroup) = cgroup {
         let _ = cgroup.delete();
+    }
+    times.done("remove");
+    if bundle.annotation("times").is_some() {
+        times.print();
     }
     result
 }
 
-fn run_in(bundle: &Bundle, cgroup: Option<&Cgroup>) -> Result<i32, Error> {
+fn run_in(bundle: &Bundle, cgroup: Option<&Cgroup>, times: &mut Times) -> Result<i32, Error> {
     let rootfs = bundle.rootfs();
     let copy_up: Vec<PathBuf> = bundle.list("copy-up").map(PathBuf::from).collect();
     let group_add: Vec<String> = bundle.list("group-add").map(String::from).collect();
@@ -114,6 +146,7 @@ fn run_in(bundle: &Bundle, cgroup: Option<&Cgroup>) -> Result<i32, Error> {
     };
     let fail = bundle.annotation("fail").is_some();
     let created = create(&launch, &mut |namespaces| {
+        times.done("clone and join");
         namespaces.net()?;
         if fail { Err("the caller's work failed".into()) } else { Ok(()) }
     })?;
@@ -123,7 +156,12 @@ fn run_in(bundle: &Bundle, cgroup: Option<&Cgroup>) -> Result<i32, Error> {
     if bundle.annotation("hold").is_some() {
         hold(created.pid())?;
     }
-    wait(created.start()?)
+    times.done("mounts");
+    let process = created.start()?;
+    times.done("execute");
+    let code = wait(process);
+    times.done("run");
+    code
 }
 
 /// Shows what the container holds before it is started.
@@ -176,7 +214,7 @@ fn execute(bundle: &Bundle, pid: &str, args: &[String]) -> Result<i32, Error> {
 
 fn dispatch(args: &[String]) -> Result<i32, Error> {
     match args {
-        [bundle] => run(&Bundle::load(bundle)?),
+        [bundle] => run(bundle),
         [verb, bundle, pid, args @ ..] if verb == "exec" => {
             execute(&Bundle::load(bundle)?, pid, args)
         }

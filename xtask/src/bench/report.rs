@@ -58,7 +58,7 @@ impl Section {
     pub(crate) fn of_columns<const N: usize>(
         title: &str,
         columns: &[&str; N],
-        rows: Vec<(String, [String; N])>,
+        rows: &[(String, [String; N])],
         notes: Vec<String>,
     ) -> Self {
         let row = |first: &str, cells: &[String]| format!("| {first} | {} |\n", cells.join(" | "));

@@ -145,7 +145,7 @@ fn steps(world: &World, rounds: usize) -> Result<Section> {
     Ok(Section::of_columns(
         "The library's steps beside the floor, µs",
         &["floor", "cais"],
-        rows.collect(),
+        &rows.collect::<Vec<_>>(),
         vec![
             "floor: the bare system calls for the same namespaces, file systems and cgroups in a program that reads and checks nothing; one cgroup mount, where cais makes one for each hierarchy of version 1".to_owned(),
             "one after the other, without pauses".to_owned(),

@@ -66,12 +66,33 @@ enum Args {
 
 /// What a command was called with.
 struct Call<'a> {
-    /// How the program was called.
-    program: &'a str,
     global: &'a Matches,
     own: Matches,
     log: &'a Log,
     root: &'a Path,
+    inherited: Inherited,
+}
+
+/// The descriptors from 3 on that are meant for the container.
+#[derive(Debug, Clone, Copy)]
+struct Inherited {
+    /// Sockets that systemd has opened (sd_listen_fds(3)).
+    listening: u32,
+    /// Those behind them.
+    preserved: u32,
+}
+
+impl Inherited {
+    /// To be called before anything is opened.
+    fn of(verb: &Verb, own: &Matches) -> Result<Inherited> {
+        let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
+        let ours = number("LISTEN_PID") == Some(std::process::id());
+        let ours = ours && matches!(verb.name, "create" | "run" | "restore");
+        let listening = number("LISTEN_FDS").filter(|_| ours).unwrap_or(0);
+        let preserved = own.number("preserve-fds")?.unwrap_or(0);
+        runtime::container::check_inherited(listening, preserved)?;
+        Ok(Inherited { listening, preserved })
+    }
 }
 
 impl Call<'_> {
@@ -170,12 +191,19 @@ fn try_run(program: &str, args: &[OsString], log: &mut Log) -> Result<i32, Failu
     if name == "help" {
         return Ok(print(&flag::help_of_all(program, &VERBS, GLOBAL)));
     }
+    let verb = VERBS.iter().find(|verb| verb.name == name);
+    // Whatever is wrong so far belongs into the log, which must not take a number meanwhile.
+    let own = verb.map(|verb| {
+        let own = parse(program, verb, rest)?;
+        let inherited = Inherited::of(verb, &own)?;
+        Ok((own, inherited))
+    });
     *log = Log::open(&global).map_err(failed)?;
-    let Some(verb) = VERBS.iter().find(|verb| verb.name == name) else {
+    let (Some(verb), Some(own)) = (verb, own) else {
         return Err((anyhow::anyhow!("No help topic for '{name}'"), UNKNOWN_COMMAND));
     };
     let code = if verb.name == "exec" { EXEC_FAILED } else { FAILED };
-    let own = parse(program, verb, rest).map_err(|error| (error, code))?;
+    let (own, inherited) = own.map_err(|error| (error, code))?;
     if own.is_on("help") {
         return Ok(print(&flag::help_of_one(program, verb)));
     }
@@ -184,7 +212,7 @@ fn try_run(program: &str, args: &[OsString], log: &mut Log) -> Result<i32, Failu
         seal().map_err(failed)?;
     }
     log.debug(&format!("command {name} of container state below {}", root.display()));
-    let call = Call { program, global: &global, own, log, root: &root };
+    let call = Call { global: &global, own, log, root: &root, inherited };
     let outcome = (verb.run)(&call);
     outcome.map_err(|error| match verb.name {
         // As runc names the command in these.

@@ -33,7 +33,10 @@ use apply::{Plan, Undo};
 pub(crate) use entry::Entry;
 use hierarchy::{Hierarchy, Layout, Version};
 
-pub use stats::{CpuStats, IoStats, MemoryStats, PidsStats, Stats};
+pub use stats::{
+    CpuStats, CpusetStats, HugetlbStats, IoStats, MemoryEntry, MemoryStats, PidsStats, Pressure,
+    Stats, Waiting,
+};
 pub use subgroup::Subgroup;
 
 /// How often [`Cgroup::kill`] looks for processes that were forked meanwhile.
@@ -305,11 +308,15 @@ impl Cgroup {
             self.place("cpuacct").or_else(|| self.v2().map(|n| (Version::V2, n.dir.as_fd())));
         let io = self.place("blkio").or_else(|| self.place("io"));
         let read = || -> io::Result<Stats> {
+            let (io, io_pressure) = io.map_or(Ok(Default::default()), stats::io)?;
             Ok(Stats {
                 cpu: stats::cpu(time, self.place("cpu"))?,
                 memory: self.place("memory").map_or(Ok(Default::default()), stats::memory)?,
                 pids: self.place("pids").map_or(Ok(Default::default()), stats::pids)?,
-                io: io.map_or(Ok(Vec::new()), stats::io)?,
+                io,
+                io_pressure,
+                hugetlb: self.place("hugetlb").map_or(Ok(Default::default()), stats::hugetlb)?,
+                cpuset: self.place("cpuset").map_or(Ok(Default::default()), stats::cpuset)?,
             })
         };
         read().map_err(Error::io(format!("read usage of control group {:?}", self.path)))

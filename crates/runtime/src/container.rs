@@ -49,7 +49,7 @@ pub use execute::{Execute, Subgroup};
 pub use features::features;
 pub use foreground::Foreground;
 pub use record::Record;
-pub use stdio::{Console, send_descriptor};
+pub use stdio::{Console, check_inherited, send_descriptor};
 
 use record::{Access, Directory};
 

@@ -12,4 +12,5 @@ mod it {
     mod process;
     mod seccomp;
     mod user_namespace;
+    mod version2;
 }

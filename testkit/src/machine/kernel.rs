@@ -19,6 +19,7 @@ const MODULES: &[&str] = &[
     "virtio_rng",
     "overlay",
     "loop",
+    "lzo_rle",
     "zram",
     "bfq",
     "null_blk",

@@ -4,6 +4,7 @@ say() {
     printf '%s\n' "$*" >/dev/ttyS1
 }
 
+set -e
 stty -F /dev/ttyS1 raw -echo
 say "machine: up, Linux $(uname -r)"
 mount -t tmpfs -o mode=755 run /run
@@ -23,6 +24,8 @@ export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/r
 # Emulated, what needs no kernel takes long, and has run outside.
 export PROPTEST_CASES=8
 
+say "$(cat /proc/swaps)"
+set +e
 result=0
 while read -r directory command; do
     say "machine: run $command"

@@ -72,8 +72,8 @@ pub(super) fn create(call: &Call<'_>, detach: bool) -> Result<Started> {
         console,
         pid_file: path(call, "pid-file").as_deref(),
         pidfd_socket: path(call, "pidfd-socket").as_deref(),
-        listening: listening(),
-        preserved: own.number("preserve-fds")?.unwrap_or(0),
+        listening: call.inherited.listening,
+        preserved: call.inherited.preserved,
         systemd_cgroup: call.global.is_on("systemd-cgroup"),
         cgroup_optional: cgroup_is_optional(call.global)?,
         no_pivot: own.is_on("no-pivot"),
@@ -86,13 +86,6 @@ pub(super) fn create(call: &Call<'_>, detach: bool) -> Result<Started> {
 
 pub(super) fn path(call: &Call<'_>, name: &str) -> Option<PathBuf> {
     call.own.text(name).map(PathBuf::from)
-}
-
-/// How many sockets systemd has opened for this process (sd_listen_fds(3)).
-fn listening() -> u32 {
-    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
-    let ours = number("LISTEN_PID") == Some(std::process::id());
-    number("LISTEN_FDS").filter(|_| ours).unwrap_or(0)
 }
 
 fn now_ns() -> Result<u64> {

@@ -57,7 +57,7 @@ fn run(call: &Call<'_>) -> Result<i32> {
         console: Console::of(detach, terminal, path(call, "console-socket"))?,
         pid_file: pid_file.as_deref(),
         pidfd_socket: pidfd_socket.as_deref(),
-        preserved: own.number("preserve-fds")?.unwrap_or(0),
+        preserved: call.inherited.preserved,
         subgroups: &subgroups,
     };
     let foreground = || Foreground::new(false).context("take the signals");

@@ -28,7 +28,8 @@ impl Plan {
             "cgroup" => layout.v2().map(|h| h.version),
             _ => layout.version(controller),
         };
-        let settings = limit::settings(resources, &limit::Host { version: &version, read })?;
+        let swaps = Path::new("/proc/swaps").exists();
+        let settings = limit::settings(resources, &limit::Host { version: &version, read, swaps })?;
         let rules = resources.devices().as_deref().filter(|rules| !rules.is_empty());
         let devices = rules.map(device::Rules::read).transpose()?;
         Ok(Self { settings, devices })
@@ -157,6 +158,7 @@ impl Cgroup {
             }
         }
         match missing {
+            Some(_) if setting.optional => Ok(()),
             Some((name, value, error)) => Err(self.refused(setting, node, name, (value, error))),
             None => Ok(()),
         }

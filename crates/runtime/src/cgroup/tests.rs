@@ -23,7 +23,7 @@ fn written(
         (Version::V2, "blkio" | "net_cls" | "net_prio") | (Version::V1, "io") => None,
         _ => Some(version),
     };
-    let all = settings(&resources(json), &Host { version: &known, read })?;
+    let all = settings(&resources(json), &Host { version: &known, read, swaps: true })?;
     let show = |(file, value): &(String, String)| format!("{file}={value}");
     Ok(all.iter().map(|s| s.candidates.iter().map(show).collect::<Vec<_>>().join(" | ")).collect())
 }
@@ -84,6 +84,7 @@ fn limits_become_files() {
             &["memory.limit_in_bytes=-1"], &["memory.max=max"]),
         (r#"{"memory": {"limit": 0, "swap": 0, "disableOOMKiller": false}}"#, &[], &[]),
         (r#"{"pids": {"limit": 5}}"#, &["pids.max=5"], &["pids.max=5"]),
+        (r#"{"pids": {"limit": 0}}"#, &["pids.max=1"], &["pids.max=1"]),
         (r#"{"pids": {"limit": -1}}"#, &["pids.max=max"], &["pids.max=max"]),
         (r#"{"blockIO": {"weight": 500}}"#,
             &["blkio.weight=500 | blkio.bfq.weight=500"], &["io.bfq.weight=500 | io.weight=4950"]),
@@ -95,10 +96,12 @@ fn limits_become_files() {
             &["blkio.throttle.read_bps_device=8:0 9", "blkio.throttle.write_iops_device=8:1 0"],
             &["io.max=8:0 rbps=9", "io.max=8:1 wiops=max"]),
         (r#"{"hugepageLimits": [{"pageSize": "2MB", "limit": 4194304}]}"#,
-            &["hugetlb.2MB.limit_in_bytes=4194304"], &["hugetlb.2MB.max=4194304"]),
-        (r#"{"rdma": {"m1": {"hcaHandles": 3}, "a0": {"hcaObjects": 9}}}"#,
-            &["rdma.max=a0 hca_handle=max hca_object=9", "rdma.max=m1 hca_handle=3 hca_object=max"],
-            &["rdma.max=a0 hca_handle=max hca_object=9", "rdma.max=m1 hca_handle=3 hca_object=max"]),
+            &["hugetlb.2MB.limit_in_bytes=4194304", "hugetlb.2MB.rsvd.limit_in_bytes=4194304"],
+            &["hugetlb.2MB.max=4194304", "hugetlb.2MB.rsvd.max=4194304"]),
+        (r#"{"rdma": {"m1": {"hcaHandles": 3, "hcaObjects": 4}, "a0": {"hcaObjects": 9}, "b": {}}}"#,
+            &["rdma.max=a0 hca_object=9", "rdma.max=m1 hca_handle=3 hca_object=4"],
+            &["rdma.max=a0 hca_object=9", "rdma.max=m1 hca_handle=3 hca_object=4"]),
+        (r#"{"network": {"classID": 0}}"#, &[], &[]),
     ];
     for (json, v1, v2) in table {
         assert_eq!(written(Version::V1, json, &none).unwrap(), *v1, "{json}");

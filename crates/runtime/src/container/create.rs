@@ -31,7 +31,8 @@ pub struct Create<'a> {
     pub pid_file: Option<&'a Path>,
     /// A socket that is sent a descriptor of the first process.
     pub pidfd_socket: Option<&'a Path>,
-    /// How many descriptors from 3 on are sockets of systemd's for the program.
+    /// How many descriptors from 3 on are sockets of systemd's for the program; see
+    /// [`check_inherited`](super::check_inherited).
     pub listening: u32,
     /// How many descriptors behind those the program inherits as well.
     pub preserved: u32,
@@ -79,7 +80,6 @@ impl Create<'_> {
     /// Whatever prevents it; nothing of it is left then.
     pub fn create(&self) -> Result<Started, Error> {
         let spec = &self.bundle.spec;
-        stdio::check_inherited(self.listening, self.preserved)?;
         let cgroup = cgroup_path::of(spec, self.id, self.systemd_cgroup)?;
         let directory = Directory::make(self.root, self.id)?;
         let record = self.record(cgroup);

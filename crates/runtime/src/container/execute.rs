@@ -23,7 +23,8 @@ pub struct Execute<'a> {
     pub pid_file: Option<&'a Path>,
     /// A socket that is sent a descriptor of the process.
     pub pidfd_socket: Option<&'a Path>,
-    /// How many descriptors from 3 on the program inherits.
+    /// How many descriptors from 3 on the program inherits; see
+    /// [`check_inherited`](super::check_inherited).
     pub preserved: u32,
     /// Groups inside the container's cgroup, in its place.
     pub subgroups: &'a [Subgroup],
@@ -64,7 +65,6 @@ impl Container {
     /// [`Error::Program`] for the program itself; whatever else prevents it.
     pub fn execute(&self, execute: &Execute<'_>) -> Result<(Process, Option<OwnedFd>), Error> {
         bundle::check_process(Some(execute.process))?;
-        stdio::check_inherited(0, execute.preserved)?;
         let seccomp = self.seccomp()?;
         let init = self.init()?;
         let cgroup = self.cgroup()?.map(|cgroup| cgroup.inside(execute.subgroups)).transpose()?;

@@ -77,8 +77,12 @@ pub(super) fn of(process: &Process) -> Stdio {
     }
 }
 
-/// Whether every descriptor that a program is to inherit is there.
-pub(super) fn check_inherited(listening: u32, preserved: u32) -> Result<(), Error> {
+/// Whether every descriptor that a program is to inherit is there. To be asked before anything is
+/// opened, which would take the number of one that is missing.
+///
+/// # Errors
+/// [`Error::Refused`] in runc's words.
+pub fn check_inherited(listening: u32, preserved: u32) -> Result<(), Error> {
     for index in 0..listening + preserved {
         let number = FIRST_INHERITED + index;
         if std::fs::symlink_metadata(format!("/proc/self/fd/{number}")).is_err() {

@@ -13,18 +13,18 @@ use runtime::cgroup::{Cgroup, Error};
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A path nobody else uses, under a parent that goes with its last child.
-fn fresh() -> PathBuf {
+pub(super) fn fresh() -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let next = NEXT.fetch_add(1, Ordering::Relaxed);
     PathBuf::from(format!("/cais-test-{}-{next}/box", std::process::id()))
 }
 
-fn resources(json: &str) -> LinuxResources {
+pub(super) fn resources(json: &str) -> LinuxResources {
     serde_json::from_str(json).unwrap()
 }
 
 /// Where `path` exists, in any hierarchy.
-fn directories(path: &Path) -> Vec<PathBuf> {
+pub(super) fn directories(path: &Path) -> Vec<PathBuf> {
     let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     let points =
         text.lines().filter(|l| l.contains(" - cgroup")).filter_map(|l| l.split(' ').nth(4));
@@ -33,47 +33,47 @@ fn directories(path: &Path) -> Vec<PathBuf> {
 }
 
 /// The directory of `path` in the hierarchy that has `file` there.
-fn find(path: &Path, file: &str) -> Option<PathBuf> {
+pub(super) fn find(path: &Path, file: &str) -> Option<PathBuf> {
     directories(path).into_iter().map(|d| d.join(file)).find(|f| f.exists())
 }
 
-fn content(path: &Path, file: &str) -> String {
+pub(super) fn content(path: &Path, file: &str) -> String {
     let found = find(path, file).unwrap_or_else(|| panic!("no {file} in {path:?}"));
     std::fs::read_to_string(found).unwrap().trim().to_owned()
 }
 
-fn assert_gone(path: &Path) {
+pub(super) fn assert_gone(path: &Path) {
     assert_eq!(directories(path), Vec::<PathBuf>::new());
     assert_eq!(directories(path.parent().unwrap()), Vec::<PathBuf>::new());
 }
 
 /// A shell that waits for orders on its standard input and is killed with the test.
-struct Shell(Child);
+pub(super) struct Shell(Child);
 
 impl Shell {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let mut command = Command::new("/bin/sh");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         Self(command.spawn().unwrap())
     }
 
-    fn pid(&self) -> i32 {
+    pub(super) fn pid(&self) -> i32 {
         self.0.id() as i32
     }
 
-    fn order(&mut self, line: &str) {
+    pub(super) fn order(&mut self, line: &str) {
         use std::io::Write;
         self.0.stdin.as_mut().unwrap().write_all(format!("{line}\n").as_bytes()).unwrap();
     }
 
     /// One line of output.
-    fn answer(&mut self) -> String {
+    pub(super) fn answer(&mut self) -> String {
         let mut line = String::new();
         BufReader::with_capacity(1, self.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         line.trim().to_owned()
     }
 
-    fn wait(mut self) -> std::process::ExitStatus {
+    pub(super) fn wait(mut self) -> std::process::ExitStatus {
         let mut rest = Vec::new();
         self.0.stdout.take().unwrap().read_to_end(&mut rest).unwrap();
         self.0.wait().unwrap()
@@ -88,7 +88,7 @@ impl Drop for Shell {
 }
 
 /// Whatever happens in a test, the group goes.
-struct Guard(PathBuf);
+pub(super) struct Guard(pub(super) PathBuf);
 
 impl Drop for Guard {
     fn drop(&mut self) {
@@ -226,7 +226,7 @@ fn a_limit_that_cannot_hold_is_an_error_and_leaves_nothing() {
         (r#"{"memory": {"limit": 4096000, "swap": 4000}}"#, &["memory.swap = 4000", "4096000"][..]),
         (r#"{"cpu": {"cpus": "0-4000"}}"#, &["cpu.cpus = 0-4000", "cpuset.cpus", "refuses"]),
         // Without the controller, or without the device.
-        (r#"{"rdma": {"mlx5_1": {"hcaHandles": 3}}}"#, &["rdma = mlx5_1", "hca_handle=3"]),
+        (r#"{"rdma": {"mlx5_1": {"hcaHandles": 3}}}"#, &["rdma = mlx5_1 hca_handle=3"]),
         (r#"{"network": {"classID": 7}}"#, &["network.classID = 7", "mount"]),
         (r#"{"unified": {"nonsense.max": "3"}}"#, &["unified.nonsense.max = 3"]),
         (r#"{"unified": {"../x.y": "3"}}"#, &["../x.y"]),
@@ -275,6 +275,28 @@ fn frozen_processes_stand_still() {
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&shell.wait()), Some(9));
     group.delete().unwrap();
     assert_gone(&path);
+}
+
+/// What sets a container up is charged to its group, and must not be killed for it.
+#[test]
+fn a_container_with_two_mebibytes_starts() {
+    let path = fresh();
+    let _guard = Guard(path.clone());
+    for filtered in [false, true] {
+        let mut bundle = super::bundle::Bundle::script("echo up");
+        bundle.annotate("cgroup", &path);
+        let limit = 2 << 20;
+        bundle.config["linux"]["resources"] =
+            serde_json::json!({"memory": {"limit": limit, "swap": limit}});
+        if filtered {
+            bundle.config["linux"]["seccomp"] = serde_json::json!({
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "syscalls": [{"names": ["swapon"], "action": "SCMP_ACT_ERRNO"}],
+            });
+        }
+        assert_eq!(bundle.run().ok(), "up\n");
+        assert_gone(&path);
+    }
 }
 
 #[test]

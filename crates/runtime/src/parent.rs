@@ -129,7 +129,11 @@ fn check(spec: &Spec, process: &oci::runtime::Process, plan: &Plan) -> Result<()
 }
 
 pub(crate) fn compile(profile: Option<&LinuxSeccomp>) -> Result<Option<Filter>, Error> {
-    Ok(profile.map(seccomp::compile).transpose()?)
+    let filter = profile.map(seccomp::compile).transpose()?;
+    match filter.as_ref().and_then(Filter::unknown_flag) {
+        Some(flag) => Err(Error::Unsupported(format!("{flag} by this kernel"))),
+        None => Ok(filter),
+    }
 }
 
 /// A container that stands right before its program; dropping it kills it.

@@ -7,28 +7,47 @@
 //!
 //! # Which rule decides
 //!
-//! The runtime specification leaves overlapping rules open; this is libseccomp's behaviour, made
-//! total:
+//! The runtime specification leaves overlapping rules open; this is what runc makes of them with
+//! libseccomp, tested against that library:
 //!
 //! 1. A rule whose action equals the default action says nothing and is ignored.
 //! 2. A rule without arguments outweighs every rule with arguments for that call, wherever it
-//!    stands. Among several without arguments the first one counts. (A condition that cannot
-//!    fail, such as a mask of 0, still counts as a condition; libseccomp drops it.)
-//! 3. Among rules with arguments the first whose conditions all hold decides.
+//!    stands. Among several without arguments the first one counts. A mask without bits is no
+//!    argument.
+//! 3. Among rules with arguments one whose conditions all hold decides. If they differ in their
+//!    actions, it matters which is asked first: see `order.rs`.
 //! 4. Conditions of one rule must all hold, unless two of them look at the same argument: then
 //!    each condition is an alternative of its own (as runc and crun read such profiles).
 //! 5. Otherwise the default action holds; but a call numbered above every call the profile
 //!    mentions returns `ENOSYS` (unless the default lets calls through), so that programs fall
-//!    back from calls younger than the profile instead of failing with `EPERM`.
+//!    back from calls younger than the profile instead of failing with `EPERM`. On s390 so does
+//!    number 0, by which the kernel names what it does not know.
 //!
-//! Arguments are compared as unsigned 64-bit values, on 32-bit architectures as 32-bit ones. A
-//! call through an architecture the profile does not list kills the process. The native
-//! architecture is always listed.
+//! Arguments are compared as unsigned 64-bit values, on 32-bit architectures, x32 and MIPS's n32
+//! as 32-bit ones. A call through an architecture the profile does not list kills the thread. The
+//! native architecture is always listed.
+//!
+//! # Where it differs
+//!
+//! - Sockets and System V IPC can be reached through `socketcall` and `ipc` on some architectures,
+//!   with arguments that no filter sees. libseccomp lets every such call through when a rule with
+//!   arguments allows some of them, so that `socketcall` evades the arguments; here such a rule
+//!   counts only if it is stricter than the default, and then for all of them. The version in the
+//!   upper half of `ipc`'s first argument does not hide a call, as it does from libseccomp.
+//! - A profile that names one of ARM's private calls, as Docker's does, has no younger calls for
+//!   runc, because their numbers are so large. Here they do not count.
+//! - Two rules with equal conditions and different actions: the first counts; libseccomp refuses
+//!   the profile.
+//! - An architecture in which no kernel on this machine can be called costs nothing and is allowed;
+//!   libseccomp refuses those of the other endianness.
 
 mod arch;
 mod assembler;
 mod docker;
 mod install;
+#[cfg(any(test, fuzzing))]
+pub mod machine;
+mod order;
 mod rule;
 mod syscall;
 #[cfg(test)]
@@ -68,7 +87,7 @@ const INSTRUCTIONS_MAX: usize = 4096;
 #[derive(Clone)]
 pub struct Filter {
     code: Vec<libc::sock_filter>,
-    flags: libc::c_ulong,
+    flags: Flags,
     notifies: bool,
     unknown: Vec<String>,
 }
@@ -77,7 +96,7 @@ impl std::fmt::Debug for Filter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Filter")
             .field("instructions", &self.code.len())
-            .field("flags", &self.flags)
+            .field("flags", &self.flags.bits)
             .field("notifies", &self.notifies)
             .finish_non_exhaustive()
     }
@@ -95,17 +114,43 @@ impl std::fmt::Debug for Filter {
 /// handing over the listener); [`Error::TooLong`] for a profile beyond the kernel's limit.
 pub fn compile(profile: &LinuxSeccomp) -> Result<Filter, Error> {
     let rules = rule::Rules::read(profile)?;
+    let flags = Flags::read(profile, rules.notifies)?;
     let code = assembler::assemble(&rules, &arch::listed(profile));
     if code.len() > INSTRUCTIONS_MAX {
         return Err(Error::TooLong(code.len()));
     }
-    let flags = profile.flags().iter().flatten().map(flag_bit).fold(0, |a, b| a | b);
     Ok(Filter { code, flags, notifies: rules.notifies, unknown: rules.unknown })
+}
+
+/// What the profile asks of seccomp(2) beside its rules.
+#[derive(Clone, Copy, Debug)]
+struct Flags {
+    /// `SECCOMP_FILTER_FLAG_*`.
+    bits: libc::c_ulong,
+    /// Whether the profile names them, so that one the kernel lacks is missed.
+    named: bool,
+}
+
+impl Flags {
+    /// Without a list of flags, speculation is left as it is: runc's and crun's default, since the
+    /// mitigation costs much and every kernel since 5.16 leaves it out for filters anyway.
+    fn read(profile: &LinuxSeccomp, notifies: bool) -> Result<Self, Error> {
+        let Some(flags) = profile.flags() else {
+            return Ok(Self { bits: libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW, named: false });
+        };
+        let bits = flags.iter().map(flag_bit).fold(0, |a, b| a | b);
+        if bits & libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV != 0 && !notifies {
+            let flag = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV";
+            return Err(Error::invalid(format!("{flag} needs a rule with SCMP_ACT_NOTIFY")));
+        }
+        Ok(Self { bits, named: true })
+    }
 }
 
 fn flag_bit(flag: &LinuxSeccompFilterFlag) -> libc::c_ulong {
     match flag {
-        LinuxSeccompFilterFlag::SeccompFilterFlagTsync => libc::SECCOMP_FILTER_FLAG_TSYNC,
+        // The thread that is confined is the only one of its process.
+        LinuxSeccompFilterFlag::SeccompFilterFlagTsync => 0,
         LinuxSeccompFilterFlag::SeccompFilterFlagLog => libc::SECCOMP_FILTER_FLAG_LOG,
         LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
         LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => {
@@ -115,7 +160,25 @@ fn flag_bit(flag: &LinuxSeccompFilterFlag) -> libc::c_ulong {
 }
 
 impl Filter {
-    /// Confines the calling thread (with `SECCOMP_FILTER_FLAG_TSYNC` the whole process) for good.
+    /// The first flag the profile names and this kernel does not know.
+    #[must_use]
+    pub fn unknown_flag(&self) -> Option<&'static str> {
+        const NAMES: [(libc::c_ulong, &str); 3] = [
+            (libc::SECCOMP_FILTER_FLAG_LOG, "SECCOMP_FILTER_FLAG_LOG"),
+            (libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW, "SECCOMP_FILTER_FLAG_SPEC_ALLOW"),
+            (
+                libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
+                "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
+            ),
+        ];
+        if !self.flags.named || install::knows(self.flags()) {
+            return None;
+        }
+        let asked = NAMES.into_iter().filter(|(bit, _)| self.flags() & bit != 0);
+        asked.map(|(bit, name)| (name, install::knows(bit))).find(|(_, known)| !known).map(|f| f.0)
+    }
+
+    /// Confines the calling thread for good.
     ///
     /// The caller has set `PR_SET_NO_NEW_PRIVS` or holds `CAP_SYS_ADMIN`. Makes one system call
     /// and allocates nothing, so it may run between clone and exec. Without a listener, calls that
@@ -123,12 +186,12 @@ impl Filter {
     ///
     /// # Errors
     ///
-    /// As seccomp(2): `EACCES` without the privilege above, `EBUSY` when another thread cannot be
-    /// synchronised, `EINVAL` for a flag the kernel does not know.
+    /// As seccomp(2): `EACCES` without the privilege above, `EINVAL` for a flag the kernel does not
+    /// know.
     pub fn install(&self) -> io::Result<()> {
         // The kernel refuses WAIT_KILLABLE_RECV without a listener, where it means nothing.
-        let flags = self.flags & !libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
-        install::load(&self.code, flags).map(drop)
+        let flags = self.flags() & !libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+        install::load(&self.code, flags)
     }
 
     /// Like [`install`](Self::install), and returns the descriptor on which the kernel reports
@@ -139,7 +202,7 @@ impl Filter {
     /// As seccomp(2): those of `install`, and `EBUSY` when a filter with a listener is already
     /// installed.
     pub fn install_with_listener(&self) -> io::Result<OwnedFd> {
-        install::load_with_listener(&self.code, self.flags)
+        install::load_with_listener(&self.code, self.flags())
     }
 
     /// The program, as seccomp(2) takes it.
@@ -151,7 +214,7 @@ impl Filter {
     /// The `SECCOMP_FILTER_FLAG_*` bits the profile asks for.
     #[must_use]
     pub fn flags(&self) -> libc::c_ulong {
-        self.flags
+        self.flags.bits
     }
 
     /// Whether some rule has the action `SCMP_ACT_NOTIFY`, so that a listener is needed.

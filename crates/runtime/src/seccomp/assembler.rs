@@ -10,7 +10,7 @@ use libc::{
     BPF_W, sock_filter,
 };
 
-use super::arch::{Arch, X32_BIT};
+use super::arch::{Arch, TOKEN_X86_64, X32_BIT};
 use super::rule::{Check, Condition, RETURN_ENOSYS, Rules, Test, Verdict};
 
 /// Offsets into `struct seccomp_data` (linux/seccomp.h).
@@ -30,9 +30,12 @@ struct Range {
     verdict: Verdict,
 }
 
+/// What becomes of a call through an architecture that is not listed, as libseccomp has it.
+pub(super) const UNLISTED: u32 = libc::SECCOMP_RET_KILL_THREAD;
+
 /// The whole program for `rules` on `arches`.
 pub(super) fn assemble(rules: &Rules, arches: &[Arch]) -> Vec<sock_filter> {
-    let mut asm = Assembler { code: Vec::new(), returns: Vec::new() };
+    let mut asm = Assembler { code: Vec::new(), returns: Vec::new(), big_endian: false };
     let mut distinct: Vec<Arch> = Vec::new();
     for arch in arches {
         if !distinct.iter().any(|other| other.token() == arch.token()) {
@@ -45,7 +48,7 @@ pub(super) fn assemble(rules: &Rules, arches: &[Arch]) -> Vec<sock_filter> {
         .rev()
         .map(|arch| (arch.token(), asm.section(rules, arches, arch)))
         .collect();
-    let unlisted = asm.ret(libc::SECCOMP_RET_KILL_PROCESS);
+    let unlisted = asm.ret(UNLISTED);
     sections
         .into_iter()
         .fold(unlisted, |next, (token, section)| asm.branch(BPF_JEQ, token, section, next));
@@ -59,72 +62,63 @@ struct Assembler {
     code: Vec<sock_filter>,
     /// The latest place of every value returned so far.
     returns: Vec<(u32, Label)>,
+    /// Whether the upper half of an argument comes first in the section being written.
+    big_endian: bool,
 }
 
 impl Assembler {
     /// Everything about the architectures that share `arch`'s token.
     fn section(&mut self, rules: &Rules, arches: &[Arch], arch: Arch) -> Label {
-        if arch.token() != Arch::X86_64.token() {
-            let found = self.search(&ranges(rules, arch), rules.default, arch);
-            self.fall_into(found);
-            return self.load(NUMBER);
-        }
-        let x32 = if arches.contains(&Arch::X32) {
-            self.search(&ranges(rules, Arch::X32), rules.default, Arch::X32)
+        self.big_endian = arch.is_big_endian();
+        let ranges = if arch.token() == TOKEN_X86_64 {
+            ranges_of_x86_64(rules, arches)
         } else {
-            // A tracer skips a call by setting -1, which is no x32 call though it has the bit.
-            let stub = rules.stub && rules.last(Arch::X86_64).is_some();
-            let skipped = self.ret(if stub { RETURN_ENOSYS } else { rules.default });
-            let kill = self.ret(libc::SECCOMP_RET_KILL_PROCESS);
-            self.branch(BPF_JEQ, u32::MAX, skipped, kill)
+            ranges(rules, arch, 0)
         };
-        let wide = if arches.contains(&Arch::X86_64) {
-            self.search(&ranges(rules, Arch::X86_64), rules.default, Arch::X86_64)
-        } else {
-            self.ret(libc::SECCOMP_RET_KILL_PROCESS)
-        };
-        self.branch(BPF_JGE, X32_BIT, x32, wide);
+        let found = self.search(&ranges, rules.default);
+        self.fall_into(found);
         self.load(NUMBER)
     }
 
-    fn search(&mut self, ranges: &[Range], default: u32, arch: Arch) -> Label {
+    fn search(&mut self, ranges: &[Range], default: u32) -> Label {
         match ranges {
-            [one] => self.verdict(&one.verdict, default, arch),
+            [one] => self.verdict(&one.verdict, default),
             [left, hole, right]
                 if left.verdict == right.verdict && right.start == hole.start + 1 =>
             {
-                let around = self.verdict(&left.verdict, default, arch);
-                let inside = self.verdict(&hole.verdict, default, arch);
+                let around = self.verdict(&left.verdict, default);
+                let inside = self.verdict(&hole.verdict, default);
                 self.branch(BPF_JEQ, hole.start, inside, around)
             }
             _ => {
                 let (low, high) = ranges.split_at(middle(ranges));
-                let above = self.search(high, default, arch);
-                let below = self.search(low, default, arch);
+                let above = self.search(high, default);
+                let below = self.search(low, default);
                 self.branch(BPF_JGE, high[0].start, above, below)
             }
         }
     }
 
-    fn verdict(&mut self, verdict: &Verdict, default: u32, arch: Arch) -> Label {
+    fn verdict(&mut self, verdict: &Verdict, default: u32) -> Label {
         match verdict {
             Verdict::Return(value) => self.ret(*value),
             Verdict::Check(checks) => {
                 let otherwise = self.ret(default);
-                checks.iter().rev().fold(otherwise, |next, check| self.check(check, next, arch))
+                checks.iter().rev().fold(otherwise, |next, check| self.check(check, next))
             }
         }
     }
 
-    fn check(&mut self, check: &Check, otherwise: Label, arch: Arch) -> Label {
+    fn check(&mut self, check: &Check, otherwise: Label) -> Label {
         let holds = self.ret(check.action);
         let conditions = check.conditions.iter().rev();
-        conditions.fold(holds, |then, condition| self.condition(condition, then, otherwise, arch))
+        conditions.fold(holds, |then, condition| self.condition(condition, then, otherwise))
     }
 
-    fn condition(&mut self, c: &Condition, then: Label, otherwise: Label, arch: Arch) -> Label {
+    fn condition(&mut self, c: &Condition, then: Label, otherwise: Label) -> Label {
         let (yes, no) = if c.negated { (otherwise, then) } else { (then, otherwise) };
-        let low = ARGUMENTS + 8 * u32::from(c.argument);
+        let first = ARGUMENTS + 8 * u32::from(c.argument);
+        let (high, low) = if self.big_endian { (first, first + 4) } else { (first + 4, first) };
         let (mask_high, value_high) = ((c.mask >> 32) as u32, (c.value >> 32) as u32);
         let op = match c.test {
             Test::Equal => BPF_JEQ,
@@ -133,15 +127,14 @@ impl Assembler {
         };
         self.branch(op, c.value as u32, yes, no);
         let equal_so_far = self.masked_load(low, c.mask as u32);
-        if !arch.is_wide() || mask_high == 0 {
+        if mask_high == 0 {
             return equal_so_far;
         }
         let differs = self.branch(BPF_JEQ, value_high, equal_so_far, no);
         if c.test != Test::Equal {
             self.branch(BPF_JGT, value_high, yes, differs);
         }
-        // Every architecture here is little endian: the upper half comes second.
-        self.masked_load(low + 4, mask_high)
+        self.masked_load(high, mask_high)
     }
 
     fn masked_load(&mut self, offset: u32, mask: u32) -> Label {
@@ -213,34 +206,58 @@ fn middle(ranges: &[Range]) -> usize {
     if ranges.len() > 3 && half.is_multiple_of(2) { half + 1 } else { half }
 }
 
-/// All numbers of `arch` from 0 upwards, neighbours with one verdict joined.
-fn ranges(rules: &Rules, arch: Arch) -> Vec<Range> {
-    let bit = if arch == Arch::X32 { X32_BIT } else { 0 };
-    let default = Verdict::Return(rules.default);
-    // From here on the profile knows no call.
-    let end = match rules.last(arch) {
-        Some(last) if rules.stub => last + 1,
-        _ => u32::MAX,
-    };
+/// All numbers of `arch` from `first` upwards, neighbours with one verdict joined.
+fn ranges(rules: &Rules, arch: Arch, first: u32) -> Vec<Range> {
+    let end = rules.end(arch);
     let gap = |number: u32| {
-        if number >= end { Verdict::Return(RETURN_ENOSYS) } else { default.clone() }
+        let younger = end.is_some_and(|end| number >= end);
+        Verdict::Return(if younger { RETURN_ENOSYS } else { rules.default })
     };
     let mut found = Ranges(Vec::new());
-    let fill = |found: &mut Ranges, from: u32, to: u32| {
-        if from < to {
-            found.add(bit | from, gap(from));
+    let mut next = first;
+    let fill = |found: &mut Ranges, next: u32, to: u32| {
+        if next < to {
+            found.add(next, gap(next));
         }
-        if from < end && end < to {
-            found.add(bit | end, gap(end));
+        if let Some(end) = end.filter(|end| next < *end && *end < to) {
+            found.add(end, gap(end));
         }
     };
-    let mut next = 0;
     for (number, verdict) in rules.verdicts(arch) {
         fill(&mut found, next, number);
-        found.add(bit | number, verdict);
+        found.add(number, verdict);
         next = number + 1;
     }
     fill(&mut found, next, u32::MAX);
+    found.0
+}
+
+/// All numbers under the token that x86_64 and x32 share, as runc and libseccomp divide them.
+fn ranges_of_x86_64(rules: &Rules, arches: &[Arch]) -> Vec<Range> {
+    /// Set by nobody, and so seen as neither convention's by the kernel.
+    const TOP_BIT: u32 = 0x8000_0000;
+    let x32 = arches.contains(&Arch::X32);
+    let unlisted = || Verdict::Return(UNLISTED);
+    let young = |arch, otherwise| {
+        let known = arches.contains(&arch) && rules.end(arch).is_some();
+        Verdict::Return(if known { RETURN_ENOSYS } else { otherwise })
+    };
+    let mut found = Ranges(Vec::new());
+    if arches.contains(&Arch::X86_64) {
+        found.extend(ranges(rules, Arch::X86_64, 0), X32_BIT);
+    } else {
+        found.add(0, unlisted());
+    }
+    if x32 {
+        found.extend(ranges(rules, Arch::X32, X32_BIT), TOP_BIT);
+    } else {
+        found.add(X32_BIT, unlisted());
+    }
+    let other = if x32 { rules.default } else { UNLISTED };
+    found.add(TOP_BIT, young(Arch::X86_64, other));
+    found.add(TOP_BIT | X32_BIT, young(Arch::X32, other));
+    // A tracer skips a call by setting -1, which is no x32 call though it has the bit.
+    found.add(u32::MAX, young(Arch::X32, rules.default));
     found.0
 }
 
@@ -251,5 +268,11 @@ impl Ranges {
         if self.0.last().is_none_or(|last| last.verdict != verdict) {
             self.0.push(Range { start, verdict });
         }
+    }
+
+    /// Adds those of `ranges` that start below `end`.
+    fn extend(&mut self, ranges: Vec<Range>, end: u32) {
+        let below = ranges.into_iter().filter(|range| range.start < end);
+        below.for_each(|range| self.add(range.start, range.verdict));
     }
 }

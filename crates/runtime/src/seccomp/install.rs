@@ -5,17 +5,24 @@
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 
-/// With it a failed synchronisation is `ESRCH`, not a thread id that could be taken for the
-/// listener's descriptor (linux/seccomp.h, since Linux 5.7).
-const FLAG_TSYNC_ESRCH: libc::c_ulong = 1 << 4;
-
-/// Loads `code`; whatever positive number the kernel returns is the id of a thread that could not
-/// be synchronised.
+/// Loads `code`.
 pub(super) fn load(code: &[libc::sock_filter], flags: libc::c_ulong) -> io::Result<()> {
-    match seccomp(code, flags)? {
-        0 => Ok(()),
-        _ => Err(io::Error::from_raw_os_error(libc::EBUSY)),
-    }
+    seccomp(code, flags).map(drop)
+}
+
+/// Whether the kernel knows all of `flags`.
+pub(super) fn knows(flags: libc::c_ulong) -> bool {
+    let no_program = std::ptr::null::<libc::sock_fprog>();
+    // SAFETY: the kernel looks at the flags first, and then finds that it may not read address 0.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::c_ulong::from(libc::SECCOMP_SET_MODE_FILTER),
+            flags,
+            no_program,
+        )
+    };
+    result < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::EFAULT)
 }
 
 /// Loads `code` and returns the descriptor that receives notifications.
@@ -23,13 +30,9 @@ pub(super) fn load_with_listener(
     code: &[libc::sock_filter],
     flags: libc::c_ulong,
 ) -> io::Result<OwnedFd> {
-    let mut flags = flags | libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
-    if flags & libc::SECCOMP_FILTER_FLAG_TSYNC != 0 {
-        flags |= FLAG_TSYNC_ESRCH;
-    }
-    let fd = seccomp(code, flags)?;
-    // SAFETY: with NEW_LISTENER (and TSYNC_ESRCH if TSYNC) a result that is not an error is a new
-    // descriptor that nobody else owns.
+    let fd = seccomp(code, flags | libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)?;
+    // SAFETY: with NEW_LISTENER a result that is not an error is a new descriptor that nobody else
+    // owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 

@@ -5,9 +5,9 @@ use oci::runtime::{
     LinuxSyscall,
 };
 
-use super::Error;
 use super::arch::{ARM_PRIVATE, Arch};
-use super::syscall::{self, NO};
+use super::syscall::{self, Numbers};
+use super::{Error, order};
 
 /// What the kernel does when the stub for unknown calls decides: `ENOSYS`.
 pub(super) const RETURN_ENOSYS: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
@@ -39,17 +39,26 @@ struct Rule {
 
 /// One name of one rule.
 struct Call {
-    numbers: &'static [u32; syscall::ARCHITECTURES],
+    numbers: Numbers,
     /// `None` when the rule repeats the default action: the name counts only as known.
     rule: Option<u32>,
-    /// How i386 reaches the same call through `socketcall` or `ipc`.
+    /// How some architectures reach the same call through `socketcall` or `ipc`.
     multiplexed: Option<Multiplexed>,
 }
 
 #[derive(Clone, Copy)]
-struct Multiplexed {
-    number: u32,
+pub(super) struct Multiplexed {
+    numbers: Numbers,
     condition: Condition,
+}
+
+/// One number of one architecture in one rule.
+#[derive(Clone, Copy)]
+struct Mention {
+    number: u32,
+    rule: u32,
+    /// The number is `socketcall`'s or `ipc`'s, and this their first argument.
+    multiplexed: Option<Condition>,
 }
 
 /// What a filter does with one number.
@@ -122,8 +131,7 @@ impl Rules {
         for name in entry.names() {
             match syscall::numbers(name) {
                 Some(numbers) => {
-                    let multiplexed = alternatives.is_empty().then(|| multiplexed(name)).flatten();
-                    self.calls.push(Call { numbers, rule, multiplexed });
+                    self.calls.push(Call { numbers, rule, multiplexed: multiplexed(name) });
                 }
                 None => self.unknown.push(name.clone()),
             }
@@ -132,51 +140,112 @@ impl Rules {
         Ok(())
     }
 
-    /// The highest number on `arch` among the names of the profile.
-    pub(super) fn last(&self, arch: Arch) -> Option<u32> {
-        let numbers = self.calls.iter().map(|call| call.numbers[arch.column()]);
-        numbers.filter(|number| *number < ARM_PRIVATE).max()
+    /// The first number on `arch` above all that the profile names, from which on calls are younger
+    /// than the profile; `None` if they are treated as all others.
+    ///
+    /// As in runc, a profile that names none but number 0 says nothing about its age, and names
+    /// that libseccomp multiplexes do not count. Unlike in runc, neither do ARM's private calls:
+    /// every profile with one of them would seem to know all calls to come.
+    pub(super) fn end(&self, arch: Arch) -> Option<u32> {
+        let counts = |call: &&Call| !(arch.multiplexes() && call.multiplexed.is_some());
+        let numbers = self.calls.iter().filter(counts).filter_map(|call| call.numbers.on(arch));
+        let last = numbers.filter(|number| !is_private(arch, *number)).max()?;
+        (self.stub && last != 0).then_some(last + 1)
     }
 
     /// What the profile says about numbers on `arch`, ascending, each number once.
     pub(super) fn verdicts(&self, arch: Arch) -> Vec<(u32, Verdict)> {
-        let mut mentions: Vec<(u32, u32, Option<Condition>)> = Vec::new();
+        let mut mentions: Vec<Mention> = Vec::with_capacity(self.calls.len());
         for call in &self.calls {
             let Some(rule) = call.rule else { continue };
-            let number = call.numbers[arch.column()];
-            if number != NO {
-                mentions.push((number, rule, None));
+            if let Some(number) = call.numbers.on(arch) {
+                mentions.push(Mention { number, rule, multiplexed: None });
             }
-            if let Some(m) = call.multiplexed.filter(|_| arch == Arch::X86) {
-                mentions.push((m.number, rule, Some(m.condition)));
+            let Some(m) = call.multiplexed.filter(|_| arch.multiplexes()) else { continue };
+            if let Some(number) = m.numbers.on(arch)
+                && self.holds_multiplexed(&self.rules[rule as usize])
+            {
+                mentions.push(Mention { number, rule, multiplexed: Some(m.condition) });
             }
         }
-        mentions.sort_unstable_by_key(|mention| (mention.0, mention.1));
-        mentions.chunk_by(|a, b| a.0 == b.0).map(|same| (same[0].0, self.verdict(same))).collect()
+        mentions.sort_by_key(|mention| (mention.number, mention.rule));
+        let end = self.end(arch);
+        let mut found: Vec<(u32, Verdict)> = mentions
+            .chunk_by(|a, b| a.number == b.number)
+            .map(|same| (same[0].number, self.verdict(same, arch)))
+            .filter(|(number, _)| end.is_none_or(|end| *number < end) || is_private(arch, *number))
+            .collect();
+        // Private calls count as known by their name alone.
+        for number in self.calls.iter().filter_map(|call| call.numbers.on(arch)) {
+            if is_private(arch, number) && found.iter().all(|(known, _)| *known != number) {
+                found.push((number, Verdict::Return(self.default)));
+            }
+        }
+        found.sort_by_key(|(number, _)| *number);
+        if end.is_some() && matches!(arch, Arch::S390 | Arch::S390X) {
+            // The kernel leaves 0 for a number too large for the instruction (arch/s390).
+            found.retain(|(number, _)| *number != 0);
+            found.insert(0, (0, Verdict::Return(RETURN_ENOSYS)));
+        }
+        found
     }
 
-    fn verdict(&self, mentions: &[(u32, u32, Option<Condition>)]) -> Verdict {
-        let rule = |index: u32| &self.rules[index as usize];
-        let always = mentions.iter().find(|m| m.2.is_none() && rule(m.1).alternatives.is_empty());
-        if let Some(mention) = always {
-            return Verdict::Return(rule(mention.1).action);
-        }
+    /// Whether a rule holds also for a call whose arguments lie behind a pointer, out of a filter's
+    /// sight: with conditions, only if the rule takes something away.
+    fn holds_multiplexed(&self, rule: &Rule) -> bool {
+        rule.alternatives.is_empty() || strictness(rule.action) < strictness(self.default)
+    }
+
+    fn verdict(&self, mentions: &[Mention], arch: Arch) -> Verdict {
         let mut checks = Vec::new();
-        for (_, index, multiplexed) in mentions {
-            let action = rule(*index).action;
-            if let Some(condition) = multiplexed {
-                checks.push(Check { conditions: vec![*condition], action });
+        for mention in mentions {
+            let rule = &self.rules[mention.rule as usize];
+            let action = rule.action;
+            if let Some(condition) = mention.multiplexed {
+                checks.push(Check { conditions: vec![condition.on(arch)], action });
+                continue;
             }
-            for conditions in &rule(*index).alternatives {
-                checks.push(Check { conditions: conditions.clone(), action });
+            if rule.alternatives.is_empty() {
+                return Verdict::Return(action);
+            }
+            for conditions in &rule.alternatives {
+                let conditions = conditions.iter().map(|condition| condition.on(arch));
+                let conditions: Vec<_> = conditions.filter(|c| !c.always_holds()).collect();
+                if conditions.is_empty() {
+                    return Verdict::Return(action);
+                }
+                checks.push(Check { conditions, action });
             }
         }
-        Verdict::Check(checks)
+        Verdict::Check(order::as_libseccomp(checks, arch))
     }
 }
 
+impl Condition {
+    /// What of it `arch` can see.
+    fn on(self, arch: Arch) -> Self {
+        let seen = if arch.is_wide() { u64::MAX } else { u64::from(u32::MAX) };
+        Self { mask: self.mask & seen, value: self.value & seen, ..self }
+    }
+
+    /// Only a mask without bits: other conditions that cannot fail count as conditions.
+    fn always_holds(self) -> bool {
+        self.mask == 0
+    }
+}
+
+fn is_private(arch: Arch, number: u32) -> bool {
+    arch == Arch::Arm && number >= ARM_PRIVATE
+}
+
+/// Where an action stands when the kernel chooses among the answers of several filters: it takes
+/// the least, as a signed number (kernel/seccomp.c).
+fn strictness(action: u32) -> i32 {
+    (action & libc::SECCOMP_RET_ACTION_FULL) as i32
+}
+
 /// The value a filter returns for an action (linux/seccomp.h).
-fn return_value(action: Action, data: Option<u32>) -> Result<u32, Error> {
+pub(super) fn return_value(action: Action, data: Option<u32>) -> Result<u32, Error> {
     let (value, unset, max) = match action {
         Action::ScmpActErrno => (libc::SECCOMP_RET_ERRNO, libc::EPERM as u32, ERRNO_MAX),
         Action::ScmpActTrace => (libc::SECCOMP_RET_TRACE, libc::EPERM as u32, TRACE_MAX),
@@ -195,12 +264,15 @@ fn return_value(action: Action, data: Option<u32>) -> Result<u32, Error> {
 }
 
 fn alternatives(args: &[LinuxSeccompArg]) -> Result<Vec<Vec<Condition>>, Error> {
-    let conditions = args.iter().map(condition).collect::<Result<Vec<_>, _>>()?;
+    let mut conditions = args.iter().map(condition).collect::<Result<Vec<_>, _>>()?;
     let twice = (0..ARGUMENTS).any(|i| args.iter().filter(|a| a.index() == i).count() > 1);
-    Ok(match conditions {
-        none if none.is_empty() => Vec::new(),
-        each if twice => each.into_iter().map(|condition| vec![condition]).collect(),
-        all => vec![all],
+    Ok(match conditions.len() {
+        0 => Vec::new(),
+        _ if twice => conditions.into_iter().map(|condition| vec![condition]).collect(),
+        _ => {
+            conditions.sort_by_key(|condition| condition.argument);
+            vec![conditions]
+        }
     })
 }
 
@@ -224,49 +296,49 @@ fn condition(arg: &LinuxSeccompArg) -> Result<Condition, Error> {
     Ok(Condition { argument: arg.index() as u8, mask, test, value, negated })
 }
 
-/// i386 reaches sockets and System V IPC also through one call each, whose first argument tells
-/// which (linux/net.h, linux/ipc.h). A rule without arguments must hold on both ways; the
-/// arguments themselves lie behind a pointer there, out of a filter's sight.
-fn multiplexed(name: &str) -> Option<Multiplexed> {
-    const SOCKETCALL: u32 = 102;
-    const IPC: u32 = 117;
+/// Some architectures reach sockets and System V IPC also through one call each, whose first
+/// argument tells which (linux/net.h, linux/ipc.h).
+pub(super) fn multiplexed(name: &str) -> Option<Multiplexed> {
+    const SOCKETCALL: &str = "socketcall";
+    const IPC: &str = "ipc";
     /// The upper half of `ipc`'s first argument is a version the kernel masks off.
     const IPC_CALL_MASK: u64 = 0xffff;
-    let (number, mask, value) = match name {
-        "socket" => (SOCKETCALL, u64::MAX, 1),
-        "bind" => (SOCKETCALL, u64::MAX, 2),
-        "connect" => (SOCKETCALL, u64::MAX, 3),
-        "listen" => (SOCKETCALL, u64::MAX, 4),
-        "accept" => (SOCKETCALL, u64::MAX, 5),
-        "getsockname" => (SOCKETCALL, u64::MAX, 6),
-        "getpeername" => (SOCKETCALL, u64::MAX, 7),
-        "socketpair" => (SOCKETCALL, u64::MAX, 8),
-        "send" => (SOCKETCALL, u64::MAX, 9),
-        "recv" => (SOCKETCALL, u64::MAX, 10),
-        "sendto" => (SOCKETCALL, u64::MAX, 11),
-        "recvfrom" => (SOCKETCALL, u64::MAX, 12),
-        "shutdown" => (SOCKETCALL, u64::MAX, 13),
-        "setsockopt" => (SOCKETCALL, u64::MAX, 14),
-        "getsockopt" => (SOCKETCALL, u64::MAX, 15),
-        "sendmsg" => (SOCKETCALL, u64::MAX, 16),
-        "recvmsg" => (SOCKETCALL, u64::MAX, 17),
-        "accept4" => (SOCKETCALL, u64::MAX, 18),
-        "recvmmsg" => (SOCKETCALL, u64::MAX, 19),
-        "sendmmsg" => (SOCKETCALL, u64::MAX, 20),
-        "semop" => (IPC, IPC_CALL_MASK, 1),
-        "semget" => (IPC, IPC_CALL_MASK, 2),
-        "semctl" => (IPC, IPC_CALL_MASK, 3),
-        "semtimedop" => (IPC, IPC_CALL_MASK, 4),
-        "msgsnd" => (IPC, IPC_CALL_MASK, 11),
-        "msgrcv" => (IPC, IPC_CALL_MASK, 12),
-        "msgget" => (IPC, IPC_CALL_MASK, 13),
-        "msgctl" => (IPC, IPC_CALL_MASK, 14),
-        "shmat" => (IPC, IPC_CALL_MASK, 21),
-        "shmdt" => (IPC, IPC_CALL_MASK, 22),
-        "shmget" => (IPC, IPC_CALL_MASK, 23),
-        "shmctl" => (IPC, IPC_CALL_MASK, 24),
+    let (through, value) = match name {
+        "socket" => (SOCKETCALL, 1),
+        "bind" => (SOCKETCALL, 2),
+        "connect" => (SOCKETCALL, 3),
+        "listen" => (SOCKETCALL, 4),
+        "accept" => (SOCKETCALL, 5),
+        "getsockname" => (SOCKETCALL, 6),
+        "getpeername" => (SOCKETCALL, 7),
+        "socketpair" => (SOCKETCALL, 8),
+        "send" => (SOCKETCALL, 9),
+        "recv" => (SOCKETCALL, 10),
+        "sendto" => (SOCKETCALL, 11),
+        "recvfrom" => (SOCKETCALL, 12),
+        "shutdown" => (SOCKETCALL, 13),
+        "setsockopt" => (SOCKETCALL, 14),
+        "getsockopt" => (SOCKETCALL, 15),
+        "sendmsg" => (SOCKETCALL, 16),
+        "recvmsg" => (SOCKETCALL, 17),
+        "accept4" => (SOCKETCALL, 18),
+        "recvmmsg" => (SOCKETCALL, 19),
+        "sendmmsg" => (SOCKETCALL, 20),
+        "semop" => (IPC, 1),
+        "semget" => (IPC, 2),
+        "semctl" => (IPC, 3),
+        "semtimedop" => (IPC, 4),
+        "msgsnd" => (IPC, 11),
+        "msgrcv" => (IPC, 12),
+        "msgget" => (IPC, 13),
+        "msgctl" => (IPC, 14),
+        "shmat" => (IPC, 21),
+        "shmdt" => (IPC, 22),
+        "shmget" => (IPC, 23),
+        "shmctl" => (IPC, 24),
         _ => return None,
     };
+    let mask = if through == IPC { IPC_CALL_MASK } else { u64::MAX };
     let condition = Condition { argument: 0, mask, test: Test::Equal, value, negated: false };
-    Some(Multiplexed { number, condition })
+    Some(Multiplexed { numbers: syscall::numbers(through)?, condition })
 }

@@ -50,7 +50,9 @@ impl World {
     /// The binary with `root`, a name below the directory, as its state.
     pub(crate) fn cais(&self, root: &str) -> Command {
         let mut command = Command::new(&self.cais);
-        command.env("CAIS_ROOT", self.path(root)).env("CAIS_RUN", self.path(RUN).join(root.replace('/', "-")));
+        command
+            .env("CAIS_ROOT", self.path(root))
+            .env("CAIS_RUN", self.path(RUN).join(root.replace('/', "-")));
         command.env("CAIS_CONFIG", self.path("config.toml"));
         command
     }

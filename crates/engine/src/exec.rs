@@ -39,16 +39,11 @@ impl Engine {
             user => user,
         };
         let mut executed = runtime::exec(&runtime::Exec {
-            pid: container.state.pid,
-            pidfd: init.as_fd(),
-            process: &process,
             seccomp: seccomp.as_ref(),
             cgroup: Some(&cgroup),
-            stdio,
             user: Some(user),
             group_add: &container.record.settings.group_add,
-            inherited: 0,
-            keep_keyring: false,
+            ..runtime::Exec::new((container.state.pid, init.as_fd()), &process, stdio)
         })
         .map_err(from_runtime)?;
         if exec.detach {

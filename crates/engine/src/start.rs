@@ -185,16 +185,14 @@ impl Engine {
         let rootfs = self.store.rootfs(&record.layers, &container.dir, settings.auto_remove)?;
         let (stdio, mut streams) = stdio(settings.tty, settings.open_stdin)?;
         let launch = Launch {
-            spec: &plan.spec,
-            rootfs: &rootfs,
-            stdio,
+            map_rootfs: true,
             cgroup: Some(&cgroup),
             // An empty user is root, with the groups that the image gives root.
             user: Some(&record.config.user),
             group_add: &settings.group_add,
             init: settings.init,
             copy_up: &plan.copy_up,
-            oci: None,
+            ..Launch::new(&plan.spec, &rootfs, stdio)
         };
         let network = &settings.network;
         let mut created = runtime::create(&launch, &mut |namespaces| {

@@ -2,25 +2,25 @@
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
-use oci::runtime::{LinuxNamespaceType, LinuxPersonalityDomain, Spec};
+use oci::runtime::{LinuxNamespaceType, Spec};
 use rustix::fs::{Gid, Mode, Uid};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior, umask};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
+use crate::attribute::{Attributes, run_anywhere};
 use crate::cgroup::Entry;
 use crate::credentials::Credentials;
 use crate::error::{Doing, Error};
+use crate::label::Labels;
 use crate::launch::Launch;
 use crate::mount::{self, Placement, Sources};
 use crate::namespace::{Plan, enter_time_namespace};
 use crate::program::{self, Program};
+use crate::rtnetlink::switch_loopback_on;
 use crate::seccomp::Filter;
 use crate::sync::{Kept, Point, Sync};
 use crate::{hook, init};
 use crate::{sys, sysctl, terminal};
-
-/// `PER_LINUX32` of personality(2): uname(2) tells of a 32-bit machine.
-const PER_LINUX32: libc::c_ulong = 0x8;
 
 /// What the parent decides and opens before it clones.
 #[derive(Debug)]
@@ -28,13 +28,42 @@ pub(crate) struct Prepared<'a> {
     pub(crate) launch: &'a Launch<'a>,
     pub(crate) process: &'a oci::runtime::Process,
     pub(crate) plan: &'a Plan,
-    pub(crate) filter: Option<&'a Filter>,
+    pub(crate) confined: Confined<'a>,
     /// The host's null device.
     pub(crate) null: OwnedFd,
     /// Made by the parent where the child's user could not reach them.
     pub(crate) sources: Option<Sources>,
     /// The way into the cgroup.
     pub(crate) entry: Option<Entry>,
+}
+
+/// What a process gets on the way to its program, besides its rights; read and checked before.
+#[derive(Debug)]
+pub(crate) struct Confined<'a> {
+    pub(crate) filter: Option<&'a Filter>,
+    pub(crate) attributes: Attributes,
+    pub(crate) labels: Option<Labels>,
+}
+
+impl Confined<'_> {
+    /// A session keyring of the process' own, with its label.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) fn make_keyring(&self) -> Result<(), Error> {
+        self.labels.as_ref().map_or(Ok(()), |labels| labels.label_keyrings(true))?;
+        sys::new_session_keyring().doing(|| "make a session keyring")?;
+        self.labels.as_ref().map_or(Ok(()), |labels| labels.label_keyrings(false))
+    }
+
+    /// Gives the process its attributes, and its label from execve(2) on.
+    ///
+    /// # Errors
+    /// Names what the kernel refused.
+    pub(crate) fn apply(&self) -> Result<(), Error> {
+        self.attributes.apply()?;
+        self.labels.as_ref().map_or(Ok(()), Labels::apply)
+    }
 }
 
 /// Becomes the container; returns only an exit code, after a failure.
@@ -59,9 +88,9 @@ fn become_container(prepared: Prepared<'_>, sync: &Sync) -> Error {
 
 // recipe: the order of these steps is the security of the container.
 fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
-    let Prepared { launch, process, plan, filter, null, sources, entry } = prepared;
+    let Prepared { launch, process, plan, confined, null, sources, entry } = prepared;
     let (spec, oci) = (launch.spec, launch.oci.as_ref());
-    let (no_pivot, hooks_at) = oci.map_or((false, None), |oci| (oci.no_pivot, oci.hooks_at));
+    let hooks_at = oci.and_then(|oci| oci.hooks_at);
     sys::reset_signals();
     umask(Mode::empty());
 
@@ -73,6 +102,7 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
     // Point 2: before anything is made that is to be counted.
     entry.map_or(Ok(()), |entry| entry.enter())?;
     sync.tell(Point::Attached, None)?;
+    run_anywhere();
     plan.join()?;
     enter_cgroup_namespace(plan)?;
     if plan.maps_ids() {
@@ -84,10 +114,13 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
     // Nobody in a joined namespace may look into this process, which still is the runtime.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide the memory")?;
     rustix::process::setsid().doing(|| "start a session")?;
-    if !oci.is_some_and(|oci| oci.keep_keyring) {
-        sys::new_session_keyring().doing(|| "make a session keyring")?;
+    if !launch.keep_keyring {
+        confined.make_keyring()?;
     }
     set_names(spec, plan)?;
+    if plan.is_new(LinuxNamespaceType::Network) {
+        switch_loopback_on().doing(|| "switch the loopback link on")?;
+    }
 
     // The host's view ends with `enter`, unless hooks still need it.
     let mut sources = match sources {
@@ -98,7 +131,7 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
     sources.make_own(spec)?;
     let parameters = sysctl::open(spec)?;
     let root = match hooks_at {
-        None => Sources::enter(&files, spec, no_pivot)?,
+        None => Sources::enter(&files, launch)?,
         Some(path) => Sources::show(&files, spec, path)?,
     };
     drop(files);
@@ -119,7 +152,10 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
     sync.expect(Point::Furnished)?;
     if hooks_at.is_some() {
         hook::run_create_container(launch)?;
-        Sources::change_root(root.as_fd(), no_pivot)?;
+        if launch.no_pivot {
+            mount::take_kernel_files_away(hooks_at)?;
+        }
+        Sources::change_root(root.as_fd(), launch.no_pivot)?;
     }
     sysctl::write(spec, parameters.as_ref())?;
     placement.finish()?;
@@ -128,20 +164,19 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
     let identity = program::identity(&root, process, launch.user, launch.group_add)?;
     let kept = Kept::of(oci);
     let program = Program::new(process, &identity.home)?.inheriting(kept.inherited);
-    let credentials = Credentials::new(process, filter)?;
+    let credentials = Credentials::new(process, confined.filter)?;
     let null = program::null_device(&root, null);
     program::set_stdio(&launch.stdio, pty.as_ref(), null.as_fd(), identity.uid)?;
-    program::enter_cwd(&root, process)?;
-    set_personality(spec)?;
-    program::set_attributes(process)?;
-    credentials.become_user(&identity)?;
+    confined.apply()?;
+    program::enter_cwd_as(&root, process, || credentials.become_user(&identity))?;
+    program::set_limits(process)?;
 
     if oci.is_some() {
         program.find()?;
     }
 
     // Point 4: everything that can fail for the specification's sake is done.
-    drop((root, null));
+    drop((root, null, confined));
     let master = pty.map(|pty| pty.master);
     sync.tell_ready(master.as_ref(), kept)?;
     drop(master);
@@ -165,8 +200,13 @@ fn make_sources(launch: &Launch<'_>, plan: &Plan) -> Result<Sources, Error> {
         Some(_) if plan.maps_ids() => {
             Err(Error::Unsupported("mapping the ids of a mount without privilege".into()))
         }
-        Some(_) => Err(Error::Spec("a mount with mapped ids needs a user namespace".into())),
+        Some(_) => Err(no_user_namespace()),
     }
+}
+
+/// Whose ids a mount is to have that brings no map of its own.
+pub(crate) fn no_user_namespace() -> Error {
+    Error::Spec("a mount with mapped ids needs a user namespace, or a map of its own".into())
 }
 
 /// Becomes root of the user namespace: the caller's ids have no name in it.
@@ -203,16 +243,4 @@ fn enter_cgroup_namespace(plan: &Plan) -> Result<(), Error> {
         sys::unshare(libc::CLONE_NEWCGROUP).doing(|| "make the Cgroup namespace")?;
     }
     Ok(())
-}
-
-fn set_personality(spec: &Spec) -> Result<(), Error> {
-    let linux = spec.linux().as_ref();
-    let Some(personality) = linux.and_then(|linux| linux.personality().as_ref()) else {
-        return Ok(());
-    };
-    let domain = match personality.domain() {
-        LinuxPersonalityDomain::PerLinux => 0,
-        LinuxPersonalityDomain::PerLinux32 => PER_LINUX32,
-    };
-    sys::personality(domain).doing(|| "set the personality")
 }

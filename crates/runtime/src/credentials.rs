@@ -142,7 +142,8 @@ fn bits(capabilities: &HashSet<Capability>) -> CapabilitySet {
     capabilities.iter().map(|&capability| bit(capability)).collect()
 }
 
-fn bit(capability: Capability) -> CapabilitySet {
+/// A capability as the kernel's.
+pub(crate) fn bit(capability: Capability) -> CapabilitySet {
     match capability {
         Capability::AuditControl => CapabilitySet::AUDIT_CONTROL,
         Capability::AuditRead => CapabilitySet::AUDIT_READ,

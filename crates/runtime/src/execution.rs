@@ -3,24 +3,27 @@
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 
-use oci::runtime::LinuxSeccomp;
+use oci::runtime::{Linux, LinuxSeccomp};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
+use crate::attribute::{Affinity, Attributes, run_as_before};
 use crate::cgroup::{Cgroup, Entry};
+use crate::child::Confined;
 use crate::credentials::Credentials;
 use crate::error::{Doing, Error};
 use crate::inroot::Root;
+use crate::label::Labels;
 use crate::launch::Stdio;
 use crate::namespace::Birth;
 use crate::parent::{compile, start};
 use crate::process::{Process, Unstarted};
 use crate::program::{self, Program};
-use crate::seccomp::Filter;
 use crate::sync::{Kept, Point, Sync};
-use crate::{mount, sys};
+use crate::{mount, rdt, sys};
 
-/// A process to execute in a container.
+/// A process to execute in a container; [`Exec::new`] gives the fields behind `stdio` a value that
+/// asks for nothing.
 #[derive(Debug)]
 pub struct Exec<'a> {
     /// A process of the container, usually its first, in the caller's process namespace.
@@ -30,12 +33,17 @@ pub struct Exec<'a> {
     pub pidfd: BorrowedFd<'a>,
     /// What to execute, and how it is confined.
     pub process: &'a oci::runtime::Process,
+    /// Input and output.
+    pub stdio: Stdio,
+    /// The container's section, whose personality, memory policy and Intel RDT group hold for this
+    /// process too.
+    pub linux: Option<&'a Linux>,
+    /// The name of the container: of its group in the resctrl file system.
+    pub id: &'a str,
     /// The container's system call filter; `None` for a privileged process.
     pub seccomp: Option<&'a LinuxSeccomp>,
     /// The container's cgroup; without one, the caller's.
     pub cgroup: Option<&'a Cgroup>,
-    /// Input and output.
-    pub stdio: Stdio,
     /// `user[:group]`, resolved in the container; in the place of `process.user`.
     pub user: Option<&'a str>,
     /// Further groups by name or number.
@@ -44,6 +52,30 @@ pub struct Exec<'a> {
     pub inherited: u32,
     /// Leaves the process in the session keyring of the caller.
     pub keep_keyring: bool,
+}
+
+impl<'a> Exec<'a> {
+    /// This process in the container of the process `pid`.
+    pub fn new(
+        (pid, pidfd): (i32, BorrowedFd<'a>),
+        process: &'a oci::runtime::Process,
+        stdio: Stdio,
+    ) -> Exec<'a> {
+        Exec {
+            pid,
+            pidfd,
+            process,
+            stdio,
+            linux: None,
+            id: "",
+            seccomp: None,
+            cgroup: None,
+            user: None,
+            group_add: &[],
+            inherited: 0,
+            keep_keyring: false,
+        }
+    }
 }
 
 /// Every kind of namespace, and its name below `/proc/<pid>/ns`.
@@ -128,8 +160,14 @@ fn is_other(pid: i32, name: &str) -> std::io::Result<bool> {
 /// # Errors
 /// As [`create`](crate::create) and [`Created::start`](crate::Created::start).
 pub fn exec(exec: &Exec<'_>) -> Result<Process, Error> {
-    program::check_supported(exec.process)?;
+    program::check_limits(exec.process)?;
+    let affinity = Affinity::read(exec.process.exec_cpu_affinity().as_ref())?;
     let filter = compile(exec.seccomp)?;
+    let confined = Confined {
+        filter: filter.as_ref(),
+        attributes: Attributes::read(exec.process, exec.linux)?,
+        labels: Labels::of(exec.process)?,
+    };
     let null = mount::host_null()?;
     let target = Target::open(exec.pid, exec.pidfd)?;
     let (ours, theirs) = Sync::pair()?;
@@ -138,13 +176,20 @@ pub fn exec(exec: &Exec<'_>) -> Result<Process, Error> {
     let birth = Birth { flags: 0, cgroup };
     let child = || {
         ours.close_in_child();
-        let error = become_process(exec, (&target, entry), (filter.as_ref(), null), &theirs);
+        let parts = (&target, entry, &affinity);
+        let error = become_process(exec, parts, (confined, null), &theirs);
         theirs.fail(&error);
         error.exit_code()
     };
-    let child = target.bear(birth, child)?;
+    let before = affinity.begin()?;
+    let child = target.bear(birth, child);
+    run_as_before(before)?;
+    let child = child?;
     drop(theirs);
     let (pid, child) = (child.pid(), Unstarted::new(child));
+    if let Some(rdt) = exec.linux.and_then(|linux| linux.intel_rdt().as_ref()) {
+        rdt::join(rdt, exec.id, pid)?;
+    }
     if target.enters_user_namespace() && rustix::process::geteuid().is_root() {
         exec.stdio.give_pipes(mount::IdMap::of(exec.pid)?.root());
     }
@@ -155,17 +200,21 @@ pub fn exec(exec: &Exec<'_>) -> Result<Process, Error> {
 
 fn accompany(exec: &Exec<'_>, pid: i32, socket: &Sync) -> Result<Option<OwnedFd>, Error> {
     program::set_oom_score(pid, exec.process)?;
+    program::raise_limits(pid, exec.process)?;
     socket.expect(Point::Attached)?;
     socket.expect(Point::Ready)
 }
 
+/// Where the process goes: the container, its cgroup, its processors.
+type Place<'a> = (&'a Target<'a>, Option<Entry>, &'a Affinity);
+
 fn become_process(
     exec: &Exec<'_>,
-    (target, entry): (&Target<'_>, Option<Entry>),
-    (filter, null): (Option<&Filter>, OwnedFd),
+    place: Place<'_>,
+    (confined, null): (Confined<'_>, OwnedFd),
     sync: &Sync,
 ) -> Error {
-    match set_up(exec, (target, entry), (filter, null), sync) {
+    match set_up(exec, place, (confined, null), sync) {
         Ok(program) => program.execute(),
         Err(error) => error,
     }
@@ -174,8 +223,8 @@ fn become_process(
 // recipe: the same order as for a container's first process, without its mounts.
 fn set_up(
     exec: &Exec<'_>,
-    (target, entry): (&Target<'_>, Option<Entry>),
-    (filter, null): (Option<&Filter>, OwnedFd),
+    (target, entry, affinity): Place<'_>,
+    (confined, null): (Confined<'_>, OwnedFd),
     sync: &Sync,
 ) -> Result<Program, Error> {
     sys::reset_signals();
@@ -184,9 +233,10 @@ fn set_up(
     set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide the memory")?;
     rustix::process::setsid().doing(|| "start a session")?;
     if !exec.keep_keyring {
-        sys::new_session_keyring().doing(|| "make a session keyring")?;
+        confined.make_keyring()?;
     }
     entry.map_or(Ok(()), |entry| entry.enter())?;
+    affinity.settle()?;
     sync.tell(Point::Attached, None)?;
     target.join()?;
     let root = Root::of_process()?;
@@ -194,17 +244,18 @@ fn set_up(
     let pty = program::open_terminal(&root, &exec.stdio)?;
     let identity = program::identity(&root, exec.process, exec.user, exec.group_add)?;
     let program = Program::new(exec.process, &identity.home)?.inheriting(exec.inherited);
-    let credentials = Credentials::new(exec.process, filter)?;
+    let credentials = Credentials::new(exec.process, confined.filter)?;
     let null = program::null_device(&root, null);
     program::set_stdio(&exec.stdio, pty.as_ref(), null.as_fd(), identity.uid)?;
-    program::enter_cwd(&root, exec.process)?;
-    program::set_attributes(exec.process)?;
-    credentials.become_user(&identity)?;
-    drop((root, null));
+    confined.apply()?;
+    program::enter_cwd_as(&root, exec.process, || credentials.become_user(&identity))?;
+    drop((root, null, confined));
     let master = pty.map(|pty| pty.master);
     sync.tell_ready(master.as_ref(), Kept { gate: None, inherited: exec.inherited })?;
     drop(master);
     sync.expect(Point::Start)?;
+    // The parent has raised what this process could not.
+    program::set_limits(exec.process)?;
     credentials.confine()?;
     Ok(program)
 }

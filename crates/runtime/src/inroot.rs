@@ -16,6 +16,9 @@ use crate::error::{Doing, Error};
 /// How often a resolution is tried again when a concurrent rename disturbs it.
 const RETRIES_MAX: u32 = 128;
 
+/// How many links that lead to nothing are followed for one path, as `MAXSYMLINKS` of the kernel.
+const LINKS_MAX: usize = 40;
+
 /// The largest file that is read out of a root file system, in bytes.
 const FILE_MAX: u64 = 4 << 20;
 
@@ -80,23 +83,37 @@ impl Root {
     /// Opens the directory `path`, making what is missing of it (mode 0755).
     ///
     /// Each missing component is made relative to the descriptor of its parent, so that a link
-    /// put in the way afterwards makes this fail instead of reaching outside (CVE-2024-45310).
+    /// put in the way afterwards cannot make this reach outside (CVE-2024-45310). A link that leads
+    /// to nothing is followed inside the root, and what it names is made.
     ///
     /// # Errors
     /// When something in the way is no directory, or the kernel refuses.
     pub(crate) fn create_dir_all(&self, path: &Path) -> Result<OwnedFd, Error> {
-        self.create_dirs(path).doing(|| format!("make the directory `{}`", path.display()))
+        self.create_dirs(path, LINKS_MAX)
+            .doing(|| format!("make the directory `{}`", path.display()))
     }
 
-    fn create_dirs(&self, path: &Path) -> io::Result<OwnedFd> {
+    fn create_dirs(&self, path: &Path, links: usize) -> io::Result<OwnedFd> {
         let (mut directory, missing) = self.existing_part(path)?;
-        for name in &missing {
+        let mut done: PathBuf =
+            path.components().take(path.components().count() - missing.len()).collect();
+        for (at, name) in missing.iter().enumerate() {
             match mkdirat(&directory, name, Mode::from_raw_mode(0o755)) {
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(error) => return Err(error.into()),
             }
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            directory = rustix::fs::openat(&directory, name, flags, Mode::empty())?;
+            directory = match rustix::fs::openat(&directory, name, flags, Mode::empty()) {
+                Ok(directory) => directory,
+                Err(Errno::LOOP | Errno::NOTDIR) => {
+                    let led = follow(&directory, &done, name)?;
+                    let rest: PathBuf = missing[at + 1..].iter().collect();
+                    let links = links.checked_sub(1).ok_or(Errno::LOOP)?;
+                    return self.create_dirs(&led.join(rest), links);
+                }
+                Err(error) => return Err(error.into()),
+            };
+            done.push(name);
         }
         Ok(directory)
     }
@@ -126,35 +143,62 @@ impl Root {
     /// # Errors
     /// When its parents cannot be made, or it exists and is of the other kind.
     pub(crate) fn mount_point(&self, path: &Path, directory: bool) -> Result<OwnedFd, Error> {
-        let doing = || format!("open the mount point `{}`", path.display());
-        match self.open(path, OFlags::PATH) {
-            Ok(target) => {
-                let kind = file_type(&target).doing(doing)?;
-                if (kind == FileType::Directory) == directory {
-                    return Ok(target);
-                }
-                let wanted = if directory { "a directory" } else { "no directory" };
-                Err(Error::Spec(format!(
-                    "the mount point `{}` must be {wanted}, as what is mounted there",
-                    path.display()
-                )))
-            }
-            Err(error) if error.raw_os_error() != Some(libc::ENOENT) => {
-                Err(Error::kernel(doing(), error))
-            }
-            Err(_) if directory => self.create_dir_all(path),
-            Err(_) => self.create_file(path),
+        match self.existing_mount_point(path, directory)? {
+            Some(target) => Ok(target),
+            None => self.make_mount_point(path, directory),
         }
     }
 
-    fn create_file(&self, path: &Path) -> Result<OwnedFd, Error> {
-        let doing = || format!("make the mount point `{}`", path.display());
-        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-            return Err(Error::kernel(doing(), Errno::ISDIR));
+    /// Opens the directory or file `path` to mount on, if there is one.
+    ///
+    /// # Errors
+    /// When it is of the other kind, or the kernel refuses.
+    pub(crate) fn existing_mount_point(
+        &self,
+        path: &Path,
+        directory: bool,
+    ) -> Result<Option<OwnedFd>, Error> {
+        let doing = || format!("open the mount point `{}`", path.display());
+        let target = match self.open(path, OFlags::PATH) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
+            other => other.doing(doing)?,
         };
-        let parent = self.create_dir_all(parent)?;
+        if (file_type(&target).doing(doing)? == FileType::Directory) == directory {
+            return Ok(Some(target));
+        }
+        let wanted = if directory { "a directory" } else { "no directory" };
+        Err(Error::Spec(format!(
+            "the mount point `{}` must be {wanted}, as what is mounted there",
+            path.display()
+        )))
+    }
+
+    /// Makes an empty directory or file `path` to mount on.
+    ///
+    /// # Errors
+    /// When its parents cannot be made.
+    pub(crate) fn make_mount_point(&self, path: &Path, directory: bool) -> Result<OwnedFd, Error> {
+        if directory { self.create_dir_all(path) } else { self.create_file(path) }
+    }
+
+    fn create_file(&self, path: &Path) -> Result<OwnedFd, Error> {
+        self.create_file_at(path, LINKS_MAX)
+            .doing(|| format!("make the mount point `{}`", path.display()))
+    }
+
+    fn create_file_at(&self, path: &Path, links: usize) -> io::Result<OwnedFd> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(Errno::ISDIR.into());
+        };
+        let directory = self.create_dirs(parent, links)?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644)).doing(doing)
+        match rustix::fs::openat(&directory, name, flags, Mode::from_raw_mode(0o644)) {
+            Err(Errno::EXIST) => {
+                let led = follow(&directory, parent, Path::new(name))?;
+                self.create_file_at(&led, links.checked_sub(1).ok_or(Errno::LOOP)?)
+            }
+            other => Ok(other?),
+        }
     }
 
     /// The content of the regular file `path`; `None` when there is none.
@@ -172,6 +216,16 @@ impl Root {
         };
         read_regular(file, path).map(Some)
     }
+}
+
+/// Where the link `name` in `directory`, which is `path`, leads: a path from the root.
+///
+/// # Errors
+/// Those of readlinkat(2); `EINVAL` for what is no link.
+fn follow(directory: &OwnedFd, path: &Path, name: &Path) -> io::Result<PathBuf> {
+    use std::os::unix::ffi::OsStringExt as _;
+    let target = rustix::fs::readlinkat(directory, name, Vec::new())?;
+    Ok(path.join(std::ffi::OsString::from_vec(target.into_bytes())))
 }
 
 fn read_regular(file: OwnedFd, path: &Path) -> Result<Vec<u8>, Error> {
@@ -218,7 +272,9 @@ mod tests {
         symlink("/etc", directory.path().join("absolute")).unwrap();
         symlink("../../../../../../etc", directory.path().join("relative")).unwrap();
         for link in ["absolute", "relative"] {
-            root.create_dir_all(&Path::new("/").join(link).join("deep")).unwrap_err();
+            root.create_dir_all(&Path::new("/").join(link).join("deep")).unwrap();
+            assert!(directory.path().join("etc/deep").is_dir());
+            std::fs::remove_dir_all(directory.path().join("etc")).unwrap();
         }
         std::fs::create_dir(directory.path().join("etc")).unwrap();
         for link in ["absolute", "relative"] {
@@ -237,6 +293,22 @@ mod tests {
         root.create_dir_all(Path::new("/missing/../x")).unwrap_err();
         root.mount_point(Path::new("/a/file"), true).unwrap_err();
         root.mount_point(Path::new("/a/b"), false).unwrap_err();
+    }
+
+    #[test]
+    fn a_link_that_leads_to_nothing_is_followed_inside() {
+        let (directory, root) = root();
+        symlink("/tmp/foo/bar", directory.path().join("jump")).unwrap();
+        std::fs::create_dir(directory.path().join("etc")).unwrap();
+        symlink("/jump/baz/hosts", directory.path().join("etc/hosts")).unwrap();
+        root.mount_point(Path::new("/etc/hosts"), false).unwrap();
+        assert!(directory.path().join("tmp/foo/bar/baz/hosts").is_file());
+        symlink("../made/here", directory.path().join("etc/dir")).unwrap();
+        root.mount_point(Path::new("/etc/dir/deep"), true).unwrap();
+        assert!(directory.path().join("made/here/deep").is_dir());
+        symlink("loop", directory.path().join("loop")).unwrap();
+        root.mount_point(Path::new("/loop"), false).unwrap_err();
+        root.mount_point(Path::new("/loop/x"), true).unwrap_err();
     }
 
     #[test]

@@ -46,18 +46,25 @@ impl Stdio {
     }
 }
 
-/// A container to create.
+/// A container to create; [`Launch::new`] gives every field but the first three a value that asks
+/// for nothing.
 #[derive(Debug)]
 pub struct Launch<'a> {
     /// What the container is. `root.path` is not used, and `process.terminal` neither: `rootfs`
     /// and `stdio` stand in their place. Hooks are the caller's to run, but for those that `oci`
     /// says.
     pub spec: &'a Spec,
-    /// The files of the container, mounted in its own mount namespace only. With a user namespace
-    /// and privilege, what is of id 0 there is of the container's root, and the other way round.
+    /// The files of the container, mounted in its own mount namespace only.
     pub rootfs: &'a Rootfs,
     /// Input and output of the first process.
     pub stdio: Stdio,
+    /// The name of the container: of its group in the resctrl file system.
+    pub id: &'a str,
+    /// The directory from which relative sources of bind mounts count.
+    pub bundle: Option<&'a Path>,
+    /// With a user namespace and privilege: what is of id 0 in `rootfs` is of the container's root,
+    /// and the other way round. Otherwise the files keep the owners that they have on disk.
+    pub map_rootfs: bool,
     /// The cgroup to start in; without one, the caller's.
     pub cgroup: Option<&'a Cgroup>,
     /// `user[:group]` by name or number, resolved in the root file system; in the place of
@@ -71,9 +78,38 @@ pub struct Launch<'a> {
     /// Destinations of mounts which, while they are empty, are first filled with the image's
     /// content at that place.
     pub copy_up: &'a [PathBuf],
+    /// Changes the root by chroot(2), for a host whose own root cannot be pivoted: an initramfs.
+    /// Less safe: the host's files stay below, where only the lack of a name keeps the container
+    /// from them.
+    pub no_pivot: bool,
+    /// Leaves the process in the session keyring of its creator (keyrings(7)), which may hold the
+    /// host's keys.
+    pub keep_keyring: bool,
     /// What only the OCI command line asks for; without it, [`Created::start`](crate::Created)
     /// starts the program.
     pub oci: Option<Oci<'a>>,
+}
+
+impl<'a> Launch<'a> {
+    /// A container of these three, and nothing else.
+    pub fn new(spec: &'a Spec, rootfs: &'a Rootfs, stdio: Stdio) -> Launch<'a> {
+        Launch {
+            spec,
+            rootfs,
+            stdio,
+            id: "",
+            bundle: None,
+            map_rootfs: false,
+            cgroup: None,
+            user: None,
+            group_add: &[],
+            init: false,
+            copy_up: &[],
+            no_pivot: false,
+            keep_keyring: false,
+            oci: None,
+        }
+    }
 }
 
 /// What a container needs that outlives its creator.
@@ -88,8 +124,4 @@ pub struct Oci<'a> {
     pub hooks_at: Option<&'a Path>,
     /// How many descriptors from 3 on the program inherits.
     pub inherited: u32,
-    /// Changes the root by chroot(2), for a host whose own root cannot be pivoted: an initramfs.
-    pub no_pivot: bool,
-    /// Leaves the process in the session keyring of its creator.
-    pub keep_keyring: bool,
 }

@@ -14,6 +14,7 @@
 //! **How to test it.** `cargo test -p runtime`, as root on Linux ≥ 5.12: the tests drive the
 //! development program `oci-run` with busybox as the content of the containers.
 
+mod attribute;
 pub mod cgroup;
 mod child;
 pub mod container;
@@ -23,13 +24,17 @@ mod execution;
 mod hook;
 mod init;
 mod inroot;
+mod label;
 mod launch;
 mod mount;
 mod namespace;
+mod netdev;
 mod parent;
 mod process;
 mod procfs;
 mod program;
+mod rdt;
+mod rtnetlink;
 mod seal;
 pub mod seccomp;
 mod signal;
@@ -38,6 +43,7 @@ mod sys;
 mod sysctl;
 mod terminal;
 mod user;
+mod warning;
 
 pub use error::Error;
 pub use execution::{Exec, exec};
@@ -45,6 +51,8 @@ pub use launch::{Launch, Oci, Stdio};
 pub use namespace::Namespaces;
 pub use parent::{Created, create};
 pub use process::{ExitStatus, Process};
+pub use rdt::delete_resctrl;
 pub use seal::seal_executable;
 pub use signal::{signal, start_time};
 pub use sys::monitor::{Child, Fork, SignalFd, detach_from_session, exit_now, fork, trim_memory};
+pub use warning::{process_warnings, warnings};

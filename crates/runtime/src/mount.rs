@@ -14,45 +14,36 @@ mod idmap;
 mod mask;
 pub(crate) mod option;
 mod overlay;
+mod place;
 pub(crate) mod rootfs;
 
+use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use oci::Rootfs;
 use oci::runtime::{LinuxNamespaceType, Mount, Spec};
-use rustix::fs::{FileType, OFlags, fstat, fstatfs};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::thread::move_into_link_name_space;
 
+use self::cgroupfs::View;
 use self::device::Devices;
-use self::filesystem::{Description, aside, attach, change, copy_tree};
-use self::mask::Masks;
-use self::option::{Bind, Options};
+use self::filesystem::{Description, aside, attach, copy_tree};
+use self::idmap::IdMapping;
+use self::option::{Bind, Options, Propagation};
 use crate::error::{Doing, Error};
-use crate::inroot::{Root, file_type};
+use crate::inroot::Root;
+use crate::label;
 use crate::launch::Launch;
 use crate::namespace::Plan;
+use crate::procfs;
 use crate::sys::{MountAttr, mount_setattr};
 
 pub(crate) use self::device::{host_null, is_null, new_null};
 pub(crate) use self::idmap::IdMap;
-
-/// `PROC_SUPER_MAGIC` of statfs(2).
-const PROC_MAGIC: i64 = 0x9fa0;
-
-/// The files of procfs that a bind mount may cover: what shows a container its own limits
-/// (lxcfs). Anything else would let an image pass for the kernel (CVE-2019-16884).
-const PROC_COVERABLE: [&str; 9] = [
-    "/proc/cpuinfo",
-    "/proc/diskstats",
-    "/proc/meminfo",
-    "/proc/stat",
-    "/proc/swaps",
-    "/proc/uptime",
-    "/proc/loadavg",
-    "/proc/slabinfo",
-    "/proc/sys/kernel/ns_last_pid",
-];
+pub(crate) use self::place::Placement;
 
 /// Everything that needs the host's view, made and not yet placed.
 #[derive(Debug)]
@@ -62,8 +53,8 @@ pub(crate) struct Sources {
     /// The host's `/dev/null`.
     null: OwnedFd,
     devices: Devices,
-    /// The host's v1 cgroup hierarchies.
-    hierarchies: Vec<String>,
+    /// What the cgroup mounts show, by their place in the specification.
+    views: HashMap<usize, View>,
 }
 
 impl Sources {
@@ -73,13 +64,14 @@ impl Sources {
     /// # Errors
     /// When a source is missing or the kernel refuses.
     pub(crate) fn make(launch: &Launch<'_>, user_namespace: bool) -> Result<Sources, Error> {
-        let mounts = mounts_of(launch.spec);
+        let mut maker = Maker { launch, maps: Vec::new() };
+        let made = mounts_of(launch.spec).iter().map(|mount| maker.make(mount));
         Ok(Sources {
-            mounts: mounts.iter().map(make_source).collect::<Result<_, _>>()?,
+            mounts: made.collect::<Result<_, _>>()?,
             null: copy_tree(Path::new("/dev/null"), Bind::Single)
                 .and_then(|null| is_null(null.as_fd()).map(|()| null))?,
             devices: Devices::make(launch.spec, user_namespace)?,
-            hierarchies: cgroupfs::hierarchies(launch)?,
+            views: HashMap::new(),
         })
     }
 
@@ -91,8 +83,8 @@ impl Sources {
     pub(crate) fn unmapped(&self, spec: &Spec) -> Result<Vec<Unmapped>, Error> {
         let mut unmapped = Vec::new();
         for (mount, source) in mounts_of(spec).iter().zip(&self.mounts) {
-            let extent = Options::parse(words_of(mount))?.mapped;
-            let Some(extent) = extent else { continue };
+            let extent = Options::parse(words_of(mount)).mapped;
+            let Some(extent) = extent.filter(|_| !has_own_map(mount)) else { continue };
             let path = mount.source().clone().unwrap_or_default();
             let source = source.as_ref().ok_or_else(|| {
                 let (kind, on) = (kind_of(mount), mount.destination().display());
@@ -116,29 +108,32 @@ impl Sources {
         }
         for (mount, source) in mounts_of(spec).iter().zip(&mut self.mounts) {
             if source.is_none() && kind_of(mount) == "sysfs" {
-                let options = Options::parse(words_of(mount))?;
+                let options = Options::parse(words_of(mount));
                 *source = Some(aside(|| {
                     if let Some(network) = plan.joined(Network) {
                         move_into_link_name_space(network.as_fd(), None)
                             .doing(|| "join the network namespace for its sysfs")?;
                     }
-                    make_filesystem("sysfs", mount, &options)
+                    make_filesystem(mount, &options, &Extra::default())
                 })?);
             }
         }
         Ok(())
     }
 
-    /// Makes, in the child, procfs and sysfs: they show its own namespaces, and in a user namespace
-    /// they are allowed only while the host's are in sight (mount_namespaces(7)).
+    /// Makes, in the child, procfs, sysfs and cgroups: they show its own namespaces, and in a user
+    /// namespace they are allowed only while the host's are in sight (mount_namespaces(7)).
     ///
     /// # Errors
     /// When the kernel refuses.
     pub(crate) fn make_own(&mut self, spec: &Spec) -> Result<(), Error> {
-        for (mount, source) in mounts_of(spec).iter().zip(&mut self.mounts) {
-            if source.is_none() && matches!(kind_of(mount), "proc" | "sysfs") {
-                let options = Options::parse(words_of(mount))?;
-                *source = Some(make_filesystem(kind_of(mount), mount, &options)?);
+        for (at, (mount, source)) in mounts_of(spec).iter().zip(&mut self.mounts).enumerate() {
+            if is_cgroup(mount) {
+                let options = Options::parse(words_of(mount));
+                self.views.insert(at, View::make(spec, mount, &options)?);
+            } else if source.is_none() && matches!(kind_of(mount), "proc" | "sysfs") {
+                let options = Options::parse(words_of(mount));
+                *source = Some(make_filesystem(mount, &options, &Extra::default())?);
             }
         }
         Ok(())
@@ -152,10 +147,13 @@ impl Sources {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub(crate) fn enter(root: &OwnedFd, spec: &Spec, no_pivot: bool) -> Result<Root, Error> {
-        let slash = Self::part(root, spec)?;
+    pub(crate) fn enter(root: &OwnedFd, launch: &Launch<'_>) -> Result<Root, Error> {
+        let slash = Self::part(root, launch.spec)?;
+        if launch.no_pivot {
+            take_kernel_files_away(None)?;
+        }
         attach(root.as_fd(), slash.as_fd()).doing(|| "attach the root file system")?;
-        Self::change_root(root.as_fd(), no_pivot)?;
+        Self::change_root(root.as_fd(), launch.no_pivot)?;
         Root::of_process()
     }
 
@@ -202,6 +200,59 @@ impl Sources {
     }
 }
 
+/// Takes away, or covers, what shows the whole kernel, but for what is below `kept`.
+///
+/// Without pivot_root(2) the host's mounts stay. While an uncovered procfs or sysfs is among them,
+/// the kernel lets a user namespace make another one without the masks of the container's
+/// (mount_namespaces(7)).
+///
+/// # Errors
+/// Names the mount that stays.
+pub(crate) fn take_kernel_files_away(kept: Option<&Path>) -> Result<(), Error> {
+    let text = procfs::read("/proc/self/mountinfo").doing(|| "look at the mounts")?;
+    let mut paths = kernel_files(&text);
+    paths.retain(|path| kept.is_none_or(|kept| !path.starts_with(kept)));
+    for path in paths.into_iter().rev() {
+        let doing = || format!("take `{}` away", path.display());
+        match unmount(&path, UnmountFlags::DETACH) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(Errno::INVAL | Errno::PERM) => {
+                let cover = Description::new("tmpfs")?.mount(libc::MOUNT_ATTR_RDONLY)?;
+                let flags = OFlags::PATH | OFlags::CLOEXEC;
+                let target = rustix::fs::open(&path, flags, Mode::empty()).doing(doing)?;
+                attach(cover.as_fd(), target.as_fd()).doing(doing)?;
+            }
+            Err(errno) => return Err(Error::kernel(doing(), errno)),
+        }
+    }
+    Ok(())
+}
+
+/// Where mountinfo (proc(5)) shows a whole procfs or sysfs.
+fn kernel_files(mountinfo: &str) -> Vec<PathBuf> {
+    let whole = |line: &str| {
+        let (front, back) = line.split_once(" - ")?;
+        let mut words = front.split(' ').skip(3);
+        let (root, point) = (words.next()?, words.next()?);
+        let kind = back.split(' ').next()?;
+        (root == "/" && matches!(kind, "proc" | "sysfs")).then(|| PathBuf::from(point))
+    };
+    mountinfo.lines().filter_map(whole).collect()
+}
+
+/// Refuses what cannot be made of a root.
+///
+/// # Errors
+/// Names the field.
+pub(crate) fn check(launch: &Launch<'_>) -> Result<(), Error> {
+    let propagation = root_propagation(launch.spec)?;
+    if launch.no_pivot && propagation.kind == libc::MS_PRIVATE {
+        let text = "rootfsPropagation of [r]private is not safe without pivot_root";
+        return Err(Error::Spec(text.into()));
+    }
+    Ok(())
+}
+
 /// A made mount whose ids are not mapped yet.
 #[derive(Debug)]
 pub(crate) struct Unmapped {
@@ -220,18 +271,22 @@ impl Unmapped {
     }
 }
 
-fn root_propagation(spec: &Spec) -> Result<u64, Error> {
+/// What the root exchanges with its copies in the end.
+fn root_propagation(spec: &Spec) -> Result<Propagation, Error> {
     let word = spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_deref());
-    let word = word.filter(|word| !word.is_empty()).unwrap_or("slave");
-    option::propagation(word)
-        .or_else(|| word.strip_prefix('r').and_then(option::propagation))
-        .ok_or_else(|| Error::Spec(format!("unknown root propagation `{word}`")))
+    let word = word.filter(|word| !word.is_empty()).unwrap_or("rslave");
+    let plain = option::propagation(word);
+    let recursive = || word.strip_prefix('r').and_then(option::propagation);
+    match plain.or_else(recursive) {
+        Some(kind) => Ok(Propagation { kind, recursive: plain.is_none() }),
+        None => Err(Error::Spec(format!("rootfsPropagation={word} is not supported"))),
+    }
 }
 
 /// How mounts are kept from reaching the host's: as slaves, which still receive what the host
 /// mounts, unless the root is to be private.
 fn apart_from_host(spec: &Spec) -> Result<MountAttr, Error> {
-    let private = root_propagation(spec)? == libc::MS_PRIVATE;
+    let private = root_propagation(spec)?.kind == libc::MS_PRIVATE;
     let propagation = if private { libc::MS_PRIVATE } else { libc::MS_SLAVE };
     Ok(MountAttr { propagation, ..MountAttr::default() })
 }
@@ -248,214 +303,144 @@ fn words_of(mount: &Mount) -> &[String] {
     mount.options().as_deref().unwrap_or_default()
 }
 
-/// Makes what needs the host's view: bind mounts, and file systems on the host's devices.
-fn make_source(mount: &Mount) -> Result<Option<OwnedFd>, Error> {
-    if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
-        return Err(Error::Unsupported("a mount with mapped ids".into()));
-    }
-    let options = Options::parse(words_of(mount))?;
-    match (kind_of(mount), options.bind) {
-        ("bind", bind) => make_bind(mount, bind.unwrap_or(Bind::Single)).map(Some),
-        ("proc" | "sysfs" | "tmpfs" | "devpts" | "mqueue" | "cgroup" | "cgroup2", None) => Ok(None),
-        (_, Some(bind)) => make_bind(mount, bind).map(Some),
-        (kind, None) => make_filesystem(kind, mount, &options).map(Some),
-    }
+fn has_own_map(mount: &Mount) -> bool {
+    mount.uid_mappings().is_some() || mount.gid_mappings().is_some()
 }
 
-fn make_bind(mount: &Mount, bind: Bind) -> Result<OwnedFd, Error> {
-    let destination = mount.destination().display();
-    let source =
-        mount.source().as_ref().filter(|source| source.is_absolute()).ok_or_else(|| {
+/// Whether a mount brings a map of its own, which only privilege on the host can apply.
+pub(crate) fn maps_ids_itself(spec: &Spec) -> bool {
+    mounts_of(spec).iter().any(has_own_map)
+}
+
+/// Makes what needs the host's view.
+struct Maker<'a> {
+    launch: &'a Launch<'a>,
+    /// The user namespaces of the maps that mounts bring.
+    maps: Vec<(IdMapping<'a>, OwnedFd)>,
+}
+
+impl<'a> Maker<'a> {
+    /// Bind mounts, and file systems on the host's devices; `None` is made in the container.
+    fn make(&mut self, mount: &'a Mount) -> Result<Option<OwnedFd>, Error> {
+        let options = Options::parse(words_of(mount));
+        let made = match (kind_of(mount), options.bind) {
+            _ if options.remount || inside(self.launch, mount, &options).is_some() => None,
+            ("bind", bind) => Some(self.bind(mount, bind.unwrap_or(Bind::Single), &options)?),
+            (_, Some(bind)) => Some(self.bind(mount, bind, &options)?),
+            ("proc" | "sysfs" | "tmpfs" | "devpts" | "mqueue" | "cgroup" | "cgroup2", None) => None,
+            (_, None) => {
+                let label = label::of_mounts(self.launch.spec);
+                let extra = Extra { label, ..Extra::default() };
+                Some(make_filesystem(mount, &options, &extra)?)
+            }
+        };
+        let bound = is_bind(mount) && made.is_some();
+        if let Some(map) = IdMapping::of_mount(mount)? {
+            let on = mount.destination().display();
+            let Some(tree) = made.as_ref().filter(|_| bound) else {
+                let text = format!(
+                    "uidMappings of the mount on `{on}`, which is no bind mount of the host's,"
+                );
+                return Err(Error::Unsupported(text));
+            };
+            let extent = options.mapped.unwrap_or(Bind::Single);
+            let path = mount.source().as_deref().unwrap_or(Path::new(""));
+            idmap::apply(self.namespace(map)?, tree.as_fd(), (extent, path))?;
+        }
+        Ok(made)
+    }
+
+    /// The user namespace with this map, made once.
+    fn namespace(&mut self, map: IdMapping<'a>) -> Result<BorrowedFd<'_>, Error> {
+        let at = match self.maps.iter().position(|(other, _)| *other == map) {
+            Some(at) => at,
+            None => {
+                self.maps.push((map, map.make_namespace()?));
+                self.maps.len() - 1
+            }
+        };
+        Ok(self.maps[at].1.as_fd())
+    }
+
+    fn bind(&self, mount: &Mount, bind: Bind, options: &Options) -> Result<OwnedFd, Error> {
+        let destination = mount.destination().display();
+        if let Some((key, _)) = options.parameters.first() {
+            return Err(Error::Spec(format!(
+                "bind mounts cannot have any filesystem-specific options applied: \
+                 `{key}` of the mount on `{destination}`"
+            )));
+        }
+        let source = host_source(self.launch, mount).filter(|source| source.is_absolute());
+        let source = source.ok_or_else(|| {
             Error::Spec(format!("the bind mount on `{destination}` needs an absolute source"))
         })?;
-    copy_tree(source, bind)
+        copy_tree(&source, bind)
+    }
 }
 
-fn make_filesystem(kind: &str, mount: &Mount, options: &Options) -> Result<OwnedFd, Error> {
+/// The source of a mount; relative ones count from the bundle.
+fn host_source(launch: &Launch<'_>, mount: &Mount) -> Option<PathBuf> {
+    let source = mount.source().as_deref()?;
+    Some(launch.bundle.map_or_else(|| source.to_owned(), |bundle| bundle.join(source)))
+}
+
+/// A path of the host's as one inside the root file system, where it lies in there.
+fn below_root(launch: &Launch<'_>, path: &Path) -> Option<PathBuf> {
+    let Rootfs::Dir(root) = launch.rootfs else { return None };
+    if root == Path::new("/") {
+        return None;
+    }
+    path.strip_prefix(root).ok().map(|path| Path::new("/").join(path))
+}
+
+/// Where in the container the source of a bind mount is, if it lies in the root file system: there
+/// it shows what was mounted before.
+fn inside(launch: &Launch<'_>, mount: &Mount, options: &Options) -> Option<PathBuf> {
+    let bound = options.bind.is_some() || kind_of(mount) == "bind";
+    below_root(launch, &host_source(launch, mount).filter(|_| bound)?)
+}
+
+/// What a new file system has besides its options.
+#[derive(Debug, Default)]
+struct Extra<'a> {
+    /// The mode of a tmpfs' root that no option gives.
+    mode: Option<u32>,
+    /// Its SELinux label.
+    label: Option<&'a str>,
+}
+
+fn make_filesystem(mount: &Mount, options: &Options, extra: &Extra<'_>) -> Result<OwnedFd, Error> {
+    let kind = kind_of(mount);
     let description = Description::new(kind)?;
     let source = mount.source().as_deref().unwrap_or(Path::new(kind));
     description.set("source", Some(&source.to_string_lossy()))?;
+    if let Some(label) = extra.label {
+        description.set("context", Some(label))?;
+    }
+    if let Some(mode) = extra.mode {
+        description.set("mode", Some(&format!("{mode:04o}")))?;
+    }
     // A new file system on a device that must not be written needs the flag itself, too.
     if options.read_only() && !matches!(kind, "tmpfs" | "proc" | "sysfs" | "mqueue" | "devpts") {
         description.set("ro", None)?;
     }
-    for (key, value) in &options.parameters {
-        description.set(key, value.as_deref())?;
-    }
+    describe(&description, options)?;
     description.mount(0)
 }
 
-/// The container's view: where made mounts are attached.
-#[derive(Debug)]
-pub(crate) struct Placement<'a> {
-    launch: &'a Launch<'a>,
-    root: &'a Root,
-    /// Mounts that become read-only once everything below them is in place.
-    read_only_later: Vec<OwnedFd>,
-}
-
-impl<'a> Placement<'a> {
-    /// Nothing is placed yet.
-    pub(crate) fn new(launch: &'a Launch<'a>, root: &'a Root) -> Placement<'a> {
-        Placement { launch, root, read_only_later: Vec::new() }
-    }
-
-    /// Places the mounts of the specification in their order, then the devices.
-    ///
-    /// # Errors
-    /// Names the mount that failed.
-    pub(crate) fn place_all(&mut self, sources: &mut Sources) -> Result<(), Error> {
-        for (at, mount) in mounts_of(self.launch.spec).iter().enumerate() {
-            self.place_one(mount, sources, at)?;
-        }
-        if sources.devices.wanted() {
-            sources.devices.place(self.root)?;
-        }
-        Ok(())
-    }
-
-    fn place_one(&mut self, mount: &Mount, sources: &mut Sources, at: usize) -> Result<(), Error> {
-        let options = Options::parse(words_of(mount))?;
-        if is_cgroup(mount) {
-            return cgroupfs::place(self.root, mount, &options, &sources.hierarchies);
-        }
-        let fd = match sources.mounts[at].take() {
-            Some(fd) => fd,
-            None => make_filesystem(kind_of(mount), mount, &options)?,
-        };
-        self.place(mount, &options, fd)
-    }
-
-    /// Covers the masked paths and makes the read-only ones so.
-    ///
-    /// # Errors
-    /// Names the path that failed.
-    pub(crate) fn restrict(&mut self, sources: &Sources) -> Result<(), Error> {
-        let read_only = MountAttr { set: libc::MOUNT_ATTR_RDONLY, ..MountAttr::default() };
-        for mount in self.read_only_later.drain(..) {
-            mount_setattr(mount.as_fd(), read_only, false).doing(|| "make a mount read-only")?;
-        }
-        let Some(linux) = self.launch.spec.linux() else { return Ok(()) };
-        for path in linux.readonly_paths().iter().flatten() {
-            mask::make_read_only(self.root, Path::new(path))?;
-        }
-        let mut masks = Masks::new(self.root, sources.null.as_fd());
-        linux.masked_paths().iter().flatten().try_for_each(|path| masks.cover(Path::new(path)))
-    }
-
-    /// Gives the root its final attributes.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub(crate) fn finish(&self) -> Result<(), Error> {
-        let root = self.launch.spec.root().as_ref();
-        let mut attr = MountAttr::default();
-        if root.and_then(oci::runtime::Root::readonly).unwrap_or(false) {
-            attr.set = libc::MOUNT_ATTR_RDONLY;
-        }
-        let propagation = root_propagation(self.launch.spec)?;
-        if propagation & (libc::MS_SHARED | libc::MS_UNBINDABLE) != 0 {
-            attr.propagation = propagation;
-        }
-        change(self.root.as_fd(), attr, false).doing(|| "make the root file system read-only")
-    }
-
-    fn place(&mut self, mount: &Mount, options: &Options, fd: OwnedFd) -> Result<(), Error> {
-        let destination = mount.destination();
-        let on = || format!("mount `{}` on `{}`", kind_of(mount), destination.display());
-        let directory = file_type(&fd).doing(on)? == FileType::Directory;
-        let target = self.target(mount, options, directory)?;
-        self.check_cover(destination, &target, &fd)?;
-        if directory {
-            self.fill(destination, options, (&target, &fd))?;
-        }
-        let mut attr = options.attr;
-        let later = kind_of(mount) == "tmpfs" && options.read_only();
-        if later {
-            attr.set &= !libc::MOUNT_ATTR_RDONLY;
-        }
-        // A copy of a shared mount is its peer: what is mounted in one appears in the other, until
-        // this says otherwise. Only an explicit option keeps it so.
-        if !options.propagates() {
-            change(fd.as_fd(), apart_from_host(self.launch.spec)?, true).doing(on)?;
-        }
-        change(fd.as_fd(), attr, false).doing(on)?;
-        change(fd.as_fd(), options.recursive, true).doing(on)?;
-        attach(fd.as_fd(), target.as_fd()).doing(on)?;
-        if later {
-            self.read_only_later.push(fd);
-        }
-        Ok(())
-    }
-
-    /// Copies the image's content at `target` into a mount that asks for it, before it covers
-    /// that content.
-    fn fill(
-        &self,
-        destination: &Path,
-        options: &Options,
-        (target, mount): (&OwnedFd, &OwnedFd),
-    ) -> Result<(), Error> {
-        let asked = self.launch.copy_up.iter().any(|path| path == destination);
-        if !asked && !options.copy_up {
-            return Ok(());
-        }
-        copy_up::copy(target, mount)
-            .doing(|| format!("fill the volume on `{}`", destination.display()))
-    }
-
-    /// The descriptor to attach a mount to.
-    fn target(&self, mount: &Mount, options: &Options, dir: bool) -> Result<OwnedFd, Error> {
-        let destination = absolute(mount.destination())?;
-        let kernel_files = options.bind.is_none() && matches!(kind_of(mount), "proc" | "sysfs");
-        if kernel_files {
-            return self.plain_target(&destination);
-        }
-        let target = self.root.mount_point(&destination, dir)?;
-        let covers_proc = fstatfs(&target).is_ok_and(|files| files.f_type == PROC_MAGIC);
-        let coverable = PROC_COVERABLE.iter().any(|path| destination == Path::new(path));
-        if covers_proc && !coverable && kind_of(mount) != "binfmt_misc" {
-            let path = mount.destination().display();
-            return Err(Error::Spec(format!("`{path}` is inside procfs and cannot be covered")));
-        }
-        Ok(target)
-    }
-
-    /// Refuses what an image could ask for with `VOLUME /proc` or `VOLUME /..`: whatever the path
-    /// is called, only procfs goes where procfs belongs, and nothing on the root itself.
-    fn check_cover(&self, path: &Path, target: &OwnedFd, mount: &OwnedFd) -> Result<(), Error> {
-        let path = path.display();
-        if is_same(target, self.root) {
-            return Err(Error::Spec(format!("nothing can be mounted on `/`, which is `{path}`")));
-        }
-        let proc = self.root.open(Path::new("/proc"), OFlags::PATH);
-        let on_proc = proc.is_ok_and(|proc| is_same(target, &proc));
-        if on_proc && fstatfs(mount).is_ok_and(|files| files.f_type != PROC_MAGIC) {
-            return Err(Error::Spec(format!("only procfs can be mounted on `{path}`")));
-        }
-        Ok(())
-    }
-
-    /// procfs and sysfs go on ordinary directories: were `/proc` a link, the masks could be laid
-    /// where the container can later pull them away (CVE-2019-19921, CVE-2023-27561).
-    fn plain_target(&self, destination: &Path) -> Result<OwnedFd, Error> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY;
-        match self.root.open_without_links(destination, flags) {
-            Ok(target) => Ok(target),
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
-                self.root.create_dir_all(destination)
-            }
-            Err(_) => Err(Error::Spec(format!(
-                "`{}` must be an ordinary directory in the root file system",
-                destination.display()
-            ))),
+fn describe(description: &Description, options: &Options) -> Result<(), Error> {
+    for flag in &options.superblock {
+        match *flag {
+            // No flag of every file system any more: those that count versions do so by
+            // themselves, or have a parameter of this name.
+            "iversion" => drop(description.try_set("iversion", None)),
+            flag => description.set(flag, None)?,
         }
     }
-}
-
-fn is_same(one: impl AsFd, other: impl AsFd) -> bool {
-    let inode = |file: BorrowedFd<'_>| fstat(file).map(|file| (file.st_dev, file.st_ino));
-    inode(one.as_fd()).is_ok_and(|one| inode(other.as_fd()) == Ok(one))
+    for (key, value) in &options.parameters {
+        description.set(key, value.as_deref())?;
+    }
+    Ok(())
 }
 
 /// Whether a mount shows an existing tree, by its type or by a word.
@@ -464,14 +449,6 @@ fn is_bind(mount: &Mount) -> bool {
 }
 
 fn is_cgroup(mount: &Mount) -> bool {
-    matches!(kind_of(mount), "cgroup" | "cgroup2") && !is_bind(mount)
-}
-
-/// A mount's destination; relative ones count from the root, as in older specifications.
-fn absolute(destination: &Path) -> Result<PathBuf, Error> {
-    let path: PathBuf = Path::new("/").join(destination).components().collect();
-    if path == Path::new("/") {
-        return Err(Error::Spec("nothing can be mounted on `/`".into()));
-    }
-    Ok(path)
+    let again = words_of(mount).iter().any(|word| word == "remount");
+    matches!(kind_of(mount), "cgroup" | "cgroup2") && !is_bind(mount) && !again
 }

@@ -2,10 +2,11 @@
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use oci::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, Spec};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags, fstat};
 use rustix::process::{
     DumpableBehavior, PidfdFlags, dumpable_behavior, pidfd_open, set_dumpable_behavior,
 };
@@ -15,6 +16,7 @@ use crate::error::{Doing, Error};
 use crate::process::Process;
 use crate::sync::Sync as Socket;
 use crate::sys;
+use crate::sys::attribute::namespace_kind;
 
 /// The namespaces of a container, decided before it is cloned.
 #[derive(Debug)]
@@ -38,7 +40,7 @@ impl Plan {
                 return Err(Error::Spec(format!("the {kind:?} namespace is named twice")));
             }
             match namespace.path().as_deref().filter(|path| !path.as_os_str().is_empty()) {
-                Some(path) => plan.joined.push((kind, open(path)?)),
+                Some(path) => plan.joined.push((kind, open_as(kind, path)?)),
                 None => plan.new.push(kind),
             }
         }
@@ -48,23 +50,27 @@ impl Plan {
 
     fn check(&self, linux: Option<&Linux>) -> Result<(), Error> {
         use LinuxNamespaceType::{Mount, Time, User};
-        let maps = linux.is_some_and(|linux| !maps(linux.uid_mappings()).is_empty());
-        if !self.is_new(Mount) {
+        if !self.has(Mount) {
             return Err(Error::Unsupported(
-                "a container without a mount namespace of its own".into(),
+                "a container without a mount namespace in linux.namespaces, whose mounts would stay \
+                 on the host,"
+                    .into(),
             ));
         }
-        let offsets = linux.and_then(|linux| linux.time_offsets().as_ref());
+        let wrong = |text: &str| Err(Error::Spec(text.into()));
+        let Some(linux) = linux else { return Ok(()) };
+        let offsets = linux.time_offsets().as_ref();
         if offsets.is_some_and(|offsets| !offsets.is_empty()) && !self.is_new(Time) {
-            return Err(Error::Spec("time offsets need a new time namespace".into()));
+            return wrong("linux.timeOffsets: time offsets need a new time namespace");
         }
-        if maps && !self.is_new(User) {
-            return Err(Error::Spec("id mappings need a user namespace".into()));
+        let halves =
+            [linux.uid_mappings(), linux.gid_mappings()].map(|half| !maps(half).is_empty());
+        match (halves, self.is_new(User)) {
+            ([true, true], true) | ([false, false], false) => Ok(()),
+            ([false, false], true) => wrong("a user namespace needs id mappings, or a path"),
+            (_, true) => wrong("linux.uidMappings and linux.gidMappings must be given together"),
+            (_, false) => wrong("id mappings need a new user namespace"),
         }
-        if !maps && self.is_new(User) {
-            return Err(Error::Spec("a user namespace needs id mappings".into()));
-        }
-        Ok(())
     }
 
     fn has(&self, kind: LinuxNamespaceType) -> bool {
@@ -79,6 +85,24 @@ impl Plan {
     /// The namespace of this kind that is joined.
     pub(crate) fn joined(&self, kind: LinuxNamespaceType) -> Option<&OwnedFd> {
         self.joined.iter().find(|(other, _)| *other == kind).map(|(_, fd)| fd)
+    }
+
+    /// Whether what belongs to a namespace of this kind is the container's own: not where the
+    /// caller's is only named again by its path.
+    pub(crate) fn is_apart(&self, kind: LinuxNamespaceType) -> bool {
+        let own = |name: &str| std::fs::metadata(format!("/proc/self/ns/{name}")).ok();
+        let name = match kind {
+            LinuxNamespaceType::Network => "net",
+            LinuxNamespaceType::Ipc => "ipc",
+            LinuxNamespaceType::Uts => "uts",
+            LinuxNamespaceType::User => "user",
+            _ => return self.has(kind),
+        };
+        let same = |joined: &OwnedFd| {
+            let (Ok(joined), Some(own)) = (fstat(joined), own(name)) else { return false };
+            (joined.st_dev, joined.st_ino) == (own.dev(), own.ino())
+        };
+        self.is_new(kind) || self.joined(kind).is_some_and(|joined| !same(joined))
     }
 
     /// Whether the container's ids are not the caller's.
@@ -233,6 +257,15 @@ impl Birth<'_> {
     }
 }
 
+/// Opens a namespace that must be of this kind.
+fn open_as(kind: LinuxNamespaceType, path: &Path) -> Result<OwnedFd, Error> {
+    let namespace = open(path)?;
+    match namespace_kind(namespace.as_fd()) {
+        Ok(found) if found == kind as u64 => Ok(namespace),
+        _ => Err(Error::Spec(format!("`{}` is no {kind:?} namespace", path.display()))),
+    }
+}
+
 fn open(path: &Path) -> Result<OwnedFd, Error> {
     rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .doing(|| format!("open the namespace `{}`", path.display()))
@@ -263,12 +296,23 @@ fn maps(maps: &Option<Vec<LinuxIdMapping>>) -> &[LinuxIdMapping] {
 /// # Errors
 /// When the kernel refuses them.
 pub(crate) fn write_id_maps(pid: i32, linux: &Linux) -> Result<(), Error> {
+    write_maps(pid, (maps(linux.uid_mappings()), maps(linux.gid_mappings())))
+}
+
+/// Writes these maps of users and groups.
+///
+/// # Errors
+/// When the kernel refuses them.
+pub(crate) fn write_maps(
+    pid: i32,
+    (users, groups): (&[LinuxIdMapping], &[LinuxIdMapping]),
+) -> Result<(), Error> {
     if !rustix::process::geteuid().is_root() {
         // Without privilege the group map is accepted only when groups cannot be dropped.
         write(pid, "setgroups", "deny")?;
     }
-    write(pid, "uid_map", &format_map(maps(linux.uid_mappings())))?;
-    write(pid, "gid_map", &format_map(maps(linux.gid_mappings())))
+    write(pid, "uid_map", &format_map(users))?;
+    write(pid, "gid_map", &format_map(groups))
 }
 
 fn format_map(maps: &[LinuxIdMapping]) -> String {

@@ -5,16 +5,18 @@ use std::os::fd::OwnedFd;
 
 use oci::runtime::{LinuxNamespaceType, LinuxSeccomp, Spec};
 
+use crate::attribute::Attributes;
 use crate::cgroup::Cgroup;
-use crate::child::{self, Prepared};
+use crate::child::{self, Confined, Prepared};
 use crate::error::{Doing, Error};
+use crate::label::Labels;
 use crate::launch::Launch;
 use crate::mount::{self, IdMap, Sources, Unmapped};
 use crate::namespace::{Namespaces, Plan, write_id_maps};
 use crate::process::{Process, Unstarted};
 use crate::seccomp::{self, Filter};
 use crate::sync::{Heard, Point, Sync as Socket};
-use crate::{program, sysctl};
+use crate::{label, netdev, program, rdt, sysctl};
 
 /// What the caller does in the namespaces of a container that is being made.
 pub(crate) type Furnish<'a> =
@@ -36,25 +38,38 @@ pub fn create(launch: &Launch<'_>, in_namespaces: &mut Furnish<'_>) -> Result<Cr
     let null = mount::host_null()?;
     let plan = Plan::new(launch.spec)?;
     check(launch.spec, process, &plan)?;
+    mount::check(launch)?;
     let linux = launch.spec.linux().as_ref();
     let filter = compile(linux.and_then(|linux| linux.seccomp().as_ref()))?;
     // Root of a user namespace could not reach what belongs to the real one.
-    let reach = plan.maps_ids() && rustix::process::geteuid().is_root();
-    let mut sources = reach.then(|| Sources::make(launch, true)).transpose()?;
+    let reach = (plan.maps_ids() || mount::maps_ids_itself(launch.spec))
+        && rustix::process::geteuid().is_root();
+    let mut sources = reach.then(|| Sources::make(launch, plan.maps_ids())).transpose()?;
     if let Some(sources) = &mut sources {
         sources.make_foreign_sysfs(launch.spec, &plan)?;
     }
     let unmapped = sources.as_ref().map(|sources| sources.unmapped(launch.spec)).transpose()?;
+    if !plan.maps_ids() && unmapped.as_ref().is_some_and(|mounts| !mounts.is_empty()) {
+        return Err(child::no_user_namespace());
+    }
     let filter = filter.as_ref();
     let (ours, theirs) = Socket::pair()?;
 
     let entry = launch.cgroup.map(Cgroup::entry).transpose()?;
-    let prepared = Prepared { launch, process, plan: &plan, filter, null, sources, entry };
+    let attributes = Attributes::read(process, linux)?;
+    let labels = Labels::of(process)?;
+    let group = rdt::Group::make(launch.spec, launch.id)?;
+    let confined = Confined { filter, attributes, labels };
+    let prepared = Prepared { launch, process, plan: &plan, confined, null, sources, entry };
     let child = clone(prepared, (&ours, &theirs))?;
     drop(theirs);
     let parts = (child.process(), unmapped.as_deref(), &ours);
-    let result = accompany(launch, &plan, parts, in_namespaces);
+    let joined = group.as_ref().map_or(Ok(()), |group| group.add(child.process().pid()));
+    let result = joined.and_then(|()| accompany(launch, &plan, parts, in_namespaces));
     let master = result.map_err(|error| ours.reported().unwrap_or(error))?;
+    if let Some(group) = group {
+        group.keep();
+    }
     Ok(Created { process: child, socket: ours, master })
 }
 
@@ -78,6 +93,7 @@ fn accompany(
     let spec = launch.spec;
     if let Some(process) = spec.process() {
         program::set_oom_score(child.pid(), process)?;
+        program::raise_limits(child.pid(), process)?;
     }
     // Point 1: only with a user namespace. Afterwards the child hides, and without privilege its
     // namespaces cannot be opened any more.
@@ -97,6 +113,9 @@ fn accompany(
     if launch.oci.as_ref().is_some_and(|oci| oci.hooks_at.is_some()) {
         socket.expect(Point::Placed)?;
     }
+    if spec.linux().as_ref().is_some_and(|linux| linux.net_devices().is_some()) {
+        netdev::move_all(spec, &namespaces.net().doing(|| "open the network namespace")?)?;
+    }
     in_namespaces(&namespaces).map_err(Error::Prepare)?;
     socket.tell(Point::Furnished, None)?;
     // Point 4.
@@ -108,24 +127,27 @@ fn map_files(launch: &Launch<'_>, pid: i32, mounts: &[Unmapped]) -> Result<Owned
     let ids = IdMap::of(pid)?;
     launch.stdio.give_pipes(ids.root());
     mounts.iter().try_for_each(|mount| mount.map(&ids))?;
-    mount::rootfs::make_mapped(launch.rootfs, &ids)
+    if launch.map_rootfs {
+        return mount::rootfs::make_mapped(launch.rootfs, &ids);
+    }
+    mount::rootfs::make(launch.rootfs)
 }
 
+/// Refuses what is wrong before anything is made.
 fn check(spec: &Spec, process: &oci::runtime::Process, plan: &Plan) -> Result<(), Error> {
-    program::check_supported(process)?;
-    sysctl::check(spec, plan)?;
-    let Some(linux) = spec.linux() else { return Ok(()) };
-    let label = linux.mount_label().as_ref().is_some_and(|label| !label.is_empty());
-    let refused = [
-        (label, "a mount label"),
-        (linux.intel_rdt().is_some(), "Intel RDT"),
-        (linux.memory_policy().is_some(), "a memory policy"),
-        (linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()), "netDevices"),
+    let foreign = [
+        (spec.solaris().is_some(), "solaris"),
+        (spec.windows().is_some(), "windows"),
+        (spec.vm().is_some(), "vm"),
+        (spec.zos().is_some(), "zos"),
     ];
-    match refused.iter().find(|(asked, _)| *asked) {
-        Some((_, what)) => Err(Error::Unsupported((*what).into())),
-        None => Ok(()),
+    if let Some((_, section)) = foreign.iter().find(|(given, _)| *given) {
+        return Err(Error::Unsupported(format!("the section `{section}`, which is not Linux',")));
     }
+    program::check_limits(process)?;
+    sysctl::check(spec, plan)?;
+    label::check_mounts(spec)?;
+    netdev::check(spec, plan)
 }
 
 pub(crate) fn compile(profile: Option<&LinuxSeccomp>) -> Result<Option<Filter>, Error> {

@@ -7,10 +7,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use oci::runtime::{IOPriorityClass, PosixRlimit, PosixRlimitType, Process};
+use oci::runtime::{PosixRlimit, PosixRlimitType, Process};
 use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, Uid, fchown};
 use rustix::io::Errno;
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, prlimit, setrlimit};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
 use crate::error::{Doing, Error};
@@ -189,7 +189,7 @@ pub(crate) fn create_cwd(root: &Root, process: &Process) -> Result<(), Error> {
 ///
 /// # Errors
 /// When it is missing or outside.
-pub(crate) fn enter_cwd(root: &Root, process: &Process) -> Result<(), Error> {
+fn enter_cwd(root: &Root, process: &Process) -> Result<(), Error> {
     let cwd = process.cwd();
     let doing = || format!("enter the working directory `{}`", cwd.display());
     let directory = root.open(cwd, OFlags::PATH | OFlags::DIRECTORY).doing(doing)?;
@@ -203,34 +203,72 @@ pub(crate) fn enter_cwd(root: &Root, process: &Process) -> Result<(), Error> {
     Err(Error::Spec(text))
 }
 
-/// Sets what belongs to the process alone: limits, scheduling of input and output, personality
-/// comes with the container, the file mode mask.
+/// Enters the working directory and lets the process become its user; where root of a container may
+/// not enter, its user may.
 ///
 /// # Errors
-/// Names the attribute that the kernel refused.
-pub(crate) fn set_attributes(process: &Process) -> Result<(), Error> {
+/// As [`enter_cwd`], and those of `become_user`.
+pub(crate) fn enter_cwd_as(
+    root: &Root,
+    process: &Process,
+    become_user: impl FnOnce() -> Result<(), Error>,
+) -> Result<(), Error> {
+    match enter_cwd(root, process) {
+        Ok(()) => become_user(),
+        Err(Error::Kernel { source, .. }) if source.raw_os_error() == Some(libc::EACCES) => {
+            become_user()?;
+            enter_cwd(root, process)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Sets the limits and the file mode mask.
+///
+/// # Errors
+/// Names the limit that the kernel refused.
+pub(crate) fn set_limits(process: &Process) -> Result<(), Error> {
     for limit in process.rlimits().iter().flatten() {
         set_limit(limit)?;
-    }
-    if let Some(priority) = process.io_priority() {
-        let class = match priority.class() {
-            IOPriorityClass::IoprioClassRt => 1,
-            IOPriorityClass::IoprioClassBe => 2,
-            IOPriorityClass::IoprioClassIdle => 3,
-        };
-        let level = u16::try_from(priority.priority()).ok().filter(|level| *level < 8);
-        let level = level.ok_or_else(|| Error::Spec("an I/O priority is 0 to 7".into()))?;
-        sys::set_io_priority(class, level).doing(|| "set the I/O priority")?;
     }
     let mask = process.user().umask().unwrap_or(0o022);
     rustix::process::umask(Mode::from_raw_mode(mask & 0o777));
     Ok(())
 }
 
+/// Raises the hard limits of the process `pid` that are below what it is to set itself: root of a
+/// user namespace could not. It begins with those of this process.
+///
+/// # Errors
+/// Names the limit; raising one needs `CAP_SYS_RESOURCE`.
+pub(crate) fn raise_limits(pid: i32, process: &Process) -> Result<(), Error> {
+    for limit in process.rlimits().iter().flatten() {
+        let kind = resource(limit.typ());
+        let own = getrlimit(kind);
+        let wanted = value_of(limit);
+        let above = |bound: Option<u64>| wanted.maximum.is_none_or(|wanted| Some(wanted) > bound);
+        if own.maximum.is_none() || !above(own.maximum) {
+            continue;
+        }
+        let raised = Rlimit { current: own.current, maximum: wanted.maximum };
+        prlimit(rustix::process::Pid::from_raw(pid), kind, raised).doing(|| {
+            let (kind, hard) = (limit.typ(), limit.hard());
+            format!("raise the limit {kind} to {hard}, which needs CAP_SYS_RESOURCE")
+        })?;
+    }
+    Ok(())
+}
+
 fn set_limit(limit: &PosixRlimit) -> Result<(), Error> {
+    setrlimit(resource(limit.typ()), value_of(limit)).doing(|| {
+        let (soft, hard) = (limit.soft(), limit.hard());
+        format!("set the limit {} to {soft}:{hard}", limit.typ())
+    })
+}
+
+fn value_of(limit: &PosixRlimit) -> Rlimit {
     let bound = |value: u64| (value != u64::MAX).then_some(value);
-    let value = Rlimit { current: bound(limit.soft()), maximum: bound(limit.hard()) };
-    setrlimit(resource(limit.typ()), value).doing(|| format!("set the limit {}", limit.typ()))
+    Rlimit { current: bound(limit.soft()), maximum: bound(limit.hard()) }
 }
 
 fn resource(kind: PosixRlimitType) -> Resource {
@@ -254,23 +292,23 @@ fn resource(kind: PosixRlimitType) -> Resource {
     }
 }
 
-/// What the specification asks of a process and this runtime does not do.
+/// Refuses limits that contradict each other.
 ///
 /// # Errors
-/// Names the first such thing.
-pub(crate) fn check_supported(process: &Process) -> Result<(), Error> {
-    let given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
-    let confined = process.apparmor_profile().as_deref().is_some_and(|name| name != "unconfined");
-    let refused = [
-        (given(process.apparmor_profile()) && confined, "an AppArmor profile"),
-        (given(process.selinux_label()), "an SELinux label"),
-        (process.scheduler().is_some(), "a scheduling policy"),
-        (process.exec_cpu_affinity().is_some(), "a processor affinity for exec"),
-    ];
-    match refused.iter().find(|(asked, _)| *asked) {
-        Some((_, what)) => Err(Error::Unsupported((*what).into())),
-        None => Ok(()),
+/// Names the limit.
+pub(crate) fn check_limits(process: &Process) -> Result<(), Error> {
+    let limits = process.rlimits().as_deref().unwrap_or_default();
+    for (at, limit) in limits.iter().enumerate() {
+        let kind = limit.typ();
+        if limits[..at].iter().any(|other| other.typ() == kind) {
+            return Err(Error::Spec(format!("process.rlimits: {kind} is named twice")));
+        }
+        if limit.soft() > limit.hard() {
+            let text = format!("process.rlimits: the soft limit {kind} is above the hard one");
+            return Err(Error::Spec(text));
+        }
     }
+    Ok(())
 }
 
 /// Opens the terminal if `stdio` asks for one.

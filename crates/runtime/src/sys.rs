@@ -1,6 +1,7 @@
 //! The system calls for which rustix has no safe wrapper.
 #![expect(unsafe_code, reason = "raw system calls; everything above this module is safe")]
 
+pub(crate) mod attribute;
 pub(crate) mod monitor;
 
 use std::ffi::{CStr, CString, c_int, c_long};

@@ -34,13 +34,20 @@ fn parameters(spec: &Spec) -> Option<&HashMap<String, String>> {
 /// # Errors
 /// Names the parameter.
 pub(crate) fn check(spec: &Spec, plan: &Plan) -> Result<(), Error> {
-    let own = |kind| plan.is_new(kind) || plan.joined(kind).is_some();
     for name in parameters(spec).into_iter().flatten().map(|(name, _)| name) {
-        let namespace = path(name).as_deref().and_then(namespace);
-        if !namespace.is_some_and(own) {
-            let text = format!("the parameter `{name}` is not the container's own to set");
-            return Err(Error::Spec(text));
+        let path = path(name);
+        if path.as_deref() == Some("kernel/hostname") {
+            return Err(Error::Spec(format!(
+                "linux.sysctl: `{name}` is not allowed as it conflicts with the OCI `hostname` field"
+            )));
         }
+        let why = match path.as_deref().and_then(namespace) {
+            None => "is not in a separate kernel namespace",
+            Some(kind) if plan.is_apart(kind) => continue,
+            Some(_) => "is not allowed in the host's namespace",
+        };
+        let text = format!("linux.sysctl: `{name}` {why}: it is not the container's own to set");
+        return Err(Error::Spec(text));
     }
     Ok(())
 }
@@ -62,6 +69,8 @@ fn path(name: &str) -> Option<String> {
 fn namespace(path: &str) -> Option<LinuxNamespaceType> {
     match path {
         "kernel/domainname" => Some(LinuxNamespaceType::Uts),
+        // The limits of a user namespace, to which alone they then apply.
+        _ if path.starts_with("user/") => Some(LinuxNamespaceType::User),
         _ if path.starts_with("net/") => Some(LinuxNamespaceType::Network),
         _ if path.starts_with("fs/mqueue/") || IPC.contains(&path) => Some(LinuxNamespaceType::Ipc),
         _ => None,
@@ -124,6 +133,7 @@ mod tests {
         assert_eq!(namespace("net/core/somaxconn"), Some(LinuxNamespaceType::Network));
         assert_eq!(namespace("kernel/shmmax"), Some(LinuxNamespaceType::Ipc));
         assert_eq!(namespace("fs/mqueue/msg_max"), Some(LinuxNamespaceType::Ipc));
+        assert_eq!(namespace("user/max_net_namespaces"), Some(LinuxNamespaceType::User));
         for path in ["kernel/core_pattern", "vm/overcommit_memory", "fs/file-max", "netx/y"] {
             assert_eq!(namespace(path), None, "{path}");
         }

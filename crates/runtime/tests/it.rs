@@ -5,10 +5,13 @@
 
 mod it {
     mod attack;
+    mod attribute;
     pub(crate) mod bundle;
     mod cgroup;
     mod execution;
     mod files;
+    mod mounts;
+    mod namespace;
     mod process;
     mod seccomp;
     mod user_namespace;

@@ -62,6 +62,7 @@ fn run(call: &Call<'_>) -> Result<i32> {
 pub(super) fn create(call: &Call<'_>, detach: bool) -> Result<Started> {
     let (id, own) = (call.id()?, &call.own);
     let bundle = Bundle::load(Path::new(own.text("bundle").unwrap_or(".")))?;
+    bundle.warnings.iter().for_each(|warning| call.log.warn(warning));
     let process = bundle.spec.process().as_ref();
     let terminal = process.and_then(|process| process.terminal()).unwrap_or(false);
     let console = Console::of(detach, terminal, path(call, "console-socket"))?;

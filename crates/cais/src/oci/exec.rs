@@ -45,9 +45,10 @@ fn run(call: &Call<'_>) -> Result<i32> {
     let own = &call.own;
     let container = Container::open_running(call.root, call.id()?, own.is_on("ignore-paused"))?;
     let process = match own.text("process") {
-        Some(path) => read(path)?,
+        Some(path) => read(path, call)?,
         None => described(container.process()?, own)?,
     };
+    runtime::process_warnings(&process).iter().for_each(|warning| call.log.warn(warning));
     let detach = own.is_on("detach");
     let terminal = process.terminal().unwrap_or(false);
     let (pid_file, pidfd_socket) = (path(call, "pid-file"), path(call, "pidfd-socket"));
@@ -69,9 +70,11 @@ fn run(call: &Call<'_>) -> Result<i32> {
     Ok(status.code())
 }
 
-fn read(path: &str) -> Result<Process> {
+fn read(path: &str, call: &Call<'_>) -> Result<Process> {
     let bytes = fs::read(path).with_context(|| format!("open {path}"))?;
-    serde_json::from_slice(&bytes).with_context(|| format!("read {path}"))
+    let parsed = oci::parse_process(&bytes).with_context(|| format!("read {path}"))?;
+    parsed.warnings.iter().for_each(|warning| call.log.warn(warning));
+    Ok(parsed.value)
 }
 
 /// The bundle's process, changed as the flags say.

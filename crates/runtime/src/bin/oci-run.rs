@@ -7,7 +7,7 @@
 //! | annotation | meaning |
 //! |---|---|
 //! | `run.lower`, `run.upper`, `run.work` | an overlay in the place of `root.path`; `:` separates layers |
-//! | `run.user`, `run.init`, `run.copy-up`, `run.group-add` | as the fields of `Launch` |
+//! | `run.user`, `run.init`, `run.copy-up`, `run.group-add`, `run.map-rootfs`, `run.no-pivot` | as the fields of `Launch` |
 //! | `run.terminal` | `ROWSxCOLS`: a terminal, whose output goes to standard output |
 //! | `run.cgroup` | a cgroup to create and, at the end, delete |
 //! | `run.fail` | the work in the namespaces fails |
@@ -36,9 +36,16 @@ struct Bundle {
 impl Bundle {
     fn load(directory: &str) -> Result<Bundle, Error> {
         let directory = PathBuf::from(directory);
-        let spec = Spec::load(directory.join("config.json"))
-            .map_err(|error| Error::Spec(format!("read the bundle's config.json: {error}")))?;
-        Ok(Bundle { spec, directory })
+        let wrong = |error: &dyn std::error::Error| {
+            let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+            Error::Spec(format!("read the bundle's config.json: {error}{cause}"))
+        };
+        let text = std::fs::read(directory.join("config.json")).map_err(|error| wrong(&error))?;
+        let parsed = oci::parse_spec(&text).map_err(|error| wrong(&error))?;
+        for warning in parsed.warnings.iter().chain(&runtime::warnings(&parsed.value)) {
+            let _ = writeln!(io::stderr(), "oci-run: warning: {warning}");
+        }
+        Ok(Bundle { spec: parsed.value, directory })
     }
 
     fn annotation(&self, name: &str) -> Option<&str> {
@@ -134,15 +141,16 @@ fn run_in(bundle: &Bundle, cgroup: Option<&Cgroup>, times: &mut Times) -> Result
     let copy_up: Vec<PathBuf> = bundle.list("copy-up").map(PathBuf::from).collect();
     let group_add: Vec<String> = bundle.list("group-add").map(String::from).collect();
     let launch = Launch {
-        spec: &bundle.spec,
-        rootfs: &rootfs,
-        stdio: bundle.stdio(),
+        id: "oci-run",
+        bundle: Some(&bundle.directory),
+        map_rootfs: bundle.annotation("map-rootfs").is_some(),
         cgroup,
         user: bundle.annotation("user"),
         group_add: &group_add,
         init: bundle.annotation("init").is_some(),
         copy_up: &copy_up,
-        oci: None,
+        no_pivot: bundle.annotation("no-pivot").is_some(),
+        ..Launch::new(&bundle.spec, &rootfs, bundle.stdio())
     };
     let fail = bundle.annotation("fail").is_some();
     let created = create(&launch, &mut |namespaces| {
@@ -198,17 +206,13 @@ fn execute(bundle: &Bundle, pid: &str, args: &[String]) -> Result<i32, Error> {
     process.set_args(Some(args.to_vec()));
     let cgroup = bundle.annotation("cgroup").map(|path| Cgroup::open(Path::new(path)));
     let cgroup = cgroup.transpose()?;
+    let linux = bundle.spec.linux().as_ref();
     wait(exec(&Exec {
-        pid,
-        pidfd: pidfd.as_fd(),
-        process: &process,
-        seccomp: bundle.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()),
+        linux,
+        seccomp: linux.and_then(|linux| linux.seccomp().as_ref()),
         cgroup: cgroup.as_ref(),
-        stdio: bundle.stdio(),
         user: bundle.annotation("user"),
-        group_add: &[],
-        inherited: 0,
-        keep_keyring: false,
+        ..Exec::new((pid, pidfd.as_fd()), &process, bundle.stdio())
     })?)
 }
 

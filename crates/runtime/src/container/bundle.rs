@@ -1,9 +1,11 @@
 //! A bundle: `config.json` and a root file system (runtime-spec bundle.md).
 
+use std::error::Error as _;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use oci::Parsed;
 use oci::runtime::{Process, Spec};
 
 use super::Error;
@@ -24,6 +26,8 @@ pub struct Bundle {
     pub rootfs: PathBuf,
     /// Its `config.json`, with absolute paths.
     pub spec: Spec,
+    /// What in it has no effect, to be logged.
+    pub warnings: Vec<String>,
     /// The bytes of its `config.json`.
     pub(super) bytes: Vec<u8>,
 }
@@ -39,14 +43,15 @@ impl Bundle {
         };
         let path = real(path, &format!("chdir {}", path.display()))?;
         let bytes = read(&path.join("config.json"))?;
-        let mut spec = parse(&bytes)?;
+        let Parsed { value: mut spec, mut warnings } = parse(&bytes)?;
+        warnings.extend(crate::warnings(&spec));
         check_version(spec.version())?;
         check_process(spec.process().as_ref())?;
         let root = spec.root().as_ref().map(|root| path.join(root.path()));
         let root = root.ok_or_else(|| Error::Bundle("root must be specified".into()))?;
         let rootfs = real(&root, &format!("invalid rootfs: stat {}", root.display()))?;
         anchor_sources(&mut spec, &path);
-        Ok(Bundle { path, rootfs, spec, bytes })
+        Ok(Bundle { path, rootfs, spec, warnings, bytes })
     }
 }
 
@@ -66,18 +71,21 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-fn parse(bytes: &[u8]) -> Result<Spec, Error> {
+/// Reads a `config.json`, with its own spelling.
+pub(super) fn parse(bytes: &[u8]) -> Result<Parsed<Spec>, Error> {
     if bytes.trim_ascii() == b"null" {
         return Err(Error::Bundle("config cannot be null".into()));
     }
-    serde_json::from_slice(bytes)
-        .map_err(|error| Error::Bundle(format!("read config.json: {error}")))
+    oci::parse_spec(bytes).map_err(|error| {
+        let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+        Error::Bundle(format!("read config.json: {error}{cause}"))
+    })
 }
 
 /// The process of the bundle at `path`, as it is now.
 pub(super) fn process_at(path: &Path) -> Result<Option<Process>, Error> {
     let bytes = read(&path.join("config.json"))?;
-    Ok(parse(&bytes)?.process().clone())
+    Ok(parse(&bytes)?.value.process().clone())
 }
 
 /// Relative sources of bind mounts count from the bundle.

@@ -40,9 +40,9 @@ pub struct Create<'a> {
     pub systemd_cgroup: bool,
     /// Go on without a cgroup where none can be made.
     pub cgroup_optional: bool,
-    /// See [`Oci::no_pivot`].
+    /// See [`Launch::no_pivot`].
     pub no_pivot: bool,
-    /// See [`Oci::keep_keyring`].
+    /// See [`Launch::keep_keyring`].
     pub keep_keyring: bool,
     /// The time, in nanoseconds since 1970.
     pub now_ns: u64,
@@ -161,19 +161,15 @@ impl Create<'_> {
             state: &state,
             hooks_at: hooks.is_some_and(hook::needs_host).then_some(&*self.bundle.rootfs),
             inherited: self.listening + self.preserved,
-            no_pivot: self.no_pivot,
-            keep_keyring: self.keep_keyring,
         };
         let launch = Launch {
-            spec: &spec,
-            rootfs: &rootfs,
-            stdio: stdio::of(process),
+            id: self.id,
+            bundle: Some(&self.bundle.path),
             cgroup,
-            user: None,
-            group_add: &[],
-            init: false,
-            copy_up: &[],
+            no_pivot: self.no_pivot,
+            keep_keyring: self.keep_keyring,
             oci: Some(oci),
+            ..Launch::new(&spec, &rootfs, stdio::of(process))
         };
         let created = crate::parent::create(&launch, &mut |namespaces| {
             container.record.pid = namespaces.pid;

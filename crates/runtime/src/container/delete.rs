@@ -71,6 +71,9 @@ pub(super) fn destroy(
         cgroup.kill()?;
         cgroup.delete()?;
     }
+    if let Some(spec) = spec {
+        crate::delete_resctrl(spec, &container.record.id)?;
+    }
     container.directory.remove()?;
     let hooks = spec.and_then(|spec| spec.hooks().as_ref());
     let Some(hooks) = hooks.and_then(|hooks| hooks.poststop().as_deref()) else {

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
-use oci::runtime::{LinuxSeccomp, Process as Description};
+use oci::runtime::Process as Description;
 
 use super::record::Access;
 use super::{Console, Container, Error, Status, bundle, create, stdio};
@@ -65,20 +65,19 @@ impl Container {
     /// [`Error::Program`] for the program itself; whatever else prevents it.
     pub fn execute(&self, execute: &Execute<'_>) -> Result<(Process, Option<OwnedFd>), Error> {
         bundle::check_process(Some(execute.process))?;
-        let seccomp = self.seccomp()?;
+        let spec = self.spec()?;
+        let linux = spec.linux().as_ref();
         let init = self.init()?;
         let cgroup = self.cgroup()?.map(|cgroup| cgroup.inside(execute.subgroups)).transpose()?;
+        let target = (self.record.pid, init.as_fd());
         let mut process = exec(&Exec {
-            pid: self.record.pid,
-            pidfd: init.as_fd(),
-            process: execute.process,
-            seccomp: seccomp.as_ref(),
+            linux,
+            id: &self.record.id,
+            seccomp: linux.and_then(|linux| linux.seccomp().as_ref()),
             cgroup: cgroup.as_ref(),
-            stdio: stdio::of(execute.process),
-            user: None,
-            group_add: &[],
             inherited: execute.preserved,
             keep_keyring: self.record.keep_keyring,
+            ..Exec::new(target, execute.process, stdio::of(execute.process))
         })?;
         let told = execute.console.deliver(process.take_master()).and_then(|master| {
             create::tell(&process, execute.pid_file, execute.pidfd_socket).map(|()| master)
@@ -96,10 +95,5 @@ impl Container {
     /// Lets others at the container.
     pub fn unlock(&self) {
         self.directory.unlock();
-    }
-
-    fn seccomp(&self) -> Result<Option<LinuxSeccomp>, Error> {
-        let spec = self.spec()?;
-        Ok(spec.linux().as_ref().and_then(|linux| linux.seccomp().clone()))
     }
 }

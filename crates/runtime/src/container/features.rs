@@ -16,9 +16,13 @@ const MOUNT_OPTIONS: &[&str] = &[
     "defaults",
     "dev",
     "diratime",
+    "dirsync",
     "exec",
     "idmap",
+    "iversion",
+    "lazytime",
     "loud",
+    "mand",
     "noatime",
     "nodev",
     "nodiratime",
@@ -37,12 +41,15 @@ const MOUNT_OPTIONS: &[&str] = &[
     "rdev",
     "rdiratime",
     "relatime",
+    "remount",
     "rexec",
     "ridmap",
     "rnoatime",
     "rnodev",
     "rnodiratime",
     "rnoexec",
+    "rnorelatime",
+    "rnostrictatime",
     "rnosuid",
     "rnosymfollow",
     "ro",
@@ -63,6 +70,7 @@ const MOUNT_OPTIONS: &[&str] = &[
     "strictatime",
     "suid",
     "symfollow",
+    "sync",
     "tmpcopyup",
     "unbindable",
 ];
@@ -136,6 +144,17 @@ const ARCHITECTURES: &[&str] = &[
     "SCMP_ARCH_X86",
     "SCMP_ARCH_X86_64",
 ];
+const MEMORY_MODES: &[&str] = &[
+    "MPOL_BIND",
+    "MPOL_DEFAULT",
+    "MPOL_INTERLEAVE",
+    "MPOL_LOCAL",
+    "MPOL_PREFERRED",
+    "MPOL_PREFERRED_MANY",
+    "MPOL_WEIGHTED_INTERLEAVE",
+];
+const MEMORY_FLAGS: &[&str] =
+    &["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"];
 /// Annotations that change what the runtime does beyond the specification.
 const UNSAFE_ANNOTATIONS: &[&str] = &[];
 
@@ -164,11 +183,12 @@ pub fn features() -> Value {
                 "operators": OPERATORS,
                 "archs": ARCHITECTURES,
             },
-            "apparmor": { "enabled": false },
-            "selinux": { "enabled": false },
-            "intelRdt": { "enabled": false },
+            "apparmor": { "enabled": true },
+            "selinux": { "enabled": true },
+            "intelRdt": { "enabled": true, "schemata": true, "monitoring": true },
+            "memoryPolicy": { "modes": MEMORY_MODES, "flags": MEMORY_FLAGS },
             "mountExtensions": { "idmap": { "enabled": true } },
-            "netDevices": { "enabled": false },
+            "netDevices": { "enabled": true },
         },
         "annotations": {},
         "potentiallyUnsafeConfigAnnotations": UNSAFE_ANNOTATIONS,
@@ -185,7 +205,7 @@ mod tests {
     #[test]
     fn every_mount_option_is_understood() {
         for &word in MOUNT_OPTIONS {
-            let options = Options::parse(&[word.to_owned()]).unwrap();
+            let options = Options::parse(&[word.to_owned()]);
             assert!(options.parameters.is_empty(), "`{word}` is passed to the file system");
         }
     }

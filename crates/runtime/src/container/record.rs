@@ -172,7 +172,7 @@ impl Directory {
     pub(super) fn read_spec(&self) -> Result<Spec, Error> {
         let bytes = self.read_file(SPEC)?.ok_or(Error::NotExist)?;
         let wrong = |error| Error::Refused(format!("read {}: {error}", self.shown(SPEC)));
-        serde_json::from_slice(&bytes).map_err(wrong)
+        Ok(super::bundle::parse(&bytes).map_err(wrong)?.value)
     }
 
     pub(super) fn write_spec(&self, bytes: &[u8]) -> Result<(), Error> {

@@ -1,80 +1,144 @@
 //! The container's view of its cgroup.
+//!
+//! In a cgroup namespace a new mount shows the container's cgroup as the root. Without one it would
+//! show the host's, so that what is shown is bound from the host's mounts: of version 1 the
+//! container's own directories, of version 2 everything, as runc does.
 
-use std::os::fd::AsFd;
-use std::path::Path;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
-use oci::runtime::Mount;
+use oci::runtime::{LinuxNamespaceType, Mount, Spec};
 use rustix::fs::symlinkat;
+use rustix::io::Errno;
 
-use super::filesystem::{Description, attach, change};
-use super::option::Options;
-use super::{absolute, kind_of, mounts_of};
+use super::filesystem::{Description, attach, change, copy_tree};
+use super::option::{Bind, Options};
+use super::{describe, kind_of};
 use crate::error::{Doing, Error};
 use crate::inroot::Root;
-use crate::launch::Launch;
 use crate::procfs;
 use crate::sys::MountAttr;
 
 /// Attributes that every view of a cgroup has.
 const SAFE: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
 
-/// The v1 hierarchies of this host, each as the controllers it holds, as `/proc/self/cgroup`
-/// writes them (cgroups(7)); empty when v2 is alone. Read only when a mount asks for it.
-///
-/// # Errors
-/// When the file cannot be read.
-pub(super) fn hierarchies(launch: &Launch<'_>) -> Result<Vec<String>, Error> {
-    let asked = |mount: &Mount| matches!(kind_of(mount), "cgroup" | "cgroup2");
-    if !mounts_of(launch.spec).iter().any(asked) {
-        return Ok(Vec::new());
-    }
-    let text = procfs::read("/proc/self/cgroup").doing(|| "read `/proc/self/cgroup`")?;
-    Ok(controllers(&text))
+/// What one mount of the specification shows; made with the host's view.
+#[derive(Debug)]
+pub(super) enum View {
+    /// The hierarchy of version 2.
+    Unified(OwnedFd),
+    /// Those of version 1, each below its name.
+    Hierarchies(Vec<Hierarchy>),
 }
 
-fn controllers(text: &str) -> Vec<String> {
-    let lines = text.lines().filter_map(|line| line.split(':').nth(1));
-    lines.filter(|controllers| !controllers.is_empty()).map(String::from).collect()
+/// A hierarchy of version 1.
+#[derive(Debug)]
+pub(super) struct Hierarchy {
+    /// Its directory: its controllers, separated by commas, or its name.
+    name: String,
+    tree: OwnedFd,
 }
 
-/// Places a `cgroup` mount: the v2 hierarchy where it is the only one, else a small tmpfs with
-/// one directory for each v1 hierarchy, and links for those with several controllers.
-///
-/// The mounts show the cgroup namespace of this process, whose root is the container's cgroup.
-///
-/// # Errors
-/// Names the hierarchy that failed.
-pub(super) fn place(
-    root: &Root,
-    mount: &Mount,
-    options: &Options,
-    hierarchies: &[String],
-) -> Result<(), Error> {
-    let destination = absolute(mount.destination())?;
-    let target = root.mount_point(&destination, true)?;
-    let doing = || format!("mount the cgroup on `{}`", destination.display());
-    if hierarchies.is_empty() {
-        let fd = Description::new("cgroup2")?.mount(SAFE)?;
-        change(fd.as_fd(), options.attr, false).doing(doing)?;
-        return attach(fd.as_fd(), target.as_fd()).doing(doing);
-    }
-    let tmpfs = Description::new("tmpfs")?;
-    tmpfs.set("mode", Some("755"))?;
-    let tmpfs = tmpfs.mount(SAFE)?;
-    attach(tmpfs.as_fd(), target.as_fd()).doing(doing)?;
-    let directory = Root::new(tmpfs);
-    for hierarchy in hierarchies {
-        place_hierarchy(&directory, hierarchy, options)?;
-    }
-    let read_only =
-        MountAttr { set: options.attr.set & libc::MOUNT_ATTR_RDONLY, ..MountAttr::default() };
-    change(directory.as_fd(), read_only, false).doing(doing)
+/// Whether the process that becomes the container sees its cgroup as the root.
+fn has_namespace(spec: &Spec) -> bool {
+    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+    let mut namespaces = namespaces.into_iter().flatten();
+    namespaces.any(|namespace| namespace.typ() == LinuxNamespaceType::Cgroup)
 }
 
-fn place_hierarchy(directory: &Root, hierarchy: &str, options: &Options) -> Result<(), Error> {
-    let doing = || format!("mount the cgroup hierarchy `{hierarchy}`");
+impl View {
+    /// Makes what `mount` shows to this process, which is in its cgroup and cgroup namespace.
+    ///
+    /// # Errors
+    /// Names the hierarchy that failed.
+    pub(super) fn make(spec: &Spec, mount: &Mount, options: &Options) -> Result<View, Error> {
+        let own = procfs::read("/proc/self/cgroup").doing(|| "read `/proc/self/cgroup`")?;
+        let hierarchies = controllers(&own);
+        if kind_of(mount) == "cgroup2" || hierarchies.is_empty() {
+            return make_unified(options).map(View::Unified);
+        }
+        if let Some((key, _)) = options.parameters.first() {
+            let on = mount.destination().display();
+            return Err(Error::Unsupported(format!("`{key}` of the cgroup mount on `{on}`")));
+        }
+        if has_namespace(spec) {
+            let make = |hierarchy: &String| make_hierarchy(hierarchy);
+            return Ok(View::Hierarchies(hierarchies.iter().map(make).collect::<Result<_, _>>()?));
+        }
+        let mounts = procfs::read("/proc/self/mountinfo").doing(|| "look for cgroups")?;
+        let bound = own_directories(&own, &mounts)
+            .into_iter()
+            .map(|(name, path)| Ok(Hierarchy { name, tree: copy_tree(&path, Bind::Single)? }));
+        Ok(View::Hierarchies(bound.collect::<Result<_, Error>>()?))
+    }
+
+    /// Attaches it to the descriptor of a directory.
+    ///
+    /// # Errors
+    /// Names what failed.
+    pub(super) fn place(self, target: &OwnedFd, options: &Options) -> Result<(), Error> {
+        let doing = || "mount the cgroup";
+        let mut attr = options.attr();
+        attr.set |= SAFE;
+        match self {
+            View::Unified(tree) => {
+                change(tree.as_fd(), attr, false).doing(doing)?;
+                attach(tree.as_fd(), target.as_fd()).doing(doing)?;
+                options.propagation.iter().try_for_each(|step| step.apply(tree.as_fd()))
+            }
+            View::Hierarchies(hierarchies) => {
+                let tmpfs = Description::new("tmpfs")?;
+                tmpfs.set("mode", Some("755"))?;
+                let tmpfs = tmpfs.mount(SAFE)?;
+                attach(tmpfs.as_fd(), target.as_fd()).doing(doing)?;
+                let directory = Root::new(tmpfs);
+                hierarchies
+                    .into_iter()
+                    .try_for_each(|hierarchy| hierarchy.place(&directory, attr))?;
+                let set = options.attr().set & libc::MOUNT_ATTR_RDONLY;
+                let read_only = MountAttr { set, ..MountAttr::default() };
+                change(directory.as_fd(), read_only, false).doing(doing)?;
+                options.propagation.iter().try_for_each(|step| step.apply(directory.as_fd()))
+            }
+        }
+        .doing(doing)
+    }
+}
+
+impl Hierarchy {
+    fn place(self, directory: &Root, attr: MountAttr) -> Result<(), Error> {
+        let name = self.name.as_str();
+        let doing = || format!("mount the cgroup hierarchy `{name}`");
+        // A copy of a shared mount must not carry anything back to the host.
+        let attr = MountAttr { propagation: libc::MS_SLAVE, ..attr };
+        change(self.tree.as_fd(), attr, false).doing(doing)?;
+        let target = directory.mount_point(Path::new(name), true)?;
+        attach(self.tree.as_fd(), target.as_fd()).doing(doing)?;
+        for controller in name.split(',').filter(|controller| *controller != name) {
+            symlinkat(name, directory, controller).doing(doing)?;
+        }
+        Ok(())
+    }
+}
+
+/// The hierarchy of version 2; where a user namespace has no cgroup namespace to own one, the
+/// host's.
+fn make_unified(options: &Options) -> Result<OwnedFd, Error> {
+    let description = Description::new("cgroup2")?;
+    describe(&description, options)?;
+    match description.mount(SAFE) {
+        Err(Error::Kernel { source, .. })
+            if matches!(Errno::from_io_error(&source), Some(Errno::PERM | Errno::BUSY)) =>
+        {
+            copy_tree(Path::new("/sys/fs/cgroup"), Bind::Single)
+        }
+        other => other,
+    }
+}
+
+fn make_hierarchy(controllers: &str) -> Result<Hierarchy, Error> {
     let description = Description::new("cgroup")?;
-    for controller in hierarchy.split(',') {
+    for controller in controllers.split(',') {
         match controller.split_once('=') {
             // A hierarchy with a name and without controllers, as systemd's.
             Some((key, name)) => {
@@ -84,15 +148,45 @@ fn place_hierarchy(directory: &Root, hierarchy: &str, options: &Options) -> Resu
             None => description.set(controller, None)?,
         }
     }
-    let fd = description.mount(SAFE)?;
-    change(fd.as_fd(), options.attr, false).doing(doing)?;
-    let name = hierarchy.strip_prefix("name=").unwrap_or(hierarchy);
-    let target = directory.mount_point(Path::new(name), true)?;
-    attach(fd.as_fd(), target.as_fd()).doing(doing)?;
-    for controller in name.split(',').filter(|controller| *controller != name) {
-        symlinkat(name, directory, controller).doing(doing)?;
+    let name = controllers.strip_prefix("name=").unwrap_or(controllers).into();
+    Ok(Hierarchy { name, tree: description.mount(SAFE)? })
+}
+
+/// The v1 hierarchies of this host, each as the controllers it holds, as `/proc/self/cgroup`
+/// writes them (cgroups(7)); empty when v2 is alone.
+fn controllers(text: &str) -> Vec<String> {
+    let lines = text.lines().filter_map(|line| line.split(':').nth(1));
+    lines.filter(|controllers| !controllers.is_empty()).map(String::from).collect()
+}
+
+/// The directories of this process' groups of version 1, below the host's mounts, with the name
+/// that each has there.
+fn own_directories(cgroup: &str, mountinfo: &str) -> Vec<(String, PathBuf)> {
+    let mut found: Vec<(String, PathBuf)> = Vec::new();
+    for line in mountinfo.lines() {
+        let Some((front, back)) = line.split_once(" - cgroup ") else { continue };
+        let mut front = front.split(' ').skip(3);
+        let (Some(root), Some(point)) = (front.next(), front.next()) else { continue };
+        // Source and options, of which some are the controllers.
+        let options: Vec<&str> = back.split([' ', ',']).collect();
+        let own = cgroup.lines().find_map(|line| {
+            let mut parts = line.splitn(3, ':').skip(1);
+            let (controllers, path) = (parts.next()?, parts.next()?);
+            let held = !controllers.is_empty()
+                && controllers.split(',').all(|controller| options.contains(&controller));
+            held.then_some(path)
+        });
+        let Some(below) = own.and_then(|path| Path::new(path).strip_prefix(root).ok()) else {
+            continue;
+        };
+        let Some(name) = Path::new(point).file_name().and_then(|name| name.to_str()) else {
+            continue;
+        };
+        if !found.iter().any(|(other, _)| other == name) {
+            found.push((name.into(), Path::new(point).join(below)));
+        }
     }
-    Ok(())
+    found
 }
 
 #[cfg(test)]
@@ -104,5 +198,22 @@ mod tests {
         let text = "3:cpu,cpuacct:/x\n2:name=systemd:/\n1:pids:/a:b\n0::/\n";
         assert_eq!(controllers(text), ["cpu,cpuacct", "name=systemd", "pids"]);
         assert!(controllers("0::/user.slice\n").is_empty());
+    }
+
+    #[test]
+    fn own_directories_are_found_below_the_mounts() {
+        let cgroup = "3:cpu,cpuacct:/x\n2:name=systemd:/\n1:pids:/jail/a:b\n0::/\n";
+        let mounts = "30 25 0:26 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
+                      31 25 0:27 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n\
+                      32 25 0:28 /jail /sys/fs/cgroup/pids rw shared:5 - cgroup cgroup rw,pids\n\
+                      33 25 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n\
+                      34 25 0:30 / /sys/fs/cgroup/cpuset rw - cgroup cgroup rw,cpuset\n";
+        let expected = [
+            ("cpu,cpuacct", "/sys/fs/cgroup/cpu,cpuacct/x"),
+            ("systemd", "/sys/fs/cgroup/systemd"),
+            ("pids", "/sys/fs/cgroup/pids/a:b"),
+        ];
+        let expected = expected.map(|(name, path)| (name.to_owned(), PathBuf::from(path)));
+        assert_eq!(own_directories(cgroup, mounts), expected);
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use oci::runtime::{LinuxDeviceType, Spec};
 use rustix::fs::{
     AtFlags, CWD, Dev, FileType, Gid, Mode, OFlags, Uid, chownat, fstat, major, makedev, minor,
-    mknodat, statat, symlinkat,
+    mknodat, statat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -28,14 +28,19 @@ const DEFAULT: [(&str, u32, u32); 6] = [
 ];
 
 /// Link in `/dev`, and what it points to.
-const LINKS: [(&str, &str); 6] = [
+const LINKS: [(&str, &str); 5] = [
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
     ("stdout", "/proc/self/fd/1"),
     ("stderr", "/proc/self/fd/2"),
     ("core", "/proc/kcore"),
-    ("ptmx", "pts/ptmx"),
 ];
+
+/// Link to the multiplexer of the container's own devpts, whatever the image has in its place.
+const MULTIPLEXER: (&str, &str) = ("ptmx", "pts/ptmx");
+
+/// The inode of the first user namespace (`PROC_USER_INIT_INO` of the kernel).
+const FIRST_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
 
 /// One node to make.
 #[derive(Debug)]
@@ -55,6 +60,8 @@ struct Node {
 pub(crate) struct Devices {
     nodes: Vec<Node>,
     wanted: bool,
+    /// Whether this kernel shows its memory as a file.
+    core: bool,
 }
 
 impl Devices {
@@ -68,16 +75,19 @@ impl Devices {
         let linux = spec.linux().as_ref();
         for device in linux.and_then(|linux| linux.devices().as_ref()).into_iter().flatten() {
             let node = node(device)?;
+            if node.path == Path::new("/dev").join(MULTIPLEXER.0) {
+                continue;
+            }
             nodes.retain(|other| other.path != node.path);
             nodes.push(node);
         }
         let wanted = !bound_as_a_whole(spec);
-        if user_namespace && wanted {
-            for node in &mut nodes {
+        if wanted && (user_namespace || in_user_namespace()) {
+            for node in nodes.iter_mut().filter(|node| node.kind != FileType::Fifo) {
                 node.bound = Some(host_node(node)?);
             }
         }
-        Ok(Devices { nodes, wanted })
+        Ok(Devices { nodes, wanted, core: Path::new("/proc/kcore").exists() })
     }
 
     /// Whether the container's `/dev` is ours to fill: not when it is somebody's directory.
@@ -94,14 +104,26 @@ impl Devices {
         for node in &self.nodes {
             place_node(root, &dev, node)?;
         }
-        for (name, target) in LINKS {
-            match symlinkat(target, &dev, name) {
+        let (name, target) = MULTIPLEXER;
+        let doing = || format!("make `/dev/{name}`");
+        match unlinkat(&dev, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => symlinkat(target, &dev, name).doing(doing)?,
+            Err(errno) => return Err(Error::kernel(doing(), errno)),
+        }
+        for (name, target) in LINKS.iter().filter(|(name, _)| *name != "core" || self.core) {
+            match symlinkat(*target, &dev, *name) {
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(errno) => return Err(Error::kernel(format!("make `/dev/{name}`"), errno)),
             }
         }
         Ok(())
     }
+}
+
+/// Whether this process itself is inside a user namespace, where nobody may make devices.
+fn in_user_namespace() -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata("/proc/self/ns/user").is_ok_and(|file| file.ino() != FIRST_USER_NAMESPACE)
 }
 
 fn bound_as_a_whole(spec: &Spec) -> bool {

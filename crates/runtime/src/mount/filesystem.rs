@@ -5,8 +5,9 @@ use std::path::Path;
 
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags,
+    fsconfig_create, fsconfig_reconfigure, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
+    fspick, move_mount, open_tree,
 };
 
 use crate::error::{Doing, Error};
@@ -30,6 +31,18 @@ impl Description {
         let fd = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)
             .doing(|| format!("open the file system type `{kind}`"))?;
         Ok(Description { kind: kind.into(), fd })
+    }
+
+    /// Begins to describe changes of the file system that `mounted` is in (fspick(2)).
+    pub(crate) fn of_mounted(mounted: BorrowedFd<'_>, kind: &str) -> Result<Description, Error> {
+        let flags = FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH;
+        let fd = fspick(mounted, "", flags).doing(|| format!("look at the mounted `{kind}`"))?;
+        Ok(Description { kind: kind.into(), fd })
+    }
+
+    /// Makes the described changes.
+    pub(crate) fn reconfigure(self) -> Result<(), Error> {
+        fsconfig_reconfigure(self.fd.as_fd()).map_err(|errno| self.refused("change it", errno))
     }
 
     /// Sets a parameter; a bare key is a flag.

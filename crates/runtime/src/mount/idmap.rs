@@ -7,9 +7,90 @@ use std::path::Path;
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::thread::{capabilities, set_capabilities, set_thread_res_gid, set_thread_res_uid};
 
+use oci::runtime::{LinuxIdMapping, Mount};
+
 use super::option::Bind;
 use crate::error::{Doing, Error};
+use crate::namespace::{Birth, write_maps};
+use crate::process::Unstarted;
+use crate::sync::{Point, Sync as Socket};
 use crate::sys;
+
+/// The map that a mount brings along: `containerID` on disk is `hostID` outside of any user
+/// namespace (runtime-spec, config.md, "POSIX-platform Mounts").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct IdMapping<'a> {
+    users: &'a [LinuxIdMapping],
+    groups: &'a [LinuxIdMapping],
+}
+
+impl<'a> IdMapping<'a> {
+    /// That of `mount`, if it has one.
+    ///
+    /// # Errors
+    /// When only one half of it is there.
+    pub(crate) fn of_mount(mount: &'a Mount) -> Result<Option<IdMapping<'a>>, Error> {
+        let half = |maps: &'a Option<Vec<LinuxIdMapping>>| maps.as_deref().unwrap_or_default();
+        let map =
+            IdMapping { users: half(mount.uid_mappings()), groups: half(mount.gid_mappings()) };
+        match (map.users.is_empty(), map.groups.is_empty()) {
+            (false, false) => Ok(Some(map)),
+            (true, true) if mount.uid_mappings().is_none() && mount.gid_mappings().is_none() => {
+                Ok(None)
+            }
+            _ => Err(Error::Spec(format!(
+                "the id-mapped mount on `{}` must have both uid and gid mappings specified",
+                mount.destination().display()
+            ))),
+        }
+    }
+
+    /// A user namespace with this map, held by its descriptor alone: the process that it was made
+    /// with has ended.
+    ///
+    /// # Errors
+    /// When the kernel refuses the map.
+    pub(crate) fn make_namespace(self) -> Result<OwnedFd, Error> {
+        let (ours, theirs) = Socket::pair()?;
+        let birth = Birth { flags: libc::CLONE_NEWUSER as u64, cgroup: None };
+        let holder = birth.here(|| {
+            ours.close_in_child();
+            // Until the other end is closed, or this process killed.
+            let _ = theirs.hear(Point::Mapped);
+            0
+        })?;
+        let holder = Unstarted::new(holder);
+        let pid = holder.process().pid();
+        write_maps(pid, (self.users, self.groups))?;
+        open_namespace(pid)
+    }
+}
+
+fn open_namespace(pid: i32) -> Result<OwnedFd, Error> {
+    let path = format!("/proc/{pid}/ns/user");
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .doing(|| "open the user namespace")
+}
+
+/// Maps the ids of a mount that was never attached as `namespace` does; `path` is what it shows.
+///
+/// # Errors
+/// [`Error::Unsupported`] when the file system or this kernel maps no ids.
+pub(crate) fn apply(
+    namespace: BorrowedFd<'_>,
+    mount: BorrowedFd<'_>,
+    (extent, path): (Bind, &Path),
+) -> Result<(), Error> {
+    sys::map_mount(mount, namespace, extent == Bind::Recursive).map_err(|error| {
+        let path = path.display();
+        match error.raw_os_error() {
+            Some(libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP) => Error::Unsupported(format!(
+                "a user namespace on the file system of `{path}`, which maps no ids,"
+            )),
+            _ => Error::kernel(format!("map the ids of `{path}`"), error),
+        }
+    })
+}
 
 /// The ids of a container with a user namespace, as this process sees them.
 #[derive(Debug)]
@@ -25,9 +106,7 @@ impl IdMap {
     /// # Errors
     /// When the process has gone, or its user namespace has no root.
     pub(crate) fn of(pid: i32) -> Result<IdMap, Error> {
-        let path = format!("/proc/{pid}/ns/user");
-        let namespace = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .doing(|| "open the user namespace")?;
+        let namespace = open_namespace(pid)?;
         let root = |file: &str| {
             let text = std::fs::read_to_string(format!("/proc/{pid}/{file}"))
                 .doing(|| format!("read the {file}"))?;
@@ -53,16 +132,7 @@ impl IdMap {
         extent: Bind,
         path: &Path,
     ) -> Result<(), Error> {
-        let recursive = extent == Bind::Recursive;
-        sys::map_mount(mount, self.namespace.as_fd(), recursive).map_err(|error| {
-            let path = path.display();
-            match error.raw_os_error() {
-                Some(libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP) => Error::Unsupported(
-                    format!("a user namespace on the file system of `{path}`, which maps no ids,"),
-                ),
-                _ => Error::kernel(format!("map the ids of `{path}`"), error),
-            }
-        })
+        apply(self.namespace.as_fd(), mount, (extent, path))
     }
 
     /// Makes files as root of the container would, and keeps every right of the real one: what

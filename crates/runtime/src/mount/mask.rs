@@ -15,6 +15,8 @@ use crate::sys::{MountAttr, mount_setattr};
 pub(crate) struct Masks<'a> {
     root: &'a Root,
     null: BorrowedFd<'a>,
+    /// The SELinux label of mounts.
+    label: Option<&'a str>,
     null_attached: bool,
     /// Attached at the first directory; copied for the others.
     empty: Option<OwnedFd>,
@@ -22,8 +24,8 @@ pub(crate) struct Masks<'a> {
 
 impl<'a> Masks<'a> {
     /// `null` is an unattached mount of the host's `/dev/null`, already verified.
-    pub(crate) fn new(root: &'a Root, null: BorrowedFd<'a>) -> Masks<'a> {
-        Masks { root, null, null_attached: false, empty: None }
+    pub(crate) fn new(root: &'a Root, null: BorrowedFd<'a>, label: Option<&'a str>) -> Masks<'a> {
+        Masks { root, null, label, null_attached: false, empty: None }
     }
 
     /// Covers `path`; what does not exist needs no cover.
@@ -62,6 +64,9 @@ impl<'a> Masks<'a> {
             return attach(copy.as_fd(), target).doing(doing);
         }
         let tmpfs = Description::new("tmpfs")?;
+        if let Some(label) = self.label {
+            tmpfs.set("context", Some(label))?;
+        }
         tmpfs.set("nr_inodes", Some("2"))?;
         tmpfs.set("mode", Some("755"))?;
         let attributes = libc::MOUNT_ATTR_RDONLY

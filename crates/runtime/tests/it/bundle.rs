@@ -141,6 +141,7 @@ impl Bundle {
         let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
         self.config["linux"]["uidMappings"] = map.clone();
         self.config["linux"]["gidMappings"] = map;
+        self.annotate("map-rootfs", "");
     }
 
     fn save(&self) {

@@ -200,6 +200,7 @@ fn it_is_joined_as_in_a_pod() {
     let mut two = Bundle::script(
         "echo $$; id -u; touch /made; readlink /proc/self/ns/user; readlink /proc/self/ns/net",
     );
+    two.annotate("map-rootfs", "");
     let path = |name: &str| format!("/proc/{}/ns/{name}", running.pid);
     two.config["linux"]["namespaces"][1]["path"] = json!(path("net"));
     let user = json!({"type": "user", "path": path("user")});

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use runtime::cgroup::Stats;
+use runtime::cgroup::{CpuStats, CpusetStats, IoStats, MemoryEntry, MemoryStats, Stats, Waiting};
 use runtime::container::{Container, Status};
 use serde_json::{Value, json};
 
@@ -62,14 +62,109 @@ fn show(container: &Container) -> Result<i32> {
     Ok(print(&format!("{}\n", json!({ "type": "stats", "id": id, "data": data }))))
 }
 
-/// In runc's form; what the kernel does not tell is left out, or 0 where runc shows that.
+/// In runc's form (its package `types`); what the kernel does not tell is left out, or 0 where runc
+/// shows that.
 fn describe(stats: &Stats) -> Value {
-    let (cpu, memory, pids) = (&stats.cpu, &stats.memory, &stats.pids);
-    let entry = |limit: Option<u64>, usage: u64, max: Option<u64>, failcnt: u64| {
-        let limit = limit.unwrap_or(u64::MAX);
-        json!({ "limit": limit, "usage": usage, "max": max.unwrap_or(0), "failcnt": failcnt })
+    let pids = &stats.pids;
+    let huge = stats.hugetlb.iter().map(|(size, huge)| {
+        let entry =
+            json!({ "usage": huge.usage_bytes, "max": huge.peak_bytes, "failcnt": huge.failures });
+        (size.clone(), entry)
+    });
+    let mut all = json!({
+        "cpu": cpu(&stats.cpu),
+        "cpuset": cpuset(&stats.cpuset),
+        "memory": memory(&stats.memory),
+        "pids": { "current": pids.current, "limit": pids.limit.unwrap_or(0) },
+        "blkio": block_io(stats),
+        "hugetlb": huge.collect::<serde_json::Map<_, _>>(),
+        "intel_rdt": {},
+        "network_interfaces": null,
+    });
+    let pressures = [
+        ("cpu", &stats.cpu.pressure),
+        ("memory", &stats.memory.pressure),
+        ("blkio", &stats.io_pressure),
+    ];
+    for (part, pressure) in pressures {
+        if let Some(pressure) = pressure {
+            all[part]["psi"] =
+                json!({ "some": waiting(&pressure.some), "full": waiting(&pressure.full) });
+        }
+    }
+    all
+}
+
+fn cpu(cpu: &CpuStats) -> Value {
+    let mut usage = json!({
+        "total": cpu.usage_ns,
+        "kernel": cpu.system_ns,
+        "user": cpu.user_ns,
+    });
+    let by_processor = [
+        ("percpu", &cpu.by_processor_ns),
+        ("percpu_kernel", &cpu.system_by_processor_ns),
+        ("percpu_user", &cpu.user_by_processor_ns),
+    ];
+    for (name, times) in by_processor.iter().filter(|(_, times)| !times.is_empty()) {
+        usage[*name] = json!(times);
+    }
+    json!({
+        "usage": usage,
+        "throttling": {
+            "periods": cpu.periods,
+            "throttledPeriods": cpu.throttled_periods,
+            "throttledTime": cpu.throttled_ns,
+        },
+    })
+}
+
+fn cpuset(cpuset: &CpusetStats) -> Value {
+    /// In runc's order; 0 where the kernel has no such file.
+    const SETTINGS: [&str; 9] = [
+        "cpu_exclusive",
+        "mem_hardwall",
+        "mem_exclusive",
+        "memory_migrate",
+        "memory_spread_page",
+        "memory_spread_slab",
+        "memory_pressure",
+        "sched_load_balance",
+        "sched_relax_domain_level",
+    ];
+    let mut shown = json!({});
+    for (name, list) in [("cpus", &cpuset.cpus), ("mems", &cpuset.mems)] {
+        if !list.is_empty() {
+            shown[name] = json!(list);
+        }
+    }
+    for name in SETTINGS {
+        shown[name] = json!(cpuset.settings.get(name).copied().unwrap_or(0));
+    }
+    shown
+}
+
+fn memory(memory: &MemoryStats) -> Value {
+    let entry = |entry: &MemoryEntry| {
+        json!({
+            "limit": entry.limit_bytes.unwrap_or(u64::MAX),
+            "usage": entry.usage_bytes,
+            "max": entry.peak_bytes,
+            "failcnt": entry.failures,
+        })
     };
-    let io = |of: fn(&runtime::cgroup::IoStats) -> [(&'static str, u64); 2]| {
+    json!({
+        "cache": memory.cache_bytes,
+        "usage": entry(&memory.total),
+        "swap": entry(&memory.with_swap),
+        "kernel": entry(&memory.kernel),
+        "kernelTCP": entry(&memory.kernel_tcp),
+        "raw": memory.raw,
+    })
+}
+
+fn block_io(stats: &Stats) -> Value {
+    let table = |of: fn(&IoStats) -> [(&'static str, u64); 2]| {
         let entries = stats.io.iter().flat_map(|device| {
             of(device).map(|(op, value)| {
                 json!({ "major": device.major, "minor": device.minor, "op": op, "value": value })
@@ -78,36 +173,18 @@ fn describe(stats: &Stats) -> Value {
         Value::Array(entries.collect())
     };
     json!({
-        "cpu": {
-            "usage": {
-                "total": cpu.usage_ns,
-                "kernel": cpu.system_ns,
-                "user": cpu.user_ns,
-            },
-            "throttling": {
-                "periods": cpu.periods,
-                "throttledPeriods": cpu.throttled_periods,
-                "throttledTime": cpu.throttled_ns,
-            },
-        },
-        "memory": {
-            "cache": memory.cache_bytes,
-            "usage": entry(memory.limit_bytes, memory.usage_bytes, memory.peak_bytes, memory.oom_events),
-            "swap": entry(None, memory.swap_bytes, None, 0),
-            "raw": {
-                "inactive_file": memory.inactive_file_bytes,
-                "total_inactive_file": memory.inactive_file_bytes,
-                "oom_kill": memory.oom_kills,
-            },
-        },
-        "pids": { "current": pids.current, "limit": pids.limit.unwrap_or(0) },
-        "blkio": {
-            "ioServiceBytesRecursive": io(|d| [("Read", d.read_bytes), ("Write", d.write_bytes)]),
-            "ioServicedRecursive": io(|d| [("Read", d.read_ops), ("Write", d.write_ops)]),
-        },
-        "hugetlb": {},
-        "intel_rdt": {},
-        "network_interfaces": null,
+        "ioServiceBytesRecursive": table(|d| [("Read", d.read_bytes), ("Write", d.write_bytes)]),
+        "ioServicedRecursive": table(|d| [("Read", d.read_ops), ("Write", d.write_ops)]),
+    })
+}
+
+fn waiting(waiting: &Waiting) -> Value {
+    let percent = |hundredths: u32| f64::from(hundredths) / 100.0;
+    json!({
+        "avg10": percent(waiting.avg10),
+        "avg60": percent(waiting.avg60),
+        "avg300": percent(waiting.avg300),
+        "total": waiting.total_us,
     })
 }
 

@@ -46,6 +46,15 @@ impl<'a> Dockerd<'a> {
     /// It cannot be had, or it does not answer in time; the message has its log.
     #[must_use]
     pub fn start(sandbox: &'a Sandbox) -> Self {
+        Self::start_with(sandbox, "")
+    }
+
+    /// As [`Self::start`], with further flags of the daemon's, as the shell reads them.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    #[must_use]
+    pub fn start_with(sandbox: &'a Sandbox, flags: &str) -> Self {
         let directory = sandbox.work().with_file_name("docker");
         fs::create_dir(&directory).expect("a sandbox has one daemon");
         let group = format!("cais-test-docker-{}", sandbox.name());
@@ -54,7 +63,7 @@ impl<'a> Dockerd<'a> {
         let script = format!(
             "exec dockerd --data-root {} --exec-root {} --pidfile {} --host unix://{} \
              --cgroup-parent /{} --bridge none --iptables=false --ip6tables=false \
-             --ip-forward=false --ip-masq=false --log-level warn >{} 2>&1",
+             --ip-forward=false --ip-masq=false --log-level warn {flags} >{} 2>&1",
             own("data"),
             own("exec"),
             own("pid"),

@@ -99,6 +99,12 @@ impl Sandbox {
         self.start_words(&arguments)
     }
 
+    /// Starts `cais` with as many arguments as a test has put together.
+    #[must_use]
+    pub fn start_line(&self, arguments: &[&str]) -> Running {
+        self.start_words(arguments)
+    }
+
     /// Starts `cais` with these arguments on a terminal of its own, of so many columns and rows.
     pub fn start_on_terminal<const N: usize>(
         &self,
@@ -127,9 +133,15 @@ impl Sandbox {
     #[track_caller]
     #[must_use]
     pub fn shell(&self, script: &str) -> Outcome {
+        self.start_script(script).finish()
+    }
+
+    /// Starts a script as [`Self::shell`] runs one.
+    #[must_use]
+    pub fn start_script(&self, script: &str) -> Running {
         let mut environment = self.environment();
         environment.push(format!("E={}", self.binary.display()));
-        self.start_shell(&environment, script).finish()
+        self.start_shell(&environment, script)
     }
 
     /// Starts a script in the work directory, with exactly this environment.

@@ -2,4 +2,5 @@
 
 mod attack;
 mod docker;
+mod oci;
 mod parity;

@@ -191,10 +191,11 @@ impl Container {
     /// # Errors
     /// [`Error::NotRunning`] when it has ended.
     pub fn signal(&self, signal: i32) -> Result<(), Error> {
-        if signal == libc::SIGKILL && !self.record.own_pid_namespace {
-            if let Some(cgroup) = self.cgroup()? {
-                return Ok(cgroup.kill()?);
-            }
+        if signal == libc::SIGKILL
+            && !self.record.own_pid_namespace
+            && let Some(cgroup) = self.cgroup()?
+        {
+            return Ok(cgroup.kill()?);
         }
         let init = self.init()?;
         let doing = || format!("send signal {signal} to the container");
@@ -309,7 +310,8 @@ pub fn pause(root: &Path, id: &str) -> Result<(), Error> {
 /// # Errors
 /// [`Error::NotPaused`].
 pub fn resume(root: &Path, id: &str) -> Result<(), Error> {
-    let container = Container::open_locked(root, id, Access::Change)?;
+    // Without the lock: who has it may be frozen with the container.
+    let container = Container::open(root, id)?;
     match container.status()? {
         Status::Paused => Ok(container.own_cgroup()?.thaw()?),
         _ => Err(Error::NotPaused),

@@ -64,7 +64,7 @@ pub(super) fn create(call: &Call<'_>, detach: bool) -> Result<Started> {
     let bundle = Bundle::load(Path::new(own.text("bundle").unwrap_or(".")))?;
     bundle.warnings.iter().for_each(|warning| call.log.warn(warning));
     let process = bundle.spec.process().as_ref();
-    let terminal = process.and_then(|process| process.terminal()).unwrap_or(false);
+    let terminal = process.is_some_and(|process| process.terminal() == Some(true));
     let console = Console::of(detach, terminal, path(call, "console-socket"))?;
     let started = Create {
         root: call.root,

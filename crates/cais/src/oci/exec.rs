@@ -176,9 +176,9 @@ fn subgroups<'a>(args: impl Iterator<Item = &'a str>) -> Result<Vec<Subgroup>> {
             if controller.is_empty() {
                 bail!("invalid --cgroup argument: {arg} (empty <controller> prefix)");
             }
+            let name = controller;
             let controller = Some(controller.to_owned());
             if groups.iter().any(|group| group.controller == controller) {
-                let name = controller.unwrap_or_default();
                 bail!("invalid --cgroup argument(s): controller {name} specified multiple times");
             }
             groups.push(Subgroup { controller, path: path.into() });

@@ -84,13 +84,14 @@ impl Create<'_> {
         let directory = Directory::make(self.root, self.id)?;
         let record = self.record(cgroup);
         let mut container = Container { directory, record };
-        self.create_in(&mut container)
-            .map_err(|error| {
+        match self.create_in(&mut container) {
+            Ok((process, master)) => Ok(Started { process, master, container }),
+            Err(error) => {
                 // What went wrong first is what matters.
                 let _ = delete::destroy(&container, Some(spec));
-                error
-            })
-            .map(|(process, master)| Started { process, master, container })
+                Err(error)
+            }
+        }
     }
 
     fn create_in(&self, container: &mut Container) -> Result<(Process, Option<OwnedFd>), Error> {
@@ -169,7 +170,7 @@ impl Create<'_> {
             no_pivot: self.no_pivot,
             keep_keyring: self.keep_keyring,
             oci: Some(oci),
-            ..Launch::new(&spec, &rootfs, stdio::of(process))
+            ..Launch::new(&spec, &rootfs, stdio::of(process, &self.console))
         };
         let created = crate::parent::create(&launch, &mut |namespaces| {
             container.record.pid = namespaces.pid;

@@ -77,7 +77,7 @@ impl Container {
             cgroup: cgroup.as_ref(),
             inherited: execute.preserved,
             keep_keyring: self.record.keep_keyring,
-            ..Exec::new(target, execute.process, stdio::of(execute.process))
+            ..Exec::new(target, execute.process, stdio::of(execute.process, &execute.console))
         })?;
         let told = execute.console.deliver(process.take_master()).and_then(|master| {
             create::tell(&process, execute.pid_file, execute.pidfd_socket).map(|()| master)

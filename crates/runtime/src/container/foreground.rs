@@ -66,8 +66,7 @@ impl Terminal {
         modes.output_modes.remove(OutputModes::ONLCR);
         tcsetattr(&master, OptionalActions::Now, &modes)?;
         rustix::io::ioctl_fionbio(&master, true)?;
-        let own = [stderr(), stdout(), stdin()].into_iter().find(|fd| isatty(fd));
-        let own = own.map(|fd| Ok::<_, Errno>((fd, tcgetattr(fd)?))).transpose()?;
+        let own = own_terminal().map(|fd| Ok::<_, Errno>((fd, tcgetattr(fd)?))).transpose()?;
         if let Some((fd, modes)) = &own {
             let mut raw = modes.clone();
             raw.make_raw();
@@ -113,6 +112,11 @@ impl Drop for Terminal {
             let _ = tcsetattr(fd, OptionalActions::Now, modes);
         }
     }
+}
+
+/// This process' own terminal, on whichever of its streams.
+pub(super) fn own_terminal() -> Option<BorrowedFd<'static>> {
+    [stderr(), stdout(), stdin()].into_iter().find(|fd| isatty(fd))
 }
 
 struct Relay<'a> {

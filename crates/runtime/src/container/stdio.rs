@@ -12,6 +12,7 @@ use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
     SocketFlags, SocketType, connect, sendmsg, socket_with,
 };
+use rustix::termios::tcgetwinsize;
 
 use super::Error;
 use crate::error::Doing;
@@ -61,12 +62,14 @@ impl Console {
     }
 }
 
-/// The process' own streams or a terminal, as its specification says.
-pub(super) fn of(process: &Process) -> Stdio {
+/// The process' own streams or a terminal, as its specification says. A terminal that is shown on
+/// the caller's own is as large as that from the beginning.
+pub(super) fn of(process: &Process, console: &Console) -> Stdio {
     if process.terminal().unwrap_or(false) {
-        let size = process.console_size();
         let cells = |cells: u64| u16::try_from(cells).unwrap_or(u16::MAX);
-        let (rows, cols) = size.map_or((0, 0), |size| (cells(size.height()), cells(size.width())));
+        let said = process.console_size().map(|size| (cells(size.height()), cells(size.width())));
+        let own = || own_size().filter(|_| *console == Console::Caller);
+        let (rows, cols) = own().or(said).unwrap_or((0, 0));
         return Stdio::Terminal { rows, cols };
     }
     let copy = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, 3).ok();
@@ -75,6 +78,12 @@ pub(super) fn of(process: &Process) -> Stdio {
         stdout: copy(rustix::stdio::stdout()),
         stderr: copy(rustix::stdio::stderr()),
     }
+}
+
+/// Rows and columns of this process' own terminal.
+fn own_size() -> Option<(u16, u16)> {
+    let size = super::foreground::own_terminal().and_then(|fd| tcgetwinsize(fd).ok())?;
+    Some((size.ws_row, size.ws_col))
 }
 
 /// Whether every descriptor that a program is to inherit is there. To be asked before anything is

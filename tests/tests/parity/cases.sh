@@ -72,8 +72,11 @@ $E run --rm --network none --entrypoint id with-config
 differs `/etc/hosts` writes `fe00::` and `ff00::`, as Docker does since version 25.
 $E run --rm --network none --hostname h.example.com seen sh -c 'hostname; cat /etc/hostname; cat /etc/hosts; hostname -f'
 $E run --rm --network none --hostname h --domainname example.com seen sh -c 'hostname; cat /etc/hostname; cat /proc/sys/kernel/domainname'
-differs A value that starts with a dash is written after an equals sign.
 $E run --rm --network none --hostname -bad- seen hostname
+$E run --rm --network none -e -x=1 -l --rm --entrypoint echo seen -e y
+$E run --rm=true -i=false --network host --network=none -w /tmp -w /etc seen pwd
+$E run --rm=maybe --network none seen true
+$E run --rm=false --network none --name kept seen true; $E rm --force=true kept; $E ps -a=true -f name=kept -q
 $E run --rm --network none seen sh -c 'test $(hostname) = $HOSTNAME && hostname | wc -c'
 differs `--add-host` is not supported yet.
 $E run --rm --network none --add-host one:1.2.3.4 seen cat /etc/hosts

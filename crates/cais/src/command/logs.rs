@@ -17,7 +17,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
     /// Number of lines to show from the end of the logs
-    #[arg(short = 'n', long, default_value = "all", allow_hyphen_values = true)]
+    #[arg(short = 'n', long, default_value = "all")]
     tail: String,
     /// Show timestamps
     #[arg(short, long)]

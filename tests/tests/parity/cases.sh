@@ -207,15 +207,13 @@ $E ps -a -f label=ps -f status=created --format '{{.Names}}'
 $E ps -a -f label=ps -f status=running -f status=created --format '{{.Names}}'
 $E ps -a -f label=ps -f exited=3 --format '{{.Names}}'
 $E ps -a -f label=ps -f name=listed-1 --format '{{.Names}}'
-differs The name filter compares text, not a regular expression.
 $E ps -a -f label=ps -f name='^/listed-[12]$' --format '{{.Names}}'
 $E ps -a -f label=ps -f ancestor=seen --format '{{.Names}}'
-differs The filters `before` and `since` of `ps` are not supported yet.
 $E ps -a -f label=ps -f before=listed-3 --format '{{.Names}}'
-differs The filters `before` and `since` of `ps` are not supported yet.
 $E ps -a -f label=ps -f since=listed-2 --format '{{.Names}}'
 $E ps -a -f label=ps -f before=no-such-container
-differs A filter for an unknown status finds nothing.
+$E ps -a -f label=ps -f name=d-3 -f name='^listed-(1|4)$' --format '{{.Names}}'
+$E ps -a -f label=ps -f before=listed-4 -f since=listed-1 --format '{{.Names}}'
 $E ps -a -f status=nonsense
 $E ps -a -f nonsense=1
 differs A malformed filter exits with 1.

@@ -135,7 +135,9 @@ impl Engine {
         (relay.log, relay.listener) = (Some(log), Some(listener));
         (relay.own, relay.signals) = (own, signals);
         relay.clients.extend(client);
-        let status = relay.run();
+        let status = relay.run().map(|status| {
+            status.expect("who watches a container's monitor detaches from a client of it")
+        });
         let code = status.as_ref().map_or(255, |status| status.code());
         let ended = self.finish(held.container, &held.cgroup, &lock, code);
         relay.farewell(code);

@@ -164,11 +164,11 @@ struct LimitOptions {
     #[arg(long, value_name = "BYTES")]
     memory_reservation: Option<String>,
     /// Swap limit equal to memory plus swap: '-1' to enable unlimited swap
-    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
+    #[arg(long, value_name = "BYTES")]
     memory_swap: Option<String>,
-    /// Tune container memory swappiness (0 to 100)
+    /// Tune container memory swappiness (0 to 100); -1 leaves it to the kernel
     #[arg(long, value_name = "PERCENT")]
-    memory_swappiness: Option<u64>,
+    memory_swappiness: Option<i64>,
     /// Number of CPUs
     #[arg(long, value_name = "DECIMAL")]
     cpus: Option<String>,
@@ -346,7 +346,7 @@ impl LimitOptions {
             memory: bytes("memory", &self.memory)?,
             memory_reservation: bytes("memory-reservation", &self.memory_reservation)?,
             memory_swap: bytes("memory-swap", &self.memory_swap)?,
-            memory_swappiness: self.memory_swappiness,
+            memory_swappiness: self.memory_swappiness.map(value::swappiness).transpose()?.flatten(),
             nano_cpus: nano,
             cpu_shares: self.cpu_shares,
             cpu_period_us: self.cpu_period,
@@ -400,7 +400,7 @@ fn is_host(name: &str, text: &str, private: &[&str]) -> Result<bool> {
         "host" => Ok(true),
         "" => Ok(false),
         other if private.contains(&other) => Ok(false),
-        other if other.starts_with("container:") => {
+        other if other.starts_with("container:") || (name, other) == ("ipc", "none") => {
             Err(Error::new(Kind::Unsupported, format!("--{name} {other} is not supported yet"))
                 .hint(format!("--{name} host is")))
         }

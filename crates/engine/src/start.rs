@@ -270,6 +270,8 @@ pub fn seal() -> Result<()> {
 fn startable(container: &Container) -> Result<()> {
     match container.state.status {
         Status::Created | Status::Exited => Ok(()),
+        // It has ended, and a full disk did not let anybody write that down.
+        Status::Running | Status::Paused if !container.has_monitor() => Ok(()),
         Status::Running | Status::Paused => Err(Error::new(
             Kind::Conflict,
             format!("container {} is already running", container.record.name),

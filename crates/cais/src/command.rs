@@ -6,6 +6,7 @@ pub(crate) mod create_options;
 mod diff;
 mod exec;
 mod filter;
+mod grammar;
 mod history;
 mod images;
 mod import;
@@ -51,7 +52,10 @@ pub(crate) struct Verb {
     aliases: &'static [&'static str],
     about: &'static str,
     examples: &'static str,
+    /// Adds the options, as help shows them.
     augment: fn(Command) -> Command,
+    /// Adds the options, as they are read.
+    read: fn(Command) -> Command,
     run: fn(&Session, &ArgMatches) -> Result<i32>,
 }
 
@@ -68,6 +72,9 @@ macro_rules! verb {
             examples: $examples,
             // The arguments' own docstring would stand in the place of what the command is about.
             augment: |command| <$module::Args as Args>::augment_args(command).about($about),
+            read: |command| {
+                grammar::docker(<$module::Args as Args>::augment_args(command).about($about))
+            },
             run: |session, matches| {
                 let args = <$module::Args as FromArgMatches>::from_arg_matches(matches);
                 $module::$run(session, &args.map_err(usage)?)
@@ -192,7 +199,10 @@ const SEALED: &[&str] = &["run", "exec", "start"];
 /// `cais`, two global options with their values, a group, and the command.
 const COMMAND_PLACE_MAX: usize = 7;
 
-fn command() -> Command {
+/// What a command's options are added by: [`Verb::read`], or [`Verb::augment`].
+type Grammar = fn(&'static Verb) -> fn(Command) -> Command;
+
+fn command(grammar: Grammar) -> Command {
     let path = |name: &'static str, help: &'static str| {
         let arg = Arg::new(name).long(name).help(help).global(true).help_heading("Global options");
         arg.value_name("DIR").value_parser(value_parser!(PathBuf))
@@ -209,28 +219,41 @@ fn command() -> Command {
         .arg_required_else_help(true)
         .arg(path("root", "Where state is kept (CAIS_ROOT)"))
         .arg(path("run-root", "Where state is kept that ends with the machine (CAIS_RUN)"))
-        .subcommand(group("container", "Manage containers", CONTAINER))
-        .subcommand(group("image", "Manage images", IMAGE))
+        .subcommand(group("container", "Manage containers", CONTAINER, grammar))
+        .subcommand(group("image", "Manage images", IMAGE, grammar))
         .subcommand(crate::oci::command())
         .subcommand(completion());
     let at_top = CONTAINER.iter().filter(|verb| verb.name != "inspect");
     let top = at_top.chain(OWN).fold(top, |top, verb| {
-        top.subcommand(build(verb.name, verb, if verb.name == "ps" { &[] } else { verb.aliases }))
+        let aliases = if verb.name == "ps" { &[] } else { verb.aliases };
+        top.subcommand(build(verb.name, verb, aliases, grammar))
     });
     TOP_IMAGE.iter().fold(top, |top, (name, inner)| {
         let verb = IMAGE.iter().find(|verb| verb.name == *inner);
-        top.subcommand(build(name, verb.expect("every name stands for a command"), &[]))
+        top.subcommand(build(name, verb.expect("every name stands for a command"), &[], grammar))
     })
 }
 
-fn group(name: &'static str, about: &'static str, verbs: &'static [Verb]) -> Command {
+fn group(
+    name: &'static str,
+    about: &'static str,
+    verbs: &'static [Verb],
+    grammar: Grammar,
+) -> Command {
     let group =
         Command::new(name).about(about).subcommand_required(true).arg_required_else_help(true);
-    verbs.iter().fold(group, |group, verb| group.subcommand(build(verb.name, verb, verb.aliases)))
+    verbs
+        .iter()
+        .fold(group, |group, verb| group.subcommand(build(verb.name, verb, verb.aliases, grammar)))
 }
 
 /// A subcommand whose options are only made when it is the one that was called.
-fn build(name: &'static str, verb: &'static Verb, aliases: &'static [&'static str]) -> Command {
+fn build(
+    name: &'static str,
+    verb: &'static Verb,
+    aliases: &'static [&'static str],
+    grammar: Grammar,
+) -> Command {
     let command = Command::new(name)
         .about(verb.about)
         .visible_aliases(aliases)
@@ -238,7 +261,7 @@ fn build(name: &'static str, verb: &'static Verb, aliases: &'static [&'static st
     // `-h` is the host name's in `run` and `create`; `--help` is help everywhere.
     let help = Arg::new("help").long("help").action(ArgAction::Help).help("Print help");
     let command = command.disable_help_flag(true).arg(help);
-    command.defer(verb.augment)
+    command.defer(grammar(verb))
 }
 
 fn completion() -> Command {
@@ -266,8 +289,11 @@ pub(crate) fn seal(args: &[OsString]) -> std::result::Result<(), ExitCode> {
 /// Reads the command line; prints help, versions and usage errors itself.
 pub(crate) fn parse(args: &[OsString]) -> std::result::Result<ArgMatches, ExitCode> {
     let runs = calls(args, RUNNERS);
-    command().try_get_matches_from(args).map_err(|mut error| {
+    command(|verb| verb.read).try_get_matches_from(args).map_err(|mut error| {
         advise(&mut error);
+        if error.kind() == ErrorKind::DisplayHelp {
+            error = help(args).unwrap_or(error);
+        }
         // Nobody to tell if standard error is closed.
         let _ = error.print();
         match error.use_stderr() {
@@ -276,6 +302,19 @@ pub(crate) fn parse(args: &[OsString]) -> std::result::Result<ArgMatches, ExitCo
             false => ExitCode::SUCCESS,
         }
     })
+}
+
+/// The help of the command that `args` call, with its options as they are written.
+fn help(args: &[OsString]) -> Option<clap::Error> {
+    let verbs = || CONTAINER.iter().chain(IMAGE).chain(OWN);
+    let is_command = |word: &&OsString| {
+        let top = TOP_IMAGE.iter().map(|(name, _)| *name);
+        let names = verbs().flat_map(|verb| verb.aliases.iter().copied().chain([verb.name]));
+        top.chain(names).chain(["container", "image", "completion"]).any(|name| *word == name)
+    };
+    let path = args.iter().skip(1).take(COMMAND_PLACE_MAX).filter(is_command).cloned();
+    let words = ["cais".into()].into_iter().chain(path).chain(["--help".into()]);
+    command(|verb| verb.augment).try_get_matches_from(words.collect::<Vec<OsString>>()).err()
 }
 
 /// Commands of Docker's that are known, and not supported yet.
@@ -461,7 +500,7 @@ fn usage(error: clap::Error) -> Error {
 fn complete(matches: &ArgMatches) -> i32 {
     if let Some(shell) = matches.get_one::<clap_complete::Shell>("shell") {
         let mut script = Vec::new();
-        clap_complete::generate(*shell, &mut command(), "cais", &mut script);
+        clap_complete::generate(*shell, &mut command(|verb| verb.augment), "cais", &mut script);
         // Whoever read it may have seen enough, as `head` has.
         let _ = std::io::Write::write_all(&mut std::io::stdout(), &script);
     }

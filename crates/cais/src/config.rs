@@ -86,7 +86,14 @@ fn read(path: &Path, required: bool) -> Result<toml::Table> {
             Ok(toml::Table::new())
         }
         Err(error) => Err(failed(error.into())),
-        Ok(text) => text.parse().map_err(|error: toml::de::Error| failed(error.into())),
+        Ok(text) => {
+            let wrong = |error: toml::de::Error| failed(error.to_string().trim_end().into());
+            let table: toml::Table = text.parse().map_err(wrong)?;
+            // Once all files are laid over each other, nobody can tell which one was wrong.
+            let checked = Config::deserialize(table.clone());
+            checked.map_err(|error| failed(error.message().to_owned().into()))?;
+            Ok(table)
+        }
     }
 }
 
@@ -120,8 +127,13 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_key_is_an_error() {
-        let table: toml::Table = "rot = '/a'".parse().unwrap();
-        assert!(table.try_into::<Config>().is_err());
+    fn a_misspelt_key_is_an_error_that_names_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, "rot = '/a'").unwrap();
+        let error = read(&path, true).unwrap_err();
+        assert!(error.to_string().ends_with("config.toml"), "{error}");
+        std::fs::write(&path, "root = '/a'").unwrap();
+        assert!(read(&path, true).is_ok());
     }
 }

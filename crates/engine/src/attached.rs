@@ -10,6 +10,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 use runtime::SignalFd;
 
 use crate::container::Container;
+use crate::detach::DetachKeys;
 use crate::error::{Doing, Result};
 use crate::monitor::attach::{self, Message, PAYLOAD_BYTES_MAX};
 use crate::terminal::{self, RawMode};
@@ -29,7 +30,7 @@ impl Engine {
             .doing(|| format!("reach the monitor of container {}", container.record.name))?;
         let mut attachment = Attachment::new(socket, stdin, keys);
         match container.record.settings.tty {
-            true => attachment.announce_size(),
+            true => attachment.redraw(),
             false => attachment.process = Some(process),
         }
         // A monitor that goes before it has heard of us left the exit code.
@@ -57,23 +58,35 @@ pub struct Attachment {
     /// keys are its signals.
     process: Option<OwnedFd>,
     stdin: bool,
-    detach_keys: Vec<u8>,
-    matched: usize,
+    keys: DetachKeys,
 }
 
 impl Attachment {
     /// `stdin` says whether our standard input is passed on; typing `detach_keys` ends the
     /// attachment and leaves the container running.
     pub(crate) fn new(socket: OwnedFd, stdin: bool, detach_keys: &[u8]) -> Self {
-        Self { socket, process: None, stdin, detach_keys: detach_keys.to_vec(), matched: 0 }
+        Self { socket, process: None, stdin, keys: DetachKeys::new(detach_keys) }
     }
 
     pub(crate) fn announce_size(&self) {
         if let Some((rows, columns)) = terminal::size() {
-            let packet = Message::Resize(rows, columns).encode();
-            // A monitor that has gone has no use for it.
-            let _ = attach::send_packet(&self.socket, &packet, true);
+            self.resize(rows, columns);
         }
+    }
+
+    /// Changes the terminal's size twice, as Docker does: who draws on it draws all of it anew, for
+    /// somebody who has not seen it yet.
+    fn redraw(&self) {
+        if let Some((rows, columns)) = terminal::size() {
+            self.resize(rows.saturating_add(1), columns);
+            self.resize(rows, columns);
+        }
+    }
+
+    fn resize(&self, rows: u16, columns: u16) {
+        let packet = Message::Resize(rows, columns).encode();
+        // A monitor that has gone has no use for it.
+        let _ = attach::send_packet(&self.socket, &packet, true);
     }
 
     /// Passes bytes both ways until the container ends or the user detaches.
@@ -139,31 +152,11 @@ impl Attachment {
             }
             Ok(read) => read,
         };
-        let (bytes, detached) = self.filter(&buffer[..read]);
+        let (bytes, detached) = self.keys.filter(&buffer[..read]);
         if !bytes.is_empty() {
             attach::send_packet(&self.socket, &Message::Input(&bytes).encode(), true)?;
         }
         Ok(detached)
-    }
-
-    /// Holds back keys that may be the beginning of the detach keys.
-    fn filter(&mut self, typed: &[u8]) -> (Vec<u8>, bool) {
-        let mut passed = Vec::with_capacity(typed.len());
-        for &key in typed {
-            if self.detach_keys.get(self.matched) == Some(&key) {
-                self.matched += 1;
-                if self.matched == self.detach_keys.len() {
-                    return (passed, true);
-                }
-                continue;
-            }
-            passed.extend_from_slice(&self.detach_keys[..self.matched]);
-            self.matched = usize::from(self.detach_keys.first() == Some(&key));
-            if self.matched == 0 {
-                passed.push(key);
-            }
-        }
-        (passed, false)
     }
 }
 
@@ -173,30 +166,4 @@ fn write_all(fd: impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
         bytes = &bytes[written..];
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(typed: &[&[u8]], passed: &[u8], detached: bool) {
-        let (socket, _other) = attach::pair().unwrap();
-        let mut attachment = Attachment::new(socket, true, &[16, 17]);
-        let mut all = Vec::new();
-        let mut left = false;
-        for piece in typed {
-            let (bytes, end) = attachment.filter(piece);
-            all.extend(bytes);
-            left |= end;
-        }
-        assert_eq!((all.as_slice(), left), (passed, detached), "{typed:?}");
-    }
-
-    #[test]
-    fn detach_keys_are_found_in_one_piece_and_in_two() {
-        check(&[b"ab\x10\x11"], b"ab", true);
-        check(&[b"a\x10", b"\x11"], b"a", true);
-        check(&[b"a\x10b"], b"a\x10b", false);
-        check(&[b"\x10\x10\x11"], b"\x10", true);
-    }
 }

@@ -105,9 +105,43 @@ impl<T, E: Into<std::io::Error>> Doing<T> for std::result::Result<T, E> {
                 std::io::ErrorKind::PermissionDenied => Kind::Denied,
                 _ => Kind::Internal,
             };
-            let full = error.kind() == std::io::ErrorKind::StorageFull;
+            let hint = disk_hint(&error);
             let failure = Error::caused(kind, doing(), error);
-            if full { failure.hint("free some space, or choose another --root") } else { failure }
+            match hint {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            }
         })
+    }
+}
+
+/// What the user can do about a file that cannot be written.
+pub(crate) fn disk_hint(error: &std::io::Error) -> Option<&'static str> {
+    use std::io::ErrorKind as E;
+    match error.kind() {
+        E::StorageFull | E::QuotaExceeded => {
+            Some("the disk is full: free some space, or choose another --root")
+        }
+        E::ReadOnlyFilesystem => Some("choose another --root or --run-root"),
+        E::PermissionDenied if !rustix::process::geteuid().is_root() => {
+            Some("run as root: containers of other users are not supported yet")
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_disk_refuses_comes_with_a_hint() {
+        let hint = |errno: rustix::io::Errno| {
+            let failed: Result<()> = Err(errno).doing(|| "write a file".into());
+            failed.unwrap_err().hint_text().map(str::to_owned)
+        };
+        assert!(hint(rustix::io::Errno::NOSPC).unwrap().contains("free some space"));
+        assert!(hint(rustix::io::Errno::ROFS).unwrap().contains("--run-root"));
+        assert_eq!(hint(rustix::io::Errno::NOENT), None);
     }
 }

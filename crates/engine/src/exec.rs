@@ -2,25 +2,26 @@
 
 use std::os::fd::AsFd as _;
 
-use runtime::SignalFd;
 use runtime::cgroup::Cgroup;
+use runtime::{ExitStatus, SignalFd, Stdio};
 
+use crate::attached::Outcome;
 use crate::container::{Container, Status};
+use crate::detach::DetachKeys;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::image::{from_cgroup, from_runtime};
-use crate::monitor::relay::{Own, Relay};
+use crate::monitor::relay::{Own, Relay, Streams};
 use crate::settings::Exec;
 use crate::terminal::RawMode;
 use crate::{Engine, spec, start, stop};
 
 impl Engine {
-    /// Executes a command in a running container and returns its exit code; 0 at once where it is
-    /// detached.
+    /// Executes a command in a running container until it has ended, or we are detached from it.
     ///
     /// # Errors
     /// [`Kind::Conflict`] if the container does not run or is paused,
     /// [`Kind::CommandNotFound`] and [`Kind::CommandNotExecutable`].
-    pub fn exec(&self, container: &Container, exec: &Exec) -> Result<i32> {
+    pub fn exec(&self, container: &Container, exec: &Exec) -> Result<Outcome> {
         let init = stop::running(container)?;
         if container.state.status == Status::Paused {
             return Err(Error::new(
@@ -33,7 +34,11 @@ impl Engine {
         }
         let (process, seccomp) = spec::exec_process(container, exec)?;
         let cgroup = Cgroup::open(&container.cgroup_path()).map_err(from_cgroup)?;
-        let (stdio, mut streams) = start::stdio(exec.tty, exec.stdin)?;
+        let (stdio, mut streams) = match exec.detach && !exec.tty {
+            // Nobody will read what it writes, and nothing shall come of that.
+            true => (Stdio::Fds { stdin: None, stdout: None, stderr: None }, Streams::default()),
+            false => start::stdio(exec.tty, exec.stdin)?,
+        };
         let user = match exec.user.as_str() {
             "" => container.record.config.user.as_str(),
             user => user,
@@ -46,18 +51,42 @@ impl Engine {
             ..runtime::Exec::new((container.state.pid, init.as_fd()), &process, stdio)
         })
         .map_err(from_runtime)?;
-        if exec.detach {
-            return Ok(0);
-        }
         if let Some(master) = executed.take_master() {
             streams = start::terminal_streams(master)?;
         }
-        let raw = if exec.tty && exec.stdin { RawMode::enter() } else { Ok(None) };
-        let _raw = raw.doing(|| "use the terminal".into())?;
         let mut relay = Relay::new(&executed, streams);
-        relay.own = Some(Own { stdin: exec.stdin, stdout: true, stderr: true });
-        relay.signals = Some(SignalFd::forwarded().doing(|| "take over signals".into())?);
-        let status = relay.run().doing(|| "watch the command".into())?;
-        Ok(status.code())
+        if !exec.detach
+            && let Some(code) = follow(&mut relay, exec)?
+        {
+            return Ok(Outcome::Exited(code));
+        }
+        if exec.tty {
+            keep(&mut relay)?;
+        }
+        Ok(Outcome::Detached)
+    }
+}
+
+/// Passes bytes both ways until the command has ended; `None` if the user detaches before.
+fn follow(relay: &mut Relay<'_>, exec: &Exec) -> Result<Option<i32>> {
+    let raw = if exec.tty && exec.stdin { RawMode::enter() } else { Ok(None) };
+    let _raw = raw.doing(|| "use the terminal".into())?;
+    relay.own = Some(Own { stdin: exec.stdin, stdout: true, stderr: true });
+    relay.signals = Some(SignalFd::forwarded().doing(|| "take over signals".into())?);
+    relay.keys = exec.tty.then(|| DetachKeys::new(&exec.detach_keys));
+    let status = relay.run().doing(|| "watch the command".into())?;
+    Ok(status.map(ExitStatus::code))
+}
+
+/// Leaves the command to a process of its own: its terminal hangs up when nobody holds it.
+fn keep(relay: &mut Relay<'_>) -> Result<()> {
+    match runtime::fork().doing(|| "leave the command alone".into())? {
+        runtime::Fork::Parent(_) => Ok(()),
+        runtime::Fork::Child => {
+            (relay.own, relay.signals, relay.keys) = (None, None, None);
+            // It is not our child: that it has ended is all that can be known of its end.
+            let _ = runtime::detach_from_session().and_then(|()| relay.run().map(drop));
+            runtime::exit_now(0)
+        }
     }
 }

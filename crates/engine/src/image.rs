@@ -14,7 +14,7 @@ use store::{INGEST_AGE_MAX, Image, ImageUse, Removed};
 
 use crate::Engine;
 use crate::container::SHORT_ID_LENGTH;
-use crate::error::{Doing, Error, Kind, Result};
+use crate::error::{Doing, Error, Kind, Result, disk_hint};
 
 pub use registry::Pulled;
 
@@ -235,7 +235,13 @@ pub(crate) fn from_store(error: store::Error) -> Error {
         E::NotFound(what) => Error::new(Kind::NotFound, format!("No such {what}"))
             .hint("`cais images` lists what is here, `cais pull` gets more"),
         E::Ambiguous(_) => Error::new(Kind::Invalid, error.to_string()).hint("give more digits"),
-        E::Conflict(_) => Error::new(Kind::Conflict, error.to_string()),
+        E::Conflict(ref why) => {
+            let hint = match why.contains("cannot be forced") {
+                true => "stop and remove the container first",
+                false => "remove what uses it first, or try --force",
+            };
+            Error::new(Kind::Conflict, error.to_string()).hint(hint)
+        }
         E::Busy(_) => Error::new(Kind::Unavailable, error.to_string()).hint("try again"),
         E::Invalid(_) => Error::new(Kind::Invalid, error.to_string()),
         E::Digest { .. } => Error::new(Kind::Internal, error.to_string())
@@ -250,12 +256,14 @@ fn from_io(doing: String, source: std::io::Error) -> Error {
         E::PermissionDenied => Kind::Denied,
         _ => Kind::Internal,
     };
-    let full = matches!(source.kind(), E::StorageFull | E::QuotaExceeded);
+    let hint = disk_hint(&source).or(match kind {
+        Kind::Denied => Some("choose another --root: not even root may do this there"),
+        _ => None,
+    });
     let failure = Error::caused(kind, doing, source);
-    match (full, kind) {
-        (true, _) => failure.hint("the disk is full: free some space, or choose another --root"),
-        (_, Kind::Denied) => failure.hint("run as root, or choose a --root of your own"),
-        _ => failure,
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
     }
 }
 

@@ -17,6 +17,7 @@ mod attached;
 pub mod clock;
 pub mod container;
 mod create;
+mod detach;
 mod error;
 mod exec;
 mod file;

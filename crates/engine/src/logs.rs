@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -14,7 +14,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use crate::Engine;
 use crate::container::Container;
 use crate::error::{Doing, Result};
-use crate::monitor::log::{Entry, Stream, files};
+use crate::monitor::log::{Entry, FILES_MAX, Stream, file};
 
 /// Which lines are wanted. Times are RFC 3339 with nanoseconds, in UTC.
 #[derive(Debug, Clone, Default)]
@@ -48,7 +48,9 @@ impl LogQuery {
 }
 
 impl Engine {
-    /// Gives each wanted line to `take`, until it says that it wants no more by failing.
+    /// Gives each wanted line to `take`, until it says that it wants no more by failing. Returns
+    /// whether there were more: a container that writes faster than `take` takes has its oldest
+    /// lines removed before they are read.
     ///
     /// # Errors
     /// If the log cannot be read, or as `take` fails.
@@ -56,16 +58,16 @@ impl Engine {
         &self,
         container: &Container,
         query: &LogQuery,
-        take: &mut dyn FnMut(LogLine) -> std::io::Result<()>,
-    ) -> Result<()> {
+        take: &mut dyn FnMut(LogLine) -> io::Result<()>,
+    ) -> Result<bool> {
         let path = container.log_path();
         let doing = || format!("read the log of {}", container.record.name);
         let mut tail = Tail::open(&path, query).doing(doing)?;
         tail.existing(take).doing(doing)?;
-        if !query.follow || !container.is_running() {
-            return Ok(());
+        if query.follow && container.is_running() {
+            tail.follow(container, take).doing(doing)?;
         }
-        tail.follow(container, take).doing(doing)
+        Ok(tail.lost)
     }
 }
 
@@ -73,24 +75,24 @@ impl Engine {
 struct Tail<'a> {
     path: &'a Path,
     query: &'a LogQuery,
+    /// The file that is being read; `None` before there is one.
     reader: Option<BufReader<File>>,
     partial: Vec<u8>,
+    /// Whether files were removed before they were read.
+    lost: bool,
 }
 
 impl<'a> Tail<'a> {
-    #[expect(clippy::unnecessary_wraps, reason = "opens nothing yet; reading may fail")]
-    fn open(path: &'a Path, query: &'a LogQuery) -> std::io::Result<Self> {
-        Ok(Self { path, query, reader: None, partial: Vec::new() })
+    /// Starts with the oldest file.
+    fn open(path: &'a Path, query: &'a LogQuery) -> io::Result<Self> {
+        let reader = oldest(path)?.map(BufReader::new);
+        Ok(Self { path, query, reader, partial: Vec::new(), lost: false })
     }
 
-    /// What is there already, the rotated files first.
-    fn existing(
-        &mut self,
-        take: &mut dyn FnMut(LogLine) -> std::io::Result<()>,
-    ) -> std::io::Result<()> {
+    /// What is there already.
+    fn existing(&mut self, take: &mut dyn FnMut(LogLine) -> io::Result<()>) -> io::Result<()> {
         let mut last = VecDeque::new();
-        for path in files(self.path) {
-            self.reader = Some(BufReader::new(File::open(path)?));
+        loop {
             while let Some(entry) = self.next()? {
                 let Some(tail) = self.query.tail else {
                     take(entry.into())?;
@@ -101,12 +103,14 @@ impl<'a> Tail<'a> {
                     last.pop_front();
                 }
             }
+            if !self.advance()? {
+                return last.into_iter().try_for_each(|entry| take(entry.into()));
+            }
         }
-        last.into_iter().try_for_each(|entry| take(entry.into()))
     }
 
     /// The next wanted entry that is whole.
-    fn next(&mut self) -> std::io::Result<Option<Entry>> {
+    fn next(&mut self) -> io::Result<Option<Entry>> {
         loop {
             let Some(reader) = &mut self.reader else { return Ok(None) };
             reader.read_until(b'\n', &mut self.partial)?;
@@ -128,8 +132,8 @@ impl<'a> Tail<'a> {
     fn follow(
         &mut self,
         container: &Container,
-        take: &mut dyn FnMut(LogLine) -> std::io::Result<()>,
-    ) -> std::io::Result<()> {
+        take: &mut dyn FnMut(LogLine) -> io::Result<()>,
+    ) -> io::Result<()> {
         let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
         let events = inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE;
         inotify::add_watch(&watch, container.directory(), events)?;
@@ -140,7 +144,7 @@ impl<'a> Tail<'a> {
             while let Some(entry) = self.next()? {
                 take(entry.into())?;
             }
-            if self.rotated()? {
+            if self.advance()? {
                 continue;
             }
             if ended {
@@ -150,26 +154,80 @@ impl<'a> Tail<'a> {
         }
     }
 
-    /// Moves on to the current file if the one being read was rotated away.
-    fn rotated(&mut self) -> std::io::Result<bool> {
-        let inode = |file: &File| file.metadata().map(|meta| meta.ino());
-        let current = match File::open(self.path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-            file => file?,
+    /// Moves on to the file that follows the one being read; returns whether there is one.
+    fn advance(&mut self) -> io::Result<bool> {
+        let next = match &self.reader {
+            None => oldest(self.path)?,
+            Some(reader) => match successor(self.path, reader.get_ref())? {
+                Successor::None => return Ok(false),
+                Successor::File(file) => {
+                    // It may have grown between the last look at its end and its rotation.
+                    if self
+                        .reader
+                        .as_mut()
+                        .is_some_and(|r| r.fill_buf().is_ok_and(|b| !b.is_empty()))
+                    {
+                        return Ok(true);
+                    }
+                    Some(file)
+                }
+                Successor::Lost => {
+                    self.lost = true;
+                    oldest(self.path)?
+                }
+            },
         };
-        let same = match &self.reader {
-            Some(reader) => inode(reader.get_ref())? == inode(&current)?,
-            None => false,
-        };
-        if !same {
-            self.partial.clear();
-            self.reader = Some(BufReader::new(current));
-        }
-        Ok(!same)
+        let Some(next) = next else { return Ok(false) };
+        self.partial.clear();
+        self.reader = Some(BufReader::new(next));
+        Ok(true)
     }
 }
 
-fn wait(watch: &OwnedFd, monitor: Option<&OwnedFd>) -> std::io::Result<()> {
+/// What comes after a file of a log.
+enum Successor {
+    /// It is the current one.
+    None,
+    File(File),
+    /// It was removed, and perhaps others after it.
+    Lost,
+}
+
+fn successor(path: &Path, read: &File) -> io::Result<Successor> {
+    let inode = read.metadata()?.ino();
+    let is_read = |age| file(path, age).metadata().is_ok_and(|meta| meta.ino() == inode);
+    let find = || (0..FILES_MAX).find(|age| is_read(*age));
+    loop {
+        let age = match find().or_else(find) {
+            Some(0) => return Ok(Successor::None),
+            Some(age) => age,
+            // Once may be bad luck, while it was renamed; not twice.
+            None => return Ok(Successor::Lost),
+        };
+        match File::open(file(path, age - 1)) {
+            // A rotation renames the older ones first, so if ours has not moved on, neither has
+            // the one that follows it.
+            Ok(next) if is_read(age) => return Ok(Successor::File(next)),
+            Ok(_) => {}
+            // It is about to be made.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Successor::None),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The first file of a log, if it has one yet.
+fn oldest(path: &Path) -> io::Result<Option<File>> {
+    for age in (0..FILES_MAX).rev() {
+        match File::open(file(path, age)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            opened => return opened.map(Some),
+        }
+    }
+    Ok(None)
+}
+
+fn wait(watch: &OwnedFd, monitor: Option<&OwnedFd>) -> io::Result<()> {
     let mut set = vec![PollFd::new(watch, PollFlags::IN)];
     set.extend(monitor.map(|monitor| PollFd::new(monitor, PollFlags::IN)));
     rustix::io::retry_on_intr(|| poll(&mut set, None))?;
@@ -216,5 +274,51 @@ mod tests {
         assert!(lines(&path, &later).is_empty());
         let before = LogQuery { until: Some("1970".into()), ..LogQuery::default() };
         assert!(lines(&path, &before).is_empty());
+    }
+
+    /// Rotates as the writer does, with one line in each file.
+    fn rotate(path: &Path, line: &str) {
+        for age in (0..FILES_MAX - 1).rev() {
+            let _ = std::fs::rename(file(path, age), file(path, age + 1));
+        }
+        Writer::open(path).unwrap().write(Stream::Stdout, line.as_bytes()).unwrap();
+    }
+
+    fn more(tail: &mut Tail<'_>) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut take = |line: LogLine| {
+            lines.push(line.text);
+            Ok(())
+        };
+        tail.existing(&mut take).unwrap();
+        lines
+    }
+
+    #[test]
+    fn no_rotated_file_is_skipped() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let query = LogQuery::default();
+        let mut tail = Tail::open(&path, &query).unwrap();
+        assert!(more(&mut tail).is_empty());
+        rotate(&path, "a\n");
+        assert_eq!(more(&mut tail), ["a\n"]);
+        ["b\n", "c\n", "d\n"].iter().for_each(|line| rotate(&path, line));
+        Writer::open(&path).unwrap().write(Stream::Stdout, b"e\n").unwrap();
+        assert_eq!(more(&mut tail), ["b\n", "c\n", "d\n", "e\n"]);
+        assert!(!tail.lost);
+    }
+
+    #[test]
+    fn what_was_removed_unread_is_known_to_be_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let query = LogQuery::default();
+        rotate(&path, "first\n");
+        let mut tail = Tail::open(&path, &query).unwrap();
+        assert_eq!(more(&mut tail), ["first\n"]);
+        (0..7).for_each(|number| rotate(&path, &format!("{number}\n")));
+        assert_eq!(more(&mut tail), ["2\n", "3\n", "4\n", "5\n", "6\n"]);
+        assert!(tail.lost);
     }
 }

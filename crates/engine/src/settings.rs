@@ -237,6 +237,8 @@ pub struct Exec {
     pub stdin: bool,
     /// Whether it is left alone once it runs.
     pub detach: bool,
+    /// The keys that leave it alone later, where it has a terminal.
+    pub detach_keys: Vec<u8>,
     /// Whether it has all capabilities and no confinement.
     pub privileged: bool,
 }

@@ -1,6 +1,7 @@
 //! From a container's record to the runtime specification's configuration.
 
 mod capability;
+mod cpuset;
 mod mounts;
 mod resources;
 

@@ -135,7 +135,9 @@ impl Engine {
         (relay.log, relay.listener) = (Some(log), Some(listener));
         (relay.own, relay.signals) = (own, signals);
         relay.clients.extend(client);
-        let status = relay.run();
+        let status = relay.run().map(|status| {
+            status.expect("who watches a container's monitor detaches from a client of it")
+        });
         let code = status.as_ref().map_or(255, |status| status.code());
         let ended = self.finish(held.container, &held.cgroup, &lock, code);
         relay.farewell(code);
@@ -268,6 +270,8 @@ pub fn seal() -> Result<()> {
 fn startable(container: &Container) -> Result<()> {
     match container.state.status {
         Status::Created | Status::Exited => Ok(()),
+        // It has ended, and a full disk did not let anybody write that down.
+        Status::Running | Status::Paused if !container.has_monitor() => Ok(()),
         Status::Running | Status::Paused => Err(Error::new(
             Kind::Conflict,
             format!("container {} is already running", container.record.name),

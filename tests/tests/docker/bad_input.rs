@@ -144,3 +144,31 @@ fn a_pull_that_fills_the_disk_leaves_nothing_of_itself() {
     files.code(0).out("");
     sandbox.host(["umount", disk]).code(0);
 }
+
+#[test]
+fn a_container_that_filled_the_disk_has_ended_all_the_same() {
+    let sandbox = Sandbox::new();
+    let disk = sandbox.work().join("disk");
+    std::fs::create_dir(&disk).expect("a directory can be made");
+    let disk = disk.to_str().expect("the sandbox's paths are text");
+    sandbox.host(["mount", "-t", "tmpfs", "-o", "size=16m", "none", disk]).code(0);
+    let fill = "dd if=/dev/zero of=/big bs=64k; echo full >&2; [ $(ls / | wc -l) -gt 1 ]";
+    let cais = |words: &[&str]| sandbox.words(&[&["--root", disk], words].concat());
+    let _ = cais(&["pull", "busybox"]).ok();
+    cais(&["run", "--network", "none", "--name", "big", "busybox", "sh", "-c", fill]).says("full");
+    cais(&["start", "big"]).code(1).says("No space left").says("hint: the disk is full");
+    cais(&["rm", "big"]).code(0).out("big\n");
+    sandbox.host(["umount", disk]).code(0);
+}
+
+#[test]
+fn an_id_file_that_cannot_be_made_costs_no_container() {
+    let sandbox = Sandbox::new();
+    let _ = sandbox.line("cais pull busybox").ok();
+    let run = "cais run --rm --network none --cidfile no/such/place busybox true";
+    sandbox.line(run).code(125).says("no/such/place").says("hint: ");
+    sandbox.line("cais ps -aq").code(0).out("");
+    sandbox.line("cais run --cidfile id --network none busybox no-such-program").code(127);
+    sandbox.line("cais create --cidfile id2 --pull never no-such-image").code(1);
+    assert!(!sandbox.work().join("id2").exists());
+}

@@ -76,3 +76,34 @@ fn input_and_signals_reach_a_detached_container_through_attach() {
     attached.signal(rustix::process::Signal::INT);
     attached.finish().code(5).out("got this\ncaught\n");
 }
+
+#[test]
+fn a_further_command_goes_on_without_who_detached_from_it() {
+    let sandbox = Sandbox::new();
+    let _ = sandbox.line("cais pull busybox").ok();
+    let _ = sandbox.line("cais run -d --network none --name host busybox sleep 1000").ok();
+    let exec = ["exec", "-it", "--detach-keys", "ctrl-x", "host", "sh"];
+    let mut shell = sandbox.start_on_terminal(exec, (80, 24));
+    shell.write("echo one-$((1 + 1)); until [ -e /go ]; do sleep 0.1; done; echo on >/went\n");
+    shell.wait_for("one-2");
+    shell.write("\x18");
+    shell.finish().code(0);
+    let wait = "touch /go; until [ -s /went ]; do sleep 0.1; done; cat /went";
+    sandbox.cais(["exec", "host", "sh", "-c", wait]).code(0).out("on\n");
+}
+
+#[test]
+fn a_detached_command_may_write_and_have_a_terminal() {
+    let sandbox = Sandbox::new();
+    let _ = sandbox.line("cais pull busybox").ok();
+    let _ = sandbox.line("cais run -d --network none --name host busybox sleep 1000").ok();
+    let script = "until [ -e /go ]; do sleep 0.1; done; echo out && echo err >&2 && \
+        { tty; test $? -lt 2; } >>/went";
+    for flags in ["-d", "-dt"] {
+        sandbox.cais(["exec", flags, "host", "sh", "-c", script]).code(0).out("");
+    }
+    // One of them has a terminal, and the other has none.
+    let wait = "touch /go; until [ \"$(wc -l </went)\" = 2 ]; do sleep 0.1; done; sort /went";
+    let went = sandbox.cais(["exec", "host", "sh", "-c", wait]);
+    went.code(0).out("/dev/pts/0\nnot a tty\n");
+}

@@ -72,8 +72,11 @@ $E run --rm --network none --entrypoint id with-config
 differs `/etc/hosts` writes `fe00::` and `ff00::`, as Docker does since version 25.
 $E run --rm --network none --hostname h.example.com seen sh -c 'hostname; cat /etc/hostname; cat /etc/hosts; hostname -f'
 $E run --rm --network none --hostname h --domainname example.com seen sh -c 'hostname; cat /etc/hostname; cat /proc/sys/kernel/domainname'
-differs A value that starts with a dash is written after an equals sign.
 $E run --rm --network none --hostname -bad- seen hostname
+$E run --rm --network none -e -x=1 -l --rm --entrypoint echo seen -e y
+$E run --rm=true -i=false --network host --network=none -w /tmp -w /etc seen pwd
+$E run --rm=maybe --network none seen true
+$E run --rm=false --network none --name kept seen true; $E rm --force=true kept; $E ps -a=true -f name=kept -q
 $E run --rm --network none seen sh -c 'test $(hostname) = $HOSTNAME && hostname | wc -c'
 differs `--add-host` is not supported yet.
 $E run --rm --network none --add-host one:1.2.3.4 seen cat /etc/hosts
@@ -204,15 +207,13 @@ $E ps -a -f label=ps -f status=created --format '{{.Names}}'
 $E ps -a -f label=ps -f status=running -f status=created --format '{{.Names}}'
 $E ps -a -f label=ps -f exited=3 --format '{{.Names}}'
 $E ps -a -f label=ps -f name=listed-1 --format '{{.Names}}'
-differs The name filter compares text, not a regular expression.
 $E ps -a -f label=ps -f name='^/listed-[12]$' --format '{{.Names}}'
 $E ps -a -f label=ps -f ancestor=seen --format '{{.Names}}'
-differs The filters `before` and `since` of `ps` are not supported yet.
 $E ps -a -f label=ps -f before=listed-3 --format '{{.Names}}'
-differs The filters `before` and `since` of `ps` are not supported yet.
 $E ps -a -f label=ps -f since=listed-2 --format '{{.Names}}'
 $E ps -a -f label=ps -f before=no-such-container
-differs A filter for an unknown status finds nothing.
+$E ps -a -f label=ps -f name=d-3 -f name='^listed-(1|4)$' --format '{{.Names}}'
+$E ps -a -f label=ps -f before=listed-4 -f since=listed-1 --format '{{.Names}}'
 $E ps -a -f status=nonsense
 $E ps -a -f nonsense=1
 differs A malformed filter exits with 1.

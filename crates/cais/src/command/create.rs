@@ -1,6 +1,10 @@
 //! `cais create`
 
-use engine::{Container, Error, Kind, Result};
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use engine::{Container, Error, Kind, RemoveOptions, Result};
 
 use super::create_options::CreateOptions;
 use crate::progress;
@@ -35,16 +39,7 @@ pub(super) fn create(
     let settings = options.settings(image, command)?;
     let platform = super::platform(options.platform.as_deref())?;
     let engine = session.engine()?;
-    let id_file = options.cidfile.as_ref();
-    if let Some(file) = id_file.filter(|file| file.exists()) {
-        return Err(Error::new(
-            Kind::Exists,
-            format!(
-                "container ID file found, make sure the other container isn't running or delete {}",
-                file.display()
-            ),
-        ));
-    }
+    let id_file = options.cidfile.as_deref().map(IdFile::create).transpose()?;
     let pull = || {
         let reference = super::reference(image)?;
         progress::pull(engine, &reference, platform.as_ref(), progress::To::Stderr, options.quiet)
@@ -71,9 +66,71 @@ pub(super) fn create(
         outcome => outcome,
     }?;
     if let Some(file) = id_file {
-        std::fs::write(file, &created.record.id).map_err(|error| {
-            Error::caused(Kind::Internal, format!("write {}", file.display()), error)
+        file.write(&created.record.id).inspect_err(|_| {
+            // Nobody would know its id.
+            let _ = engine.remove(&created, RemoveOptions { force: true, volumes: true });
         })?;
     }
     Ok(created)
+}
+
+/// The file of `--cidfile`, made before the container and removed if there comes to be none.
+struct IdFile {
+    path: PathBuf,
+    file: File,
+    written: bool,
+}
+
+impl IdFile {
+    fn create(path: &Path) -> Result<Self> {
+        match File::options().write(true).create_new(true).open(path) {
+            Ok(file) => Ok(Self { path: path.to_owned(), file, written: false }),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(Error::new(
+                Kind::Exists,
+                format!(
+                    "container ID file found, make sure the other container isn't running or delete {}",
+                    path.display()
+                ),
+            )),
+            Err(error) => {
+                let doing = format!("failed to create the container ID file {}", path.display());
+                Err(Error::caused(Kind::Invalid, doing, error).hint("choose another --cidfile"))
+            }
+        }
+    }
+
+    fn write(mut self, id: &str) -> Result<()> {
+        let doing = || format!("write {}", self.path.display());
+        let written = self.file.write_all(id.as_bytes());
+        written.map_err(|error| Error::caused(Kind::Internal, doing(), error))?;
+        self.written = true;
+        Ok(())
+    }
+}
+
+impl Drop for IdFile {
+    fn drop(&mut self) {
+        if !self.written {
+            // It is empty, and in nobody's way but ours the next time.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_file_stays_only_with_an_id() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("id");
+        drop(IdFile::create(&path).unwrap());
+        assert!(!path.exists());
+        IdFile::create(&path).unwrap().write("abc").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "abc");
+        assert!(IdFile::create(&path).is_err());
+        assert!(path.exists());
+        assert!(IdFile::create(&dir.path().join("no/such")).is_err());
+    }
 }

@@ -28,6 +28,7 @@ const UNSUPPORTED: &[(&str, Option<char>, bool)] = &[
     ("device-read-iops", None, true),
     ("device-write-bps", None, true),
     ("device-write-iops", None, true),
+    ("disable-content-trust", None, false),
     ("dns", None, true),
     ("dns-option", None, true),
     ("dns-search", None, true),
@@ -41,6 +42,8 @@ const UNSUPPORTED: &[(&str, Option<char>, bool)] = &[
     ("health-timeout", None, true),
     ("ip", None, true),
     ("ip6", None, true),
+    ("isolation", None, true),
+    ("kernel-memory", None, true),
     ("link", None, true),
     ("link-local-ip", None, true),
     ("log-driver", None, true),
@@ -111,7 +114,7 @@ pub(crate) struct CreateOptions {
     #[arg(long, default_value = "", hide_default_value = true)]
     stop_signal: String,
     /// Timeout (in seconds) to stop a container
-    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    #[arg(long, value_name = "SECONDS")]
     stop_timeout: Option<i64>,
     /// Connect a container to a network: bridge, host, none, container:NAME
     #[arg(long, visible_alias = "net", default_value = "bridge")]
@@ -161,11 +164,11 @@ struct LimitOptions {
     #[arg(long, value_name = "BYTES")]
     memory_reservation: Option<String>,
     /// Swap limit equal to memory plus swap: '-1' to enable unlimited swap
-    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
+    #[arg(long, value_name = "BYTES")]
     memory_swap: Option<String>,
-    /// Tune container memory swappiness (0 to 100)
+    /// Tune container memory swappiness (0 to 100); -1 leaves it to the kernel
     #[arg(long, value_name = "PERCENT")]
-    memory_swappiness: Option<u64>,
+    memory_swappiness: Option<i64>,
     /// Number of CPUs
     #[arg(long, value_name = "DECIMAL")]
     cpus: Option<String>,
@@ -176,7 +179,7 @@ struct LimitOptions {
     #[arg(long, value_name = "MICROSECONDS")]
     cpu_period: Option<u64>,
     /// Limit CPU CFS (Completely Fair Scheduler) quota
-    #[arg(long, value_name = "MICROSECONDS", allow_hyphen_values = true)]
+    #[arg(long, value_name = "MICROSECONDS")]
     cpu_quota: Option<i64>,
     /// CPUs in which to allow execution (0-3, 0,1)
     #[arg(long, value_name = "CPUS", default_value = "", hide_default_value = true)]
@@ -185,13 +188,13 @@ struct LimitOptions {
     #[arg(long, value_name = "NODES", default_value = "", hide_default_value = true)]
     cpuset_mems: String,
     /// Tune container pids limit (set -1 for unlimited)
-    #[arg(long, value_name = "COUNT", allow_hyphen_values = true)]
+    #[arg(long, value_name = "COUNT")]
     pids_limit: Option<i64>,
     /// Ulimit options
     #[arg(long, value_name = "TYPE=SOFT[:HARD]")]
     ulimit: Vec<String>,
     /// Tune host's OOM preferences (-1000 to 1000)
-    #[arg(long, value_name = "SCORE", allow_hyphen_values = true)]
+    #[arg(long, value_name = "SCORE")]
     oom_score_adj: Option<i32>,
 }
 
@@ -242,7 +245,6 @@ impl clap::Args for Unsupported {
         UNSUPPORTED.iter().fold(command, |command, (name, short, has_value)| {
             let action = if *has_value { ArgAction::Append } else { ArgAction::SetTrue };
             let arg = Arg::new(*name).long(*name).hide(true).action(action);
-            let arg = if *has_value { arg.allow_hyphen_values(true) } else { arg };
             command.arg(match short {
                 Some(short) => arg.short(*short),
                 None => arg,
@@ -257,8 +259,12 @@ impl clap::Args for Unsupported {
 
 impl clap::FromArgMatches for Unsupported {
     fn from_arg_matches(matches: &ArgMatches) -> std::result::Result<Self, clap::Error> {
-        let given = |name: &str| matches.value_source(name) == Some(ValueSource::CommandLine);
-        Ok(Self(UNSUPPORTED.iter().map(|(name, ..)| *name).find(|name| given(name))))
+        let given = |(name, _, has_value): &&(&str, Option<char>, bool)| {
+            let given = matches.value_source(name) == Some(ValueSource::CommandLine);
+            // A switch may be given to say that it is off.
+            given && (*has_value || matches.get_flag(name))
+        };
+        Ok(Self(UNSUPPORTED.iter().find(given).map(|(name, ..)| *name)))
     }
 
     fn update_from_arg_matches(
@@ -340,7 +346,7 @@ impl LimitOptions {
             memory: bytes("memory", &self.memory)?,
             memory_reservation: bytes("memory-reservation", &self.memory_reservation)?,
             memory_swap: bytes("memory-swap", &self.memory_swap)?,
-            memory_swappiness: self.memory_swappiness,
+            memory_swappiness: self.memory_swappiness.map(value::swappiness).transpose()?.flatten(),
             nano_cpus: nano,
             cpu_shares: self.cpu_shares,
             cpu_period_us: self.cpu_period,
@@ -394,7 +400,7 @@ fn is_host(name: &str, text: &str, private: &[&str]) -> Result<bool> {
         "host" => Ok(true),
         "" => Ok(false),
         other if private.contains(&other) => Ok(false),
-        other if other.starts_with("container:") => {
+        other if other.starts_with("container:") || (name, other) == ("ipc", "none") => {
             Err(Error::new(Kind::Unsupported, format!("--{name} {other} is not supported yet"))
                 .hint(format!("--{name} host is")))
         }

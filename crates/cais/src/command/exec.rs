@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use engine::{Exec, Result};
+use engine::{Exec, Outcome, Result};
 
 use super::create_options::environment;
 use super::run::needs_terminal;
@@ -10,10 +10,14 @@ use crate::session::Session;
 
 /// What `exec` takes.
 #[derive(Debug, clap::Args)]
+#[command(override_usage = "cais exec [OPTIONS] CONTAINER COMMAND [ARG...]")]
 pub(crate) struct Args {
     /// Detached mode: run command in the background
     #[arg(short, long)]
     detach: bool,
+    /// Override the key sequence for detaching from the command
+    #[arg(long, value_name = "KEYS", default_value = super::DETACH_KEYS, hide_default_value = true)]
+    detach_keys: String,
     /// Set environment variables
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
@@ -35,28 +39,35 @@ pub(crate) struct Args {
     /// Working directory inside the container
     #[arg(short, long, value_name = "DIR", default_value = "", hide_default_value = true)]
     workdir: String,
-    /// The container, by name or id
-    container: String,
-    /// The command and its arguments
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
-    command: Vec<String>,
+    /// The container, by name or id; then the command and its arguments
+    // One argument, so that every word behind the container is the command's, even `--user`.
+    #[arg(required = true, trailing_var_arg = true, value_names = ["CONTAINER", "COMMAND"])]
+    #[arg(num_args = 2..)]
+    container_and_command: Vec<String>,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     if args.tty && args.interactive && !args.detach {
         needs_terminal()?;
     }
+    let keys = super::detach_keys(&args.detach_keys)?;
     let engine = session.engine()?;
-    let container = engine.find(&args.container)?;
+    let (container, command) =
+        args.container_and_command.split_first().expect("a container is required");
+    let container = engine.find(container)?;
     let exec = Exec {
-        command: args.command.clone(),
+        command: command.to_vec(),
         env: environment(&args.env, &args.env_file)?,
         workdir: args.workdir.clone(),
         user: args.user.clone(),
         tty: args.tty,
         stdin: args.interactive && !args.detach,
         detach: args.detach,
+        detach_keys: keys,
         privileged: args.privileged,
     };
-    engine.exec(&container, &exec)
+    Ok(match engine.exec(&container, &exec)? {
+        Outcome::Exited(code) => code,
+        Outcome::Detached => 0,
+    })
 }

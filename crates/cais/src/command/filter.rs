@@ -1,6 +1,10 @@
 //! `--filter`: conditions of which those with one key are alternatives.
 
+mod pattern;
+
 use std::collections::BTreeMap;
+
+pub(super) use pattern::Pattern;
 
 use engine::{Error, Result};
 
@@ -31,8 +35,29 @@ impl Filters {
         self.0.iter().any(|(known, _)| known == key)
     }
 
-    pub(super) fn values<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(known, _)| known == key).map(|(_, value)| value.as_str())
+    pub(super) fn values<'a>(&'a self, key: &str) -> impl Iterator<Item = &'a str> + use<'a> {
+        let key = key.to_owned();
+        self.0.iter().filter(move |(known, _)| *known == key).map(|(_, value)| value.as_str())
+    }
+
+    /// The values of this key as regular expressions.
+    pub(super) fn patterns(&self, key: &str) -> Result<Vec<Pattern>> {
+        let parse = |value: &str| {
+            Pattern::parse(value).map_err(|why| {
+                Error::invalid(format!("invalid filter '{key}={value}': {why}"))
+                    .hint("a regular expression, as in ^web-[0-9]+$")
+            })
+        };
+        self.values(key).map(parse).collect()
+    }
+
+    /// Fails at the first value of this key that is not one of `known`.
+    pub(super) fn only(&self, key: &str, known: &[&str]) -> Result<()> {
+        match self.values(key).find(|value| !known.contains(value)) {
+            None => Ok(()),
+            Some(value) => Err(Error::invalid(format!("invalid filter '{key}={value}'"))
+                .hint(format!("it is one of {}", known.join(", ")))),
+        }
     }
 
     /// Whether there is no condition of this key, or one holds.
@@ -65,6 +90,8 @@ mod tests {
         assert!(filters.any("status", |value| value == "b"));
         assert!(!filters.any("status", |value| value == "c"));
         assert!(filters.any("name", |_| false));
+        assert!(filters.only("status", &["a", "b"]).is_ok());
+        assert!(filters.only("status", &["a"]).is_err());
         assert!(Filters::parse(&own(&["colour=red"]), &["status"]).is_err());
         assert!(Filters::parse(&own(&["status"]), &["status"]).is_err());
     }

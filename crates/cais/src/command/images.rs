@@ -1,5 +1,7 @@
 //! `cais images`
 
+use std::cmp::Reverse;
+
 use engine::{Error, Kind, Result};
 use jiff::Timestamp;
 use oci::Reference;
@@ -22,7 +24,7 @@ const HEADERS: &[(&str, &str)] = &[
     ("CreatedAt", "CREATED AT"),
     ("Size", "SIZE"),
 ];
-const FILTERS: &[&str] = &["dangling", "label", "reference"];
+const FILTERS: &[&str] = &["before", "dangling", "label", "reference", "since"];
 
 /// What `images` takes.
 #[derive(Debug, clap::Args)]
@@ -54,9 +56,18 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     let mut conditions = args.filter.clone();
     conditions.extend(args.repository.iter().map(|name| format!("reference={name}")));
     let filters = Filters::parse(&conditions, FILTERS)?;
+    let created = |key: &str| {
+        let find = |name| engine.image(name).map(|image| time(&image));
+        filters.values(key).map(find).collect::<Result<Vec<_>>>()
+    };
+    let (before, since) = (created("before")?, created("since")?);
     let now = Timestamp::now();
     let mut rows = Vec::new();
-    for image in engine.images()? {
+    for image in sorted(engine.images()?) {
+        let made = time(&image);
+        if before.iter().any(|time| made >= *time) || since.iter().any(|time| made <= *time) {
+            continue;
+        }
         if filters.has("label") {
             let labels = image.config(engine.store())?.config.labels;
             if !filters.all("label", |label| has_label(&labels, label)) {
@@ -74,6 +85,19 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     }
     let table = if args.digests { TABLE_DIGESTS } else { TABLE };
     super::show(session, args.format.as_deref(), args.quiet, table, HEADERS, &rows)
+}
+
+/// The newest first; those of one time by their names.
+fn sorted(mut images: Vec<Image>) -> Vec<Image> {
+    images.sort_by_cached_key(|image| {
+        (Reverse(time(image)), image.tags.iter().map(Reference::familiar).collect::<Vec<_>>())
+    });
+    images
+}
+
+/// When an image was made; one that does not say is older than all others.
+fn time(image: &Image) -> Option<Timestamp> {
+    image.created.as_deref()?.parse().ok()
 }
 
 /// One line of the list: a tag, a digest without a tag, or nothing.

@@ -4,8 +4,8 @@ use std::io::Write;
 
 use engine::{Error, Kind, LogLine, LogQuery, Result, Stream};
 
-use crate::output;
 use crate::session::Session;
+use crate::{output, progress};
 
 /// What `logs` takes.
 #[derive(Debug, clap::Args)]
@@ -17,7 +17,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
     /// Number of lines to show from the end of the logs
-    #[arg(short = 'n', long, default_value = "all", allow_hyphen_values = true)]
+    #[arg(short = 'n', long, default_value = "all")]
     tail: String,
     /// Show timestamps
     #[arg(short, long)]
@@ -42,7 +42,12 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     match outcome {
         // The reader has gone, as `head` does.
         Err(error) if is_broken_pipe(&error) => Ok(0),
-        outcome => outcome.map(|()| 0),
+        Err(error) => Err(error),
+        Ok(false) => Ok(0),
+        Ok(true) => {
+            progress::note("cais: some lines were removed from the log before they were read");
+            Ok(0)
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use oci::Reference;
 use serde_json::json;
 
-use super::filter::Filters;
+use super::filter::{Filters, Pattern};
 use crate::output::{self, Row};
 use crate::session::Session;
 
@@ -29,8 +29,12 @@ const HEADERS: &[(&str, &str)] = &[
     ("Networks", "NETWORKS"),
     ("LocalVolumes", "LOCAL VOLUMES"),
 ];
-const FILTERS: &[&str] =
-    &["ancestor", "exited", "id", "label", "name", "network", "status", "volume"];
+const FILTERS: &[&str] = &[
+    "ancestor", "before", "exited", "id", "label", "name", "network", "since", "status", "volume",
+];
+/// Docker's words for where a container is in its life; Cais knows no `restarting` and no `dead`.
+const STATUSES: &[&str] =
+    &["created", "restarting", "running", "removing", "paused", "exited", "dead"];
 /// Characters of a command that a table shows.
 const COMMAND_WIDTH: usize = 20;
 
@@ -66,12 +70,12 @@ pub(crate) struct Args {
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     let engine = session.engine()?;
     let filters = Filters::parse(&args.filter, FILTERS)?;
+    let wanted = Wanted::new(engine, &filters)?;
     let last = if args.latest { Some(1) } else { args.last };
     let all = args.all || last.is_some() || filters.has("status") || filters.has("exited");
     let mut containers = engine.list()?;
     containers.retain(|container| all || container.is_running());
-    let ancestors = ancestors(engine, &filters)?;
-    containers.retain(|container| wanted(container, &filters, &ancestors));
+    containers.retain(|container| wanted.has(container));
     containers.truncate(last.unwrap_or(usize::MAX));
     let now = Timestamp::now();
     let rows: Result<Vec<Row>> =
@@ -80,42 +84,67 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     super::show(session, args.format.as_deref(), args.quiet, &table, HEADERS, &rows?)
 }
 
-/// The layers that containers of each wanted ancestor start with.
-fn ancestors(engine: &Engine, filters: &Filters) -> Result<Vec<(String, Option<oci::Digest>)>> {
-    let resolve = |name: &str| match engine.image(name) {
-        Ok(image) => Ok((name.to_owned(), Some(image.id))),
-        Err(error) if error.kind() == engine::Kind::NotFound => Ok((name.to_owned(), None)),
-        Err(error) => Err(error),
-    };
-    filters.values("ancestor").map(resolve).collect()
+/// The containers that the filters leave.
+struct Wanted<'a> {
+    filters: &'a Filters,
+    names: Vec<Pattern>,
+    /// The images that it may have been made of; `None` for one that is not here.
+    ancestors: Vec<Option<oci::Digest>>,
+    /// When those were created that it must be older than, RFC 3339.
+    before: Vec<String>,
+    /// When those were created that it must be younger than, RFC 3339.
+    since: Vec<String>,
 }
 
-fn wanted(
-    container: &Container,
-    filters: &Filters,
-    ancestors: &[(String, Option<oci::Digest>)],
-) -> bool {
-    let record = &container.record;
-    let labels = &record.config.labels;
-    let volume = |wanted: &str| {
-        record.settings.mounts.iter().any(|mount| {
-            let named = matches!(&mount.source, MountSource::Volume { name, .. } if name == wanted);
-            named || mount.target == wanted
+impl<'a> Wanted<'a> {
+    fn new(engine: &Engine, filters: &'a Filters) -> Result<Self> {
+        let image = |name: &str| match engine.image(name) {
+            Ok(image) => Ok(Some(image.id)),
+            Err(error) if error.kind() == engine::Kind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        };
+        let created = |key: &str| {
+            let find = |name| engine.find(name).map(|container| container.record.created);
+            filters.values(key).map(find).collect::<Result<_>>()
+        };
+        filters.only("status", STATUSES)?;
+        Ok(Self {
+            filters,
+            names: filters.patterns("name")?,
+            ancestors: filters.values("ancestor").map(image).collect::<Result<_>>()?,
+            before: created("before")?,
+            since: created("since")?,
         })
-    };
-    let exited = |code: &str| {
-        container.state.status == Status::Exited && code == container.state.exit_code.to_string()
-    };
-    filters.any("id", |id| record.id.starts_with(id))
-        && filters.any("name", |name| {
-            record.name.contains(name.trim_start_matches(['/', '^']).trim_end_matches('$'))
-        })
-        && filters.all("label", |label| super::filter::has_label(labels, label))
-        && filters.any("status", |status| status == container.state.status.word())
-        && filters.any("exited", exited)
-        && filters.any("volume", volume)
-        && filters.any("network", |network| network == network_name(&record.settings.network))
-        && (ancestors.is_empty() || ancestors.iter().any(|(_, id)| *id == Some(record.image_id)))
+    }
+
+    fn has(&self, container: &Container) -> bool {
+        let record = &container.record;
+        let name = |pattern: &Pattern| {
+            // Docker's names start with a slash, which nobody writes.
+            pattern.is_match(&record.name) || pattern.is_match(&format!("/{}", record.name))
+        };
+        let volume = |wanted: &str| {
+            record.settings.mounts.iter().any(|mount| {
+                matches!(&mount.source, MountSource::Volume { name, .. } if name == wanted)
+                    || mount.target == wanted
+            })
+        };
+        let exited = |code: &str| {
+            container.state.status == Status::Exited
+                && code == container.state.exit_code.to_string()
+        };
+        let filters = self.filters;
+        filters.any("id", |id| record.id.starts_with(id))
+            && filters.all("label", |label| super::filter::has_label(&record.config.labels, label))
+            && filters.any("status", |status| status == container.state.status.word())
+            && filters.any("exited", exited)
+            && filters.any("volume", volume)
+            && filters.any("network", |network| network == network_name(&record.settings.network))
+            && (self.names.is_empty() || self.names.iter().any(name))
+            && (self.ancestors.is_empty() || self.ancestors.contains(&Some(record.image_id)))
+            && self.before.iter().all(|time| record.created < *time)
+            && self.since.iter().all(|time| record.created > *time)
+    }
 }
 
 fn row(engine: &Engine, container: &Container, args: &Args, now: Timestamp) -> Result<Row> {

@@ -16,7 +16,7 @@ pub(crate) struct Args {
     #[arg(short, long)]
     signal: Option<String>,
     /// Seconds to wait before killing the container
-    #[arg(short, long, visible_alias = "time", allow_hyphen_values = true)]
+    #[arg(short, long, visible_alias = "time")]
     timeout: Option<i64>,
     /// The containers, by name or id
     #[arg(required = true)]

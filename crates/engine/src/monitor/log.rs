@@ -14,7 +14,7 @@ const LINE_BYTES_MAX: usize = 16 * 1024;
 /// A log file is rotated when it has grown beyond this many bytes.
 const FILE_BYTES_MAX: u64 = 20 * 1024 * 1024;
 /// Files kept, the current one included: a container's log never takes more than 100 MiB.
-const FILES_MAX: u32 = 5;
+pub(crate) const FILES_MAX: u32 = 5;
 
 /// One of a container's two output streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,12 +46,6 @@ pub(crate) fn file(path: &Path, age: u32) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{age}"));
     name.into()
-}
-
-/// All files of a log that exist, oldest first.
-#[must_use]
-pub(crate) fn files(path: &Path) -> Vec<PathBuf> {
-    (0..FILES_MAX).rev().map(|age| file(path, age)).filter(|path| path.exists()).collect()
 }
 
 /// Appends to a log.
@@ -151,6 +145,11 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// All files of a log that exist, oldest first.
+    fn files(path: &Path) -> Vec<PathBuf> {
+        (0..FILES_MAX).rev().map(|age| file(path, age)).filter(|path| path.exists()).collect()
+    }
 
     fn entries(path: &Path) -> Vec<Entry> {
         let read = |path| std::fs::read_to_string(path).unwrap();

@@ -10,6 +10,8 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::termios::{Winsize, tcgetwinsize, tcsetwinsize};
 
+use crate::detach::DetachKeys;
+
 use super::attach::{self, Message, PAYLOAD_BYTES_MAX};
 use super::log::{self, Stream};
 
@@ -53,6 +55,9 @@ pub(crate) struct Relay<'a> {
     pub(crate) listener: Option<OwnedFd>,
     pub(crate) clients: Vec<Client>,
     pub(crate) signals: Option<SignalFd>,
+    /// Keys on our own standard input that end the relay while the process goes on.
+    pub(crate) keys: Option<DetachKeys>,
+    detached: bool,
     /// Bytes that standard input did not accept yet.
     pub(crate) backlog: Vec<u8>,
     /// Whether standard input is closed once the backlog is written.
@@ -113,16 +118,19 @@ impl<'a> Relay<'a> {
             listener: None,
             clients: Vec::new(),
             signals: None,
+            keys: None,
+            detached: false,
             backlog: Vec::new(),
             input_ended: false,
         }
     }
 
-    /// Runs until the process has ended and its output is drained.
+    /// Runs until the process has ended and its output is drained; `None` if the detach keys were
+    /// typed before.
     ///
     /// # Errors
     /// Of `poll` and of the process' status.
-    pub(crate) fn run(&mut self) -> io::Result<ExitStatus> {
+    pub(crate) fn run(&mut self) -> io::Result<Option<ExitStatus>> {
         // Gets its size when there is something to read: most monitors wait most of the time.
         let mut buffer = Vec::new();
         loop {
@@ -136,9 +144,12 @@ impl<'a> Relay<'a> {
                     Source::Client(index) => self.client(index, ready),
                     Source::Process => {
                         self.drain(&mut buffer)?;
-                        return self.process.wait();
+                        return self.process.wait().map(Some);
                     }
                 }
+            }
+            if std::mem::take(&mut self.detached) {
+                return Ok(None);
             }
             self.clients.retain(|client| !client.gone);
         }
@@ -286,7 +297,13 @@ impl<'a> Relay<'a> {
                 self.own = self.own.map(|own| Own { stdin: false, ..own });
                 self.end_input();
             }
-            Ok(read) => self.input(&buffer[..read]),
+            Ok(read) => {
+                let typed = &buffer[..read];
+                let Some(keys) = &mut self.keys else { return self.input(typed) };
+                let (passed, detached) = keys.filter(typed);
+                self.detached = detached;
+                self.input(&passed);
+            }
         }
     }
 

@@ -105,8 +105,11 @@ fn system(settings: &Settings) -> Vec<Mount> {
     ];
     if settings.security.host_ipc {
         let bind = ["rbind".into(), "rprivate".into()];
-        mounts.push(mount("/dev/mqueue", "bind", "/dev/mqueue", &bind));
-        mounts.push(mount("/dev/shm", "bind", "/dev/shm", &bind));
+        // Nothing shows the queues on a host that has not mounted them.
+        for path in ["/dev/mqueue", "/dev/shm"].into_iter().filter(|path| Path::new(path).exists())
+        {
+            mounts.push(mount(path, "bind", path, &bind));
+        }
     } else {
         mounts.push(fixed("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]));
         let size = format!("size={shm}");

@@ -1,6 +1,7 @@
 //! Limits as the runtime specification has them.
 
 use std::fs;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -12,12 +13,20 @@ use oci::runtime::{
 use crate::error::{Doing, Error, Result};
 use crate::settings::{Device, Limits, Settings};
 
+use super::cpuset;
+
 /// Bytes below which no container can start; Docker's bound.
 const MEMORY_BYTES_MIN: i64 = 6 * 1024 * 1024;
 /// Length of the accounting period for `--cpus`, in microseconds.
 const CPU_PERIOD_US: u64 = 100_000;
 /// The shortest quota that the kernel takes, in microseconds.
 const CPU_QUOTA_US_MIN: i64 = 1_000;
+/// The longest accounting period that the kernel takes, in microseconds.
+const CPU_PERIOD_US_MAX: u64 = 1_000_000;
+/// The highest swappiness, in percent; newer kernels take more, which means something else.
+const SWAPPINESS_MAX: u64 = 100;
+/// What a process' badness may be changed by: proc(5), `/proc/pid/oom_score_adj`.
+const OOM_SCORE_ADJ: RangeInclusive<i32> = -1000..=1000;
 /// Nodes of the host's /dev that a privileged container is given.
 const HOST_DEVICES_MAX: usize = 4096;
 
@@ -25,6 +34,7 @@ const HOST_DEVICES_MAX: usize = 4096;
 pub(crate) fn resources(settings: &Settings, devices: &[LinuxDevice]) -> Result<LinuxResources> {
     let limits = &settings.limits;
     let mut resources = LinuxResources::default();
+    check_oom_score(limits)?;
     resources.set_memory(memory(limits)?);
     resources.set_cpu(cpu(limits)?);
     if let Some(count) = limits.pids.filter(|count| *count != 0) {
@@ -42,6 +52,10 @@ fn memory(limits: &Limits) -> Result<Option<LinuxMemory>> {
     let swap = given(limits.memory_swap);
     if limit.is_some_and(|bytes| bytes < MEMORY_BYTES_MIN) {
         return Err(Error::invalid("Minimum memory limit allowed is 6MB").hint("raise --memory"));
+    }
+    if reservation.is_some_and(|bytes| bytes < MEMORY_BYTES_MIN) {
+        return Err(Error::invalid("Minimum memory reservation allowed is 6MB")
+            .hint("raise --memory-reservation"));
     }
     if let (Some(limit), Some(reservation)) = (limit, reservation)
         && reservation > limit
@@ -66,6 +80,10 @@ fn memory(limits: &Limits) -> Result<Option<LinuxMemory>> {
         }
         _ => {}
     }
+    if let Some(swappiness) = limits.memory_swappiness.filter(|percent| *percent > SWAPPINESS_MAX) {
+        return Err(Error::invalid(format!("invalid value: {swappiness}"))
+            .hint("--memory-swappiness is from 0 to 100"));
+    }
     if limit.is_none() && reservation.is_none() && limits.memory_swappiness.is_none() {
         return Ok(None);
     }
@@ -79,7 +97,37 @@ fn memory(limits: &Limits) -> Result<Option<LinuxMemory>> {
     Ok(Some(memory))
 }
 
+/// What no cgroup holds.
+fn check_oom_score(limits: &Limits) -> Result<()> {
+    match limits.oom_score_adj.filter(|score| !OOM_SCORE_ADJ.contains(score)) {
+        None => Ok(()),
+        Some(score) => Err(Error::invalid(format!(
+            "Invalid value {score}, range for oom score adj is [-1000, 1000]"
+        ))),
+    }
+}
+
+/// Limits that the kernel would refuse, with less to say.
+fn check_cpu(limits: &Limits) -> Result<()> {
+    let period = limits.cpu_period_us.filter(|period| *period != 0);
+    let shortest = CPU_QUOTA_US_MIN.unsigned_abs();
+    if period.is_some_and(|period| !(shortest..=CPU_PERIOD_US_MAX).contains(&period)) {
+        return Err(Error::invalid(
+            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)",
+        )
+        .hint("--cpu-period is in microseconds"));
+    }
+    if limits.cpu_quota_us.is_some_and(|quota| quota > 0 && quota < CPU_QUOTA_US_MIN) {
+        return Err(Error::invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+            .hint("--cpu-quota is in microseconds; -1 is no limit"));
+    }
+    let online = |kind| PathBuf::from(format!("/sys/devices/system/{kind}/online"));
+    cpuset::check(&limits.cpuset_cpus, "cpuset cpus", "CPUs", &online("cpu"))?;
+    cpuset::check(&limits.cpuset_mems, "cpuset mems", "memory nodes", &online("node"))
+}
+
 fn cpu(limits: &Limits) -> Result<Option<LinuxCpu>> {
+    check_cpu(limits)?;
     let mut cpu = LinuxCpu::default();
     cpu.set_shares(limits.cpu_shares.filter(|shares| *shares != 0));
     cpu.set_period(limits.cpu_period_us.filter(|period| *period != 0));
@@ -257,7 +305,16 @@ mod tests {
         check(&limits(|l| l.memory_swap = Some(1 << 30)), "You should always set the Memory limit");
         let swap = limits(|l| (l.memory, l.memory_swap) = (Some(1 << 30), Some(1 << 29)));
         check(&swap, "Minimum memoryswap limit should be larger");
+        check(&limits(|l| l.memory_reservation = Some(1)), "Minimum memory reservation allowed");
+        check(&limits(|l| l.memory_swappiness = Some(101)), "invalid value: 101");
         check(&limits(|l| l.nano_cpus = Some(1 << 50)), "Range of CPUs is from 0.01 to");
+        check(&limits(|l| l.cpu_period_us = Some(999)), "CPU cfs period can not be less than 1ms");
+        check(&limits(|l| l.cpu_period_us = Some(1_000_001)), "CPU cfs period");
+        check(&limits(|l| l.cpu_quota_us = Some(1)), "CPU cfs quota can not be less than 1ms");
+        check(&limits(|l| l.cpuset_cpus = "a".into()), "Invalid value a for cpuset cpus");
+        check(&limits(|l| l.cpuset_mems = "8000".into()), "Requested memory nodes are not");
+        assert!(check_oom_score(&limits(|l| l.oom_score_adj = Some(-1001))).is_err());
+        assert!(cpu(&limits(|l| l.cpu_quota_us = Some(-1))).is_ok());
     }
 
     #[test]

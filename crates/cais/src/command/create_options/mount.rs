@@ -59,6 +59,10 @@ fn volume(text: &str) -> Result<Mount> {
         target: target.to_owned(),
         read_only: false,
     };
+    let has = |wanted: &[&str]| options.split(',').any(|option| wanted.contains(&option));
+    if has(&["rw"]) && has(&["ro", "readonly"]) {
+        return Err(Error::invalid(format!("invalid mode: {options}: in '{text}'")));
+    }
     for option in options.split(',').filter(|option| !option.is_empty()) {
         apply(option, &mut mount, text)?;
     }
@@ -235,6 +239,7 @@ mod tests {
         check("", "error: invalid volume specification: ''");
         check(":/data", "error: invalid volume specification: ':/data'");
         check("/a:/b:fast", "error: invalid mode: fast: in '/a:/b:fast'");
+        check("/a:/b:ro,rw", "error: invalid mode: ro,rw: in '/a:/b:ro,rw'");
         check("a:b:c:d", "error: invalid volume specification: 'a:b:c:d'");
     }
 

@@ -24,6 +24,16 @@ pub(crate) fn bytes(name: &str, text: &str) -> Result<i64> {
     })
 }
 
+/// -1 is the default.
+pub(crate) fn swappiness(percent: i64) -> Result<Option<u64>> {
+    match u64::try_from(percent) {
+        Ok(percent) => Ok(Some(percent)),
+        Err(_) if percent == -1 => Ok(None),
+        Err(_) => Err(Error::invalid(format!("invalid value: {percent}"))
+            .hint("--memory-swappiness is from 0 to 100, or -1")),
+    }
+}
+
 /// A decimal count of processors, in billionths.
 pub(crate) fn nano_cpus(text: &str) -> Result<i64> {
     let bad = || {
@@ -75,7 +85,10 @@ pub(crate) fn device(text: &str) -> Result<Device> {
         [host, mode] if is_mode(mode) => (host, host, mode),
         [host, container] => (host, container, "rwm"),
         [host, container, mode] if is_mode(mode) => (host, container, mode),
-        _ => return Err(Error::invalid(format!("invalid device specification: {text}"))),
+        _ => {
+            return Err(Error::invalid(format!("invalid device specification: {text}"))
+                .hint("as in /dev/sda:/dev/xvda:rwm, where the last may be some of r, w and m"));
+        }
     };
     if !host.starts_with('/') || !container.starts_with('/') {
         return Err(Error::invalid(format!("{text} is not an absolute path")));
@@ -124,11 +137,14 @@ pub(crate) fn labels(given: &[String], files: &[PathBuf]) -> Result<BTreeMap<Str
         all.extend(lines(file)?);
     }
     all.extend(given.iter().cloned());
-    let split = |text: String| match text.split_once('=') {
-        Some((key, value)) => (key.to_owned(), value.to_owned()),
-        None => (text, String::new()),
+    let split = |text: String| {
+        let (key, value) = text.split_once('=').unwrap_or((&text, ""));
+        match key.trim().is_empty() {
+            true => Err(Error::invalid(format!("invalid label '{text}': empty name"))),
+            false => Ok((key.to_owned(), value.to_owned())),
+        }
     };
-    Ok(all.into_iter().map(split).collect())
+    all.into_iter().map(split).collect()
 }
 
 /// The lines of a file that are neither empty nor comments.
@@ -205,6 +221,16 @@ mod tests {
         assert_eq!(env, ["A=1", "B=x y", "A=2"]);
         std::fs::write(&file, "A B=1\n").unwrap();
         assert!(environment(&[], &[file]).is_err());
+    }
+
+    #[test]
+    fn labels_have_names() {
+        let own = |text: &str| labels(&[text.to_owned()], &[]);
+        assert_eq!(own("a=b=c").unwrap(), BTreeMap::from([("a".into(), "b=c".into())]));
+        assert_eq!(own("a").unwrap(), BTreeMap::from([("a".into(), String::new())]));
+        for bad in ["", "=x", " =x"] {
+            assert!(own(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::program::{self, Program};
 use crate::rtnetlink::switch_loopback_on;
 use crate::seccomp::Filter;
 use crate::sync::{Kept, Point, Sync};
+use crate::weak::weakened;
 use crate::{hook, init};
 use crate::{sys, sysctl, terminal};
 
@@ -114,7 +115,7 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
     // Nobody in a joined namespace may look into this process, which still is the runtime.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide the memory")?;
     rustix::process::setsid().doing(|| "start a session")?;
-    if !launch.keep_keyring {
+    if !launch.keep_keyring && !weakened("keyring-kept") {
         confined.make_keyring()?;
     }
     set_names(spec, plan)?;
@@ -130,6 +131,8 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
     let files = files.map_or_else(|| mount::rootfs::make(launch.rootfs), Ok)?;
     sources.make_own(spec)?;
     let parameters = sysctl::open(spec)?;
+    #[cfg(weaken)]
+    crate::weak::place_by_path(launch);
     let root = match hooks_at {
         None => Sources::enter(&files, launch)?,
         Some(path) => Sources::show(&files, spec, path)?,

@@ -16,6 +16,7 @@ use rustix::thread::{
 use crate::error::{Doing, Error};
 use crate::seccomp::Filter;
 use crate::user::Identity;
+use crate::weak::weakened;
 
 /// The rights that a process is going to have.
 #[derive(Debug)]
@@ -47,7 +48,7 @@ impl<'a> Credentials<'a> {
             sets: CapabilitySets {
                 effective: set(LinuxCapabilities::effective) & permitted,
                 permitted,
-                inheritable,
+                inheritable: if weakened("caps-inheritable") { permitted } else { inheritable },
             },
             ambient: set(LinuxCapabilities::ambient) & permitted & inheritable,
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
@@ -62,7 +63,9 @@ impl<'a> Credentials<'a> {
     pub(crate) fn become_user(&self, identity: &Identity) -> Result<(), Error> {
         self.limit_bounding_set()?;
         set_keep_capabilities(true).doing(|| "keep the capabilities")?;
-        set_groups(&identity.groups)?;
+        if !weakened("groups-kept") {
+            set_groups(&identity.groups)?;
+        }
         let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
         set_thread_res_gid(gid, gid, gid).doing(|| format!("become group {}", identity.gid))?;
         set_thread_res_uid(uid, uid, uid).doing(|| format!("become user {}", identity.uid))?;
@@ -77,6 +80,9 @@ impl<'a> Credentials<'a> {
     }
 
     fn limit_bounding_set(&self) -> Result<(), Error> {
+        if weakened("caps-bounding") {
+            return Ok(());
+        }
         for number in 0..u64::BITS {
             let capability = CapabilitySet::from_bits_retain(1 << number);
             if self.bounding.contains(capability) {
@@ -112,7 +118,7 @@ impl<'a> Credentials<'a> {
             configure_capability_in_ambient_set(capability, true)
                 .doing(|| "set the ambient capabilities")?;
         }
-        if self.no_new_privileges {
+        if self.no_new_privileges && !weakened("new-privileges") {
             set_no_new_privs(true).doing(|| "set no-new-privileges")?;
             self.install_filter()?;
         }
@@ -120,7 +126,9 @@ impl<'a> Credentials<'a> {
     }
 
     fn install_filter(&self) -> Result<(), Error> {
-        let Some(filter) = self.seccomp else { return Ok(()) };
+        let Some(filter) = self.seccomp.filter(|_| !weakened("calls-unfiltered")) else {
+            return Ok(());
+        };
         filter.install().doing(|| "install the seccomp filter")
     }
 }

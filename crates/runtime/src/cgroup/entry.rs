@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::hierarchy::Version;
 use super::{Cgroup, Error, file};
+use crate::weak::weakened;
 
 /// The `tasks` files of one group, one for each hierarchy of version 1.
 ///
@@ -25,6 +26,9 @@ impl Entry {
     /// # Errors
     /// [`Error::Io`] names the hierarchy that refused.
     pub(crate) fn enter(&self) -> Result<(), Error> {
+        if weakened("cgroup-not-entered") {
+            return Ok(());
+        }
         self.files.iter().try_for_each(|(tasks, path)| {
             let refused =
                 |error| Error::io(format!("join control group {}", path.display()))(error);

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use oci::runtime::{Capability, LinuxCapabilities, Process};
 use rustix::fs::{Gid, Uid};
 use rustix::io::Errno;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set,
     configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
@@ -73,6 +74,8 @@ impl<'a> Credentials<'a> {
         if identity.uid == 0 {
             return Ok(());
         }
+        // The kernel shows the memory of who becomes another as `fs.suid_dumpable` says.
+        hide_memory()?;
         // Another user than root loses the effective set; the filter may need it.
         let mut sets = capabilities(None).doing(|| "read the capabilities")?;
         sets.effective = sets.permitted;
@@ -133,6 +136,18 @@ impl<'a> Credentials<'a> {
     }
 }
 
+/// Keeps others without `CAP_SYS_PTRACE` from looking into the memory of this process
+/// (`PR_SET_DUMPABLE`), until it executes a program.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(crate) fn hide_memory() -> Result<(), Error> {
+    if weakened("memory-readable") {
+        return Ok(());
+    }
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide the memory")
+}
+
 /// An unprivileged user namespace refuses to drop groups; there is none to drop either.
 fn set_groups(groups: &[u32]) -> Result<(), Error> {
     let groups: Vec<Gid> = groups.iter().map(|&gid| Gid::from_raw(gid)).collect();
@@ -142,8 +157,10 @@ fn set_groups(groups: &[u32]) -> Result<(), Error> {
     }
 }
 
+/// With the right to set groups, only the user namespace (user_namespaces(7), "setgroups") forbids
+/// it. Asked without procfs, whose `self` is nobody for a process outside its namespace.
 fn groups_can_be_set() -> bool {
-    std::fs::read("/proc/self/setgroups").map_or(true, |text| text != b"deny\n")
+    capabilities(None).is_ok_and(|sets| !sets.effective.contains(CapabilitySet::SETGID))
 }
 
 fn bits(capabilities: &HashSet<Capability>) -> CapabilitySet {

@@ -88,12 +88,18 @@ impl Program {
         self.on_path(look).map_err(|error| Error::from_execve(&self.name, error))
     }
 
+    /// Keeps the program from inheriting anything but what it is to inherit. To be called while
+    /// every system call is still permitted.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) fn close_on_execute(&self) -> Result<(), Error> {
+        sys::cloexec_from(FIRST_INHERITED + self.inherited)
+            .doing(|| "close the descriptors on execve")
+    }
+
     /// Executes it; returns only the error.
     pub(crate) fn execute(&self) -> Error {
-        // The handle that stays open until here must not be inherited, nor anything else.
-        if let Err(error) = sys::cloexec_from(FIRST_INHERITED + self.inherited) {
-            return Error::kernel("close the descriptors on execve", error);
-        }
         let execute = |path: &[u8]| match CString::new(path) {
             Ok(path) => Err(sys::execve(&path, &self.args, &self.env)),
             Err(_) => Err(Errno::INVAL.into()),
@@ -355,12 +361,16 @@ pub(crate) fn set_stdio(
     }
     dup2_stdin(&input).doing(doing)?;
     dup2_stdout(&output).doing(doing)?;
-    dup2_stderr(&errors).doing(doing)?;
-    if pty.is_some() {
-        rustix::process::ioctl_tiocsctty(&input)
-            .doing(|| "make the terminal the controlling one")?;
-    }
-    Ok(())
+    dup2_stderr(&errors).doing(doing)
+}
+
+/// Makes the terminal on descriptor 0 the controlling one of this process, which leads a session.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(crate) fn take_terminal() -> Result<(), Error> {
+    rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())
+        .doing(|| "make the terminal the controlling one")
 }
 
 /// A copy with a number that the three do not overwrite.

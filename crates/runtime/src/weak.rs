@@ -14,10 +14,10 @@ pub(crate) const fn weakened(_name: &str) -> bool {
 }
 
 #[cfg(weaken)]
-pub(crate) use self::weak::{place_by_path, weakened};
+pub(crate) use self::off::{place_by_path, weakened};
 
 #[cfg(weaken)]
-mod weak {
+mod off {
     use std::fs;
     use std::io;
     use std::path::{Path, PathBuf};

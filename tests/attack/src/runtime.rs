@@ -85,6 +85,11 @@ impl Runtime {
         Runtime { program, ..self.clone() }
     }
 
+    /// Whether a defence is off.
+    pub(crate) fn is_weakened(&self) -> bool {
+        !self.weaknesses.is_empty()
+    }
+
     pub(crate) fn program(&self) -> &Path {
         &self.program
     }

@@ -17,6 +17,14 @@ const CHUNK: u32 = 20;
 /// One round of a runtime that has to be started for it counts for as many.
 const SLOW: u32 = 10;
 
+/// How often a runtime without the defence is tried at most, for each time that one with it is: it
+/// is done with the first success, and a machine with other work to do gives a race few chances.
+const PATIENCE: u32 = 25;
+
+fn tries(runtime: &Runtime) -> u32 {
+    if runtime.is_weakened() { rounds().saturating_mul(PATIENCE) } else { rounds() }
+}
+
 /// Lets `one` of the image and `other` change places, while containers are made from the bundle
 /// until something is `seen`.
 fn attack(
@@ -33,7 +41,7 @@ fn attack(
     };
     let mut made = 0;
     let (found, swaps) = race(one, other, || {
-        for _ in 0..rounds().div_ceil(cost) {
+        for _ in 0..tries(runtime).div_ceil(cost) {
             let _ = runtime.run(bundle);
             made += chunk;
             if let Some(found) = seen() {
@@ -47,13 +55,14 @@ fn attack(
 
 /// As [`attack`], for what only the container's program sees: `word`, if the attack works.
 fn attack_from_inside(
+    runtime: &Runtime,
     (one, other): (&Path, &Path),
     word: &str,
     run: impl Fn() -> String,
 ) -> Outcome {
     let mut made = 0;
     let (found, swaps) = race(one, other, || {
-        for _ in 0..rounds().div_ceil(SLOW / 2) {
+        for _ in 0..tries(runtime).div_ceil(SLOW / 2) {
             made += 1;
             if run().contains(word) {
                 return Some(format!("read `{word}`"));
@@ -129,7 +138,7 @@ pub(super) fn racing_null(runtime: &Runtime) -> Outcome {
     let link = plant(&bundle, Path::new("/shown"));
     let null = bundle.rootfs("dev/null");
     fs::write(&null, "").unwrap();
-    attack_from_inside((&null, &link), SECRET, || runtime.run(&bundle).stdout)
+    attack_from_inside(runtime, (&null, &link), SECRET, || runtime.run(&bundle).stdout)
 }
 
 pub(super) fn racing_proc(runtime: &Runtime) -> Outcome {
@@ -142,7 +151,7 @@ pub(super) fn racing_proc(runtime: &Runtime) -> Outcome {
     bundle.link("proc", "/a");
     let link = plant(&bundle, Path::new("/b"));
     let proc = bundle.rootfs("proc");
-    attack_from_inside((&proc, &link), "Timer List", || runtime.run(&bundle).stdout)
+    attack_from_inside(runtime, (&proc, &link), "Timer List", || runtime.run(&bundle).stdout)
 }
 
 pub(super) fn racing_cwd(runtime: &Runtime) -> Outcome {
@@ -151,7 +160,7 @@ pub(super) fn racing_cwd(runtime: &Runtime) -> Outcome {
     let link = plant(&bundle, Path::new("/proc/self/fd/7"));
     bundle.config["process"]["cwd"] = json!("/work");
     let work = bundle.rootfs("work");
-    attack_from_inside((&work, &link), SECRET, || {
+    attack_from_inside(runtime, (&work, &link), SECRET, || {
         let command = leaking(&runtime.command(&bundle), &bundle);
         runtime.finish(command, &bundle).stdout
     })

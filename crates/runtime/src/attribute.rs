@@ -23,14 +23,34 @@ const NODE_MAX: usize = 1023;
 /// Everything of the kind, read before a process is cloned.
 #[derive(Debug, Default)]
 pub(crate) struct Attributes {
-    scheduler: Option<SchedulerAttr>,
+    pub(crate) scheduling: Scheduling,
     /// Class and level (ioprio_set(2)).
     io_priority: Option<(u16, u16)>,
     /// Mode with flags, and the nodes.
     memory: Option<(i32, Vec<u64>)>,
     personality: Option<libc::c_ulong>,
+}
+
+/// How a process is scheduled. A process that is cloned need not inherit it.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Scheduling {
+    scheduler: Option<SchedulerAttr>,
     /// Whether the cgroup says on which processors.
     confined: bool,
+}
+
+impl Scheduling {
+    /// Schedules the process `pid`, or with 0 this one.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) fn apply(self, pid: i32) -> Result<(), Error> {
+        let Some(attr) = self.scheduler else { return Ok(()) };
+        set_scheduler(pid, attr).doing(|| match self.confined {
+            true => "set the scheduler (process scheduler can't be used together with AllowedCPUs)",
+            false => "set the scheduler",
+        })
+    }
 }
 
 impl Attributes {
@@ -52,27 +72,21 @@ impl Attributes {
         let cpus =
             linux.and_then(|linux| linux.resources().as_ref()?.cpu().as_ref()?.cpus().as_deref());
         Ok(Attributes {
-            scheduler: process.scheduler().as_ref().map(scheduler).transpose()?,
+            scheduling: Scheduling {
+                scheduler: process.scheduler().as_ref().map(scheduler).transpose()?,
+                confined: cpus.is_some_and(|cpus| !cpus.is_empty()),
+            },
             io_priority: io_priority.transpose()?,
             memory: linux.and_then(|l| l.memory_policy().as_ref()).map(memory).transpose()?,
             personality: linux.and_then(|l| l.personality().as_ref()).map(domain).transpose()?,
-            confined: cpus.is_some_and(|cpus| !cpus.is_empty()),
         })
     }
 
-    /// Gives them to this process.
+    /// Gives them to this process, and to those that it clones; all but the scheduling.
     ///
     /// # Errors
     /// Names the attribute that the kernel refused.
     pub(crate) fn apply(&self) -> Result<(), Error> {
-        if let Some(attr) = self.scheduler {
-            set_scheduler(attr).doing(|| match self.confined {
-                true => {
-                    "set the scheduler (process scheduler can't be used together with AllowedCPUs)"
-                }
-                false => "set the scheduler",
-            })?;
-        }
         if let Some((class, level)) = self.io_priority {
             sys::set_io_priority(class, level).doing(|| "set the I/O priority")?;
         }
@@ -312,7 +326,7 @@ mod tests {
             deadline: 100_000,
             period: 1_000_000,
         };
-        assert_eq!(read(&text, json!({})).unwrap().scheduler, Some(expected));
+        assert_eq!(read(&text, json!({})).unwrap().scheduling.scheduler, Some(expected));
         let wrong = [
             (json!({"policy": "SCHED_OTHER", "nice": 20}), "scheduler.nice"),
             (json!({"policy": "SCHED_BATCH", "priority": 1}), "scheduler.priority"),

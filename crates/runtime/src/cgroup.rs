@@ -30,7 +30,7 @@ use oci::runtime::LinuxResources;
 use rustix::process::{Pid, Signal};
 
 use apply::{Plan, Undo};
-pub(crate) use entry::Entry;
+pub(crate) use entry::{Count, Entry};
 use hierarchy::{Hierarchy, Layout, Version};
 
 pub use stats::{

@@ -4,12 +4,12 @@ use std::os::fd::{AsFd as _, OwnedFd};
 
 use oci::runtime::{LinuxNamespaceType, Spec};
 use rustix::fs::{Gid, Mode, Uid};
-use rustix::process::{DumpableBehavior, set_dumpable_behavior, umask};
+use rustix::process::umask;
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use crate::attribute::{Attributes, run_anywhere};
 use crate::cgroup::Entry;
-use crate::credentials::Credentials;
+use crate::credentials::{Credentials, hide_memory};
 use crate::error::{Doing, Error};
 use crate::label::Labels;
 use crate::launch::Launch;
@@ -19,6 +19,8 @@ use crate::program::{self, Program};
 use crate::rtnetlink::switch_loopback_on;
 use crate::seccomp::Filter;
 use crate::sync::{Kept, Point, Sync};
+use crate::sys::memory::Given;
+use crate::weak::weakened;
 use crate::{hook, init};
 use crate::{sys, sysctl, terminal};
 
@@ -35,6 +37,8 @@ pub(crate) struct Prepared<'a> {
     pub(crate) sources: Option<Sources>,
     /// The way into the cgroup.
     pub(crate) entry: Option<Entry>,
+    /// Of the caller's; where there is somebody who could read it.
+    pub(crate) given: Option<Given>,
 }
 
 /// What a process gets on the way to its program, besides its rights; read and checked before.
@@ -88,11 +92,14 @@ fn become_container(prepared: Prepared<'_>, sync: &Sync) -> Error {
 
 // recipe: the order of these steps is the security of the container.
 fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
-    let Prepared { launch, process, plan, confined, null, sources, entry } = prepared;
+    let Prepared { launch, process, plan, confined, null, sources, entry, given } = prepared;
     let (spec, oci) = (launch.spec, launch.oci.as_ref());
     let hooks_at = oci.and_then(|oci| oci.hooks_at);
     sys::reset_signals();
     umask(Mode::empty());
+    if let Some(given) = given {
+        given.forget(if launch.init { init::NAME } else { "" });
+    }
 
     // Point 1: a process without a mapped id may do nothing.
     let mut files = None;
@@ -100,7 +107,7 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
         files = sync.expect(Point::Mapped)?;
     }
     // Point 2: before anything is made that is to be counted.
-    entry.map_or(Ok(()), |entry| entry.enter())?;
+    entry.map_or(Ok(()), Entry::enter)?;
     sync.tell(Point::Attached, None)?;
     run_anywhere();
     plan.join()?;
@@ -112,9 +119,9 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
         enter_time_namespace(linux)?;
     }
     // Nobody in a joined namespace may look into this process, which still is the runtime.
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide the memory")?;
+    hide_memory()?;
     rustix::process::setsid().doing(|| "start a session")?;
-    if !launch.keep_keyring {
+    if !launch.keep_keyring && !weakened("keyring-kept") {
         confined.make_keyring()?;
     }
     set_names(spec, plan)?;
@@ -130,6 +137,8 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
     let files = files.map_or_else(|| mount::rootfs::make(launch.rootfs), Ok)?;
     sources.make_own(spec)?;
     let parameters = sysctl::open(spec)?;
+    #[cfg(weaken)]
+    crate::weak::place_by_path(launch);
     let root = match hooks_at {
         None => Sources::enter(&files, launch)?,
         Some(path) => Sources::show(&files, spec, path)?,
@@ -167,6 +176,10 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
     let credentials = Credentials::new(process, confined.filter)?;
     let null = program::null_device(&root, null);
     program::set_stdio(&launch.stdio, pty.as_ref(), null.as_fd(), identity.uid)?;
+    if pty.is_some() {
+        program::take_terminal()?;
+    }
+    confined.attributes.scheduling.apply(0)?;
     confined.apply()?;
     program::enter_cwd_as(&root, process, || credentials.become_user(&identity))?;
     program::set_limits(process)?;
@@ -186,6 +199,7 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
         Some(gate) => sync.await_start(gate)?,
     }
     let hooks = hook::start_container(launch, &program)?;
+    program.close_on_execute()?;
     credentials.confine()?;
     // They are files of the container: its confinement is theirs.
     hooks.run()?;

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use oci::runtime::{Capability, LinuxCapabilities, Process};
 use rustix::fs::{Gid, Uid};
 use rustix::io::Errno;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set,
     configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
@@ -16,6 +17,7 @@ use rustix::thread::{
 use crate::error::{Doing, Error};
 use crate::seccomp::Filter;
 use crate::user::Identity;
+use crate::weak::weakened;
 
 /// The rights that a process is going to have.
 #[derive(Debug)]
@@ -47,7 +49,7 @@ impl<'a> Credentials<'a> {
             sets: CapabilitySets {
                 effective: set(LinuxCapabilities::effective) & permitted,
                 permitted,
-                inheritable,
+                inheritable: if weakened("caps-inheritable") { permitted } else { inheritable },
             },
             ambient: set(LinuxCapabilities::ambient) & permitted & inheritable,
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
@@ -62,7 +64,9 @@ impl<'a> Credentials<'a> {
     pub(crate) fn become_user(&self, identity: &Identity) -> Result<(), Error> {
         self.limit_bounding_set()?;
         set_keep_capabilities(true).doing(|| "keep the capabilities")?;
-        set_groups(&identity.groups)?;
+        if !weakened("groups-kept") {
+            set_groups(&identity.groups)?;
+        }
         let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
         set_thread_res_gid(gid, gid, gid).doing(|| format!("become group {}", identity.gid))?;
         set_thread_res_uid(uid, uid, uid).doing(|| format!("become user {}", identity.uid))?;
@@ -70,6 +74,8 @@ impl<'a> Credentials<'a> {
         if identity.uid == 0 {
             return Ok(());
         }
+        // The kernel shows the memory of who becomes another as `fs.suid_dumpable` says.
+        hide_memory()?;
         // Another user than root loses the effective set; the filter may need it.
         let mut sets = capabilities(None).doing(|| "read the capabilities")?;
         sets.effective = sets.permitted;
@@ -77,6 +83,9 @@ impl<'a> Credentials<'a> {
     }
 
     fn limit_bounding_set(&self) -> Result<(), Error> {
+        if weakened("caps-bounding") {
+            return Ok(());
+        }
         for number in 0..u64::BITS {
             let capability = CapabilitySet::from_bits_retain(1 << number);
             if self.bounding.contains(capability) {
@@ -112,7 +121,7 @@ impl<'a> Credentials<'a> {
             configure_capability_in_ambient_set(capability, true)
                 .doing(|| "set the ambient capabilities")?;
         }
-        if self.no_new_privileges {
+        if self.no_new_privileges && !weakened("new-privileges") {
             set_no_new_privs(true).doing(|| "set no-new-privileges")?;
             self.install_filter()?;
         }
@@ -120,9 +129,23 @@ impl<'a> Credentials<'a> {
     }
 
     fn install_filter(&self) -> Result<(), Error> {
-        let Some(filter) = self.seccomp else { return Ok(()) };
+        let Some(filter) = self.seccomp.filter(|_| !weakened("calls-unfiltered")) else {
+            return Ok(());
+        };
         filter.install().doing(|| "install the seccomp filter")
     }
+}
+
+/// Keeps others without `CAP_SYS_PTRACE` from looking into the memory of this process
+/// (`PR_SET_DUMPABLE`), until it executes a program.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(crate) fn hide_memory() -> Result<(), Error> {
+    if weakened("memory-readable") {
+        return Ok(());
+    }
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide the memory")
 }
 
 /// An unprivileged user namespace refuses to drop groups; there is none to drop either.
@@ -134,8 +157,10 @@ fn set_groups(groups: &[u32]) -> Result<(), Error> {
     }
 }
 
+/// With the right to set groups, only the user namespace (user_namespaces(7), "setgroups") forbids
+/// it. Asked without procfs, whose `self` is nobody for a process outside its namespace.
 fn groups_can_be_set() -> bool {
-    std::fs::read("/proc/self/setgroups").map_or(true, |text| text != b"deny\n")
+    capabilities(None).is_ok_and(|sets| !sets.effective.contains(CapabilitySet::SETGID))
 }
 
 fn bits(capabilities: &HashSet<Capability>) -> CapabilitySet {

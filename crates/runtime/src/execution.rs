@@ -1,16 +1,17 @@
 //! A further process in a container that runs.
 
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 
 use oci::runtime::{Linux, LinuxSeccomp};
-use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
-use crate::attribute::{Affinity, Attributes, run_as_before};
-use crate::cgroup::{Cgroup, Entry};
+use crate::attribute::{Affinity, Attributes, Scheduling, run_as_before};
+use crate::cgroup::{Cgroup, Count, Entry};
 use crate::child::Confined;
 use crate::credentials::Credentials;
+use crate::credentials::hide_memory;
 use crate::error::{Doing, Error};
 use crate::inroot::Root;
 use crate::label::Labels;
@@ -19,7 +20,10 @@ use crate::namespace::Birth;
 use crate::parent::{compile, start};
 use crate::process::{Process, Unstarted};
 use crate::program::{self, Program};
+use crate::seccomp::Filter;
 use crate::sync::{Kept, Point, Sync};
+use crate::sys::memory::Given;
+use crate::weak::weakened;
 use crate::{mount, rdt, sys};
 
 /// A process to execute in a container; [`Exec::new`] gives the fields behind `stdio` a value that
@@ -118,27 +122,19 @@ impl<'a> Target<'a> {
         move_into_thread_name_spaces(self.pidfd, kinds)
     }
 
-    /// Bears a process for the container. A user namespace is entered together with all others,
-    /// while the caller's rights count for those that belong to its own.
-    fn bear(&self, birth: Birth<'_>, child: impl FnOnce() -> i32) -> Result<Process, Error> {
-        let process = self.kinds & ThreadNameSpaceType::PROCESS_ID;
-        if self.enters_user_namespace() {
-            return birth.beyond(child, || self.enter(self.kinds));
-        }
-        birth.elsewhere(child, || self.enter(process))
-    }
-
     fn enters_user_namespace(&self) -> bool {
         self.kinds.contains(ThreadNameSpaceType::USER)
     }
 
-    /// Joins, in the child, what it was not born in.
+    /// Joins all of them; that of processes for the children of this process. A user namespace is
+    /// entered together with all others, while the caller's rights count for those that belong to
+    /// its own.
     fn join(&self) -> Result<(), Error> {
-        let doing = || "join the namespaces of the container";
+        self.enter(self.kinds).doing(|| "join the namespaces of the container")?;
         if self.enters_user_namespace() {
             return crate::child::become_root_inside();
         }
-        self.enter(self.kinds - ThreadNameSpaceType::PROCESS_ID).doing(doing)
+        Ok(())
     }
 }
 
@@ -155,6 +151,11 @@ fn is_other(pid: i32, name: &str) -> std::io::Result<bool> {
 /// Executes a process in a running container: in all its namespaces, in `cgroup`, confined as
 /// `process` and `seccomp` say. The terminal's master, if any, comes with the [`Process`].
 ///
+/// Whoever may trace processes of the container (`CAP_SYS_PTRACE`) may take over any process that
+/// is seen there. So a *guide*, which is not seen there, does all that needs rights, gives them up,
+/// and only then clones the process into the container. Where the system call filter forbids what
+/// remains to be done, the process takes its last rights away by itself.
+///
 /// The calling process must have a single thread.
 ///
 /// # Errors
@@ -168,74 +169,92 @@ pub fn exec(exec: &Exec<'_>) -> Result<Process, Error> {
         attributes: Attributes::read(exec.process, exec.linux)?,
         labels: Labels::of(exec.process)?,
     };
+    let scheduling = confined.attributes.scheduling;
     let null = mount::host_null()?;
     let target = Target::open(exec.pid, exec.pidfd)?;
+    let given = Given::find().doing(|| "find the arguments in memory")?;
     let (ours, theirs) = Sync::pair()?;
     let cgroup = exec.cgroup.and_then(Cgroup::v2_fd);
     let entry = exec.cgroup.map(Cgroup::entry).transpose()?;
-    let birth = Birth { flags: 0, cgroup };
-    let child = || {
-        ours.close_in_child();
-        let parts = (&target, entry, &affinity);
-        let error = become_process(exec, parts, (confined, null), &theirs);
-        theirs.fail(&error);
-        error.exit_code()
-    };
     let before = affinity.begin()?;
-    let child = target.bear(birth, child);
+    let guide = Birth { flags: 0, cgroup }.here(|| {
+        ours.close_in_child();
+        given.forget("");
+        let arrived = set_up(exec, (&target, entry, &affinity), (confined, null), &theirs)
+            .and_then(|visitor| visitor.send(exec.process, &theirs));
+        report(arrived, &theirs)
+    });
     run_as_before(before)?;
-    let child = child?;
+    let guide = Unstarted::new(guide?);
     drop(theirs);
-    let (pid, child) = (child.pid(), Unstarted::new(child));
-    if let Some(rdt) = exec.linux.and_then(|linux| linux.intel_rdt().as_ref()) {
-        rdt::join(rdt, exec.id, pid)?;
-    }
     if target.enters_user_namespace() && rustix::process::geteuid().is_root() {
         exec.stdio.give_pipes(mount::IdMap::of(exec.pid)?.root());
     }
-    let master = accompany(exec, pid, &ours).map_err(|e| ours.reported().unwrap_or(e))?;
+    let accompanied = accompany(exec, scheduling, guide, &ours);
+    let (master, child) = accompanied.map_err(|e| ours.reported().unwrap_or(e))?;
     start(&ours)?;
     Ok(child.release().with_master(master))
 }
 
-fn accompany(exec: &Exec<'_>, pid: i32, socket: &Sync) -> Result<Option<OwnedFd>, Error> {
-    program::set_oom_score(pid, exec.process)?;
-    program::raise_limits(pid, exec.process)?;
+/// The exit code, once the other side knows of an error.
+fn report(result: Result<(), Error>, sync: &Sync) -> i32 {
+    let Err(error) = result else { return 0 };
+    sync.fail(&error);
+    error.exit_code()
+}
+
+/// The recipe that faces `set_up`.
+fn accompany(
+    exec: &Exec<'_>,
+    scheduling: Scheduling,
+    guide: Unstarted,
+    socket: &Sync,
+) -> Result<(Option<OwnedFd>, Unstarted), Error> {
     socket.expect(Point::Attached)?;
-    socket.expect(Point::Ready)
+    let master = socket.expect(Point::Ready)?;
+    let pid = socket.hear_pid()?;
+    let number = pid.as_raw_pid();
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).doing(|| "open the new process")?;
+    let child = Unstarted::new(Process::new(number, pidfd));
+    // What only this process may, and what is not inherited from the guide.
+    program::raise_limits(number, exec.process)?;
+    scheduling.apply(number)?;
+    if let Some(rdt) = exec.linux.and_then(|linux| linux.intel_rdt().as_ref()) {
+        rdt::join(rdt, exec.id, number)?;
+    }
+    guide.release().wait().doing(|| "wait for the guide of the process")?;
+    Ok((master, child))
 }
 
 /// Where the process goes: the container, its cgroup, its processors.
 type Place<'a> = (&'a Target<'a>, Option<Entry>, &'a Affinity);
 
-fn become_process(
-    exec: &Exec<'_>,
-    place: Place<'_>,
-    (confined, null): (Confined<'_>, OwnedFd),
-    sync: &Sync,
-) -> Error {
-    match set_up(exec, place, (confined, null), sync) {
-        Ok(program) => program.execute(),
-        Err(error) => error,
-    }
+/// What comes into the container.
+struct Visitor<'a> {
+    program: Program,
+    credentials: Credentials<'a>,
+    /// Whether the rights are given up before it is seen, rather than by itself.
+    confined: bool,
+    terminal: bool,
+    count: Option<Count>,
 }
 
 // recipe: the same order as for a container's first process, without its mounts.
-fn set_up(
+fn set_up<'a>(
     exec: &Exec<'_>,
     (target, entry, affinity): Place<'_>,
-    (confined, null): (Confined<'_>, OwnedFd),
+    (confined, null): (Confined<'a>, OwnedFd),
     sync: &Sync,
-) -> Result<Program, Error> {
+) -> Result<Visitor<'a>, Error> {
     sys::reset_signals();
+    program::set_oom_score(getpid().as_raw_pid(), exec.process)?;
     // Processes of the container must not look into this one, which still is the runtime
-    // (CVE-2019-5736).
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide the memory")?;
-    rustix::process::setsid().doing(|| "start a session")?;
+    // (CVE-2019-5736), nor into what it clones.
+    hide_memory()?;
     if !exec.keep_keyring {
         confined.make_keyring()?;
     }
-    entry.map_or(Ok(()), |entry| entry.enter())?;
+    let count = entry.map_or(Ok(None), Entry::enter_uncounted)?;
     affinity.settle()?;
     sync.tell(Point::Attached, None)?;
     target.join()?;
@@ -249,13 +268,65 @@ fn set_up(
     program::set_stdio(&exec.stdio, pty.as_ref(), null.as_fd(), identity.uid)?;
     confined.apply()?;
     program::enter_cwd_as(&root, exec.process, || credentials.become_user(&identity))?;
+    let filter = confined.filter;
     drop((root, null, confined));
-    let master = pty.map(|pty| pty.master);
-    sync.tell_ready(master.as_ref(), Kept { gate: None, inherited: exec.inherited })?;
+    let (terminal, master) = (pty.is_some(), pty.map(|pty| pty.master));
+    let kept =
+        Kept { inherited: exec.inherited, count: count.as_ref().map(AsFd::as_fd), gate: None };
+    sync.tell_ready(master.as_ref(), kept)?;
     drop(master);
-    sync.expect(Point::Start)?;
-    // The parent has raised what this process could not.
-    program::set_limits(exec.process)?;
-    credentials.confine()?;
-    Ok(program)
+    program.close_on_execute()?;
+    let confined = filter.is_none_or(|filter| lets_arrive(filter, terminal))
+        && !weakened("rights-kept-when-seen");
+    if confined {
+        credentials.confine()?;
+    }
+    Ok(Visitor { program, credentials, confined, terminal, count })
+}
+
+/// Whether a process may do, under this filter, what is left between the guide's last step and the
+/// program.
+fn lets_arrive(filter: &Filter, terminal: bool) -> bool {
+    let plain = [
+        libc::SYS_write,
+        libc::SYS_recvmsg,
+        libc::SYS_setsid,
+        libc::SYS_prlimit64,
+        libc::SYS_umask,
+        libc::SYS_close,
+        libc::SYS_exit_group,
+    ];
+    filter.permits(libc::SYS_clone, [sys::CLONE_PARENT, 0, 0, 0, 0, 0])
+        && (!terminal || filter.permits(libc::SYS_ioctl, [0, libc::TIOCSCTTY, 0, 0, 0, 0]))
+        && plain.iter().all(|&call| filter.permits(call, [0; 6]))
+}
+
+impl Visitor<'_> {
+    /// Clones it into the container, as a child of whoever cloned the guide.
+    fn send(self, process: &oci::runtime::Process, sync: &Sync) -> Result<(), Error> {
+        let pid = sys::fork_sibling(|| {
+            let arrived = self.arrive(process, sync);
+            let error = arrived.map_or_else(|error| error, |program| program.execute());
+            report(Err(error), sync)
+        })
+        .doing(|| "clone the process")?;
+        sync.tell_pid(pid);
+        Ok(())
+    }
+
+    /// In the container.
+    fn arrive(self, process: &oci::runtime::Process, sync: &Sync) -> Result<Program, Error> {
+        self.count.map_or(Ok(()), Count::enter)?;
+        sync.expect(Point::Start)?;
+        rustix::process::setsid().doing(|| "start a session")?;
+        if self.terminal {
+            program::take_terminal()?;
+        }
+        // The parent has raised what this process could not.
+        program::set_limits(process)?;
+        if !self.confined {
+            self.credentials.confine()?;
+        }
+        Ok(self.program)
+    }
 }

@@ -5,6 +5,9 @@ use rustix::process::{Pid, WaitOptions, WaitStatus, getpid, setpgid, wait};
 use crate::sync::Sync;
 use crate::sys;
 
+/// What process 1 is called in lists of processes.
+pub(crate) const NAME: &str = "init";
+
 /// Starts `program` as a child, serves it until it ends, and exits with its code.
 ///
 /// `program` executes the container's program; it returns only when that failed, and has then

@@ -44,6 +44,7 @@ mod sysctl;
 mod terminal;
 mod user;
 mod warning;
+mod weak;
 
 pub use error::Error;
 pub use execution::{Exec, exec};

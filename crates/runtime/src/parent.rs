@@ -16,6 +16,7 @@ use crate::namespace::{Namespaces, Plan, write_id_maps};
 use crate::process::{Process, Unstarted};
 use crate::seccomp::{self, Filter};
 use crate::sync::{Heard, Point, Sync as Socket};
+use crate::sys::memory::Given;
 use crate::{label, netdev, program, rdt, sysctl};
 
 /// What the caller does in the namespaces of a container that is being made.
@@ -56,11 +57,13 @@ pub fn create(launch: &Launch<'_>, in_namespaces: &mut Furnish<'_>) -> Result<Cr
     let (ours, theirs) = Socket::pair()?;
 
     let entry = launch.cgroup.map(Cgroup::entry).transpose()?;
+    let seen = launch.init || plan.joined(LinuxNamespaceType::Pid).is_some();
+    let given = seen.then(Given::find).transpose().doing(|| "find the arguments in memory")?;
     let attributes = Attributes::read(process, linux)?;
     let labels = Labels::of(process)?;
     let group = rdt::Group::make(launch.spec, launch.id)?;
     let confined = Confined { filter, attributes, labels };
-    let prepared = Prepared { launch, process, plan: &plan, confined, null, sources, entry };
+    let prepared = Prepared { launch, process, plan: &plan, confined, null, sources, entry, given };
     let child = clone(prepared, (&ours, &theirs))?;
     drop(theirs);
     let parts = (child.process(), unmapped.as_deref(), &ours);

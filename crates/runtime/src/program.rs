@@ -21,6 +21,7 @@ use crate::sync::FIRST_INHERITED;
 use crate::sys;
 use crate::terminal::{self, Pty};
 use crate::user::{self, Identity};
+use crate::weak::weakened;
 
 /// Where a program is looked for when the environment does not say.
 const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -87,12 +88,18 @@ impl Program {
         self.on_path(look).map_err(|error| Error::from_execve(&self.name, error))
     }
 
+    /// Keeps the program from inheriting anything but what it is to inherit. To be called while
+    /// every system call is still permitted.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) fn close_on_execute(&self) -> Result<(), Error> {
+        sys::cloexec_from(FIRST_INHERITED + self.inherited)
+            .doing(|| "close the descriptors on execve")
+    }
+
     /// Executes it; returns only the error.
     pub(crate) fn execute(&self) -> Error {
-        // The handle that stays open until here must not be inherited, nor anything else.
-        if let Err(error) = sys::cloexec_from(FIRST_INHERITED + self.inherited) {
-            return Error::kernel("close the descriptors on execve", error);
-        }
         let execute = |path: &[u8]| match CString::new(path) {
             Ok(path) => Err(sys::execve(&path, &self.args, &self.env)),
             Err(_) => Err(Errno::INVAL.into()),
@@ -174,6 +181,7 @@ pub(crate) fn create_cwd(root: &Root, process: &Process) -> Result<(), Error> {
         return Err(Error::Spec(format!("the working directory `{}` is relative", cwd.display())));
     }
     match root.open(cwd, OFlags::PATH | OFlags::DIRECTORY) {
+        Err(_) if weakened("cwd-by-path") => Ok(()),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
             root.create_dir_all(cwd).map(drop)
         }
@@ -192,6 +200,9 @@ pub(crate) fn create_cwd(root: &Root, process: &Process) -> Result<(), Error> {
 fn enter_cwd(root: &Root, process: &Process) -> Result<(), Error> {
     let cwd = process.cwd();
     let doing = || format!("enter the working directory `{}`", cwd.display());
+    if weakened("cwd-by-path") {
+        return rustix::process::chdir(cwd).doing(doing);
+    }
     let directory = root.open(cwd, OFlags::PATH | OFlags::DIRECTORY).doing(doing)?;
     rustix::process::fchdir(&directory).doing(doing)?;
     // The kernel puts "(unreachable)" in front of what is not below the root.
@@ -350,12 +361,16 @@ pub(crate) fn set_stdio(
     }
     dup2_stdin(&input).doing(doing)?;
     dup2_stdout(&output).doing(doing)?;
-    dup2_stderr(&errors).doing(doing)?;
-    if pty.is_some() {
-        rustix::process::ioctl_tiocsctty(&input)
-            .doing(|| "make the terminal the controlling one")?;
-    }
-    Ok(())
+    dup2_stderr(&errors).doing(doing)
+}
+
+/// Makes the terminal on descriptor 0 the controlling one of this process, which leads a session.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(crate) fn take_terminal() -> Result<(), Error> {
+    rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())
+        .doing(|| "make the terminal the controlling one")
 }
 
 /// A copy with a number that the three do not overwrite.

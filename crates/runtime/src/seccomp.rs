@@ -52,6 +52,7 @@ mod rule;
 mod syscall;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
 use std::io;
 use std::os::fd::OwnedFd;

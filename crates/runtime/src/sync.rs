@@ -52,6 +52,8 @@ pub(crate) enum Point {
 pub(crate) struct Kept<'a> {
     /// The listening socket of the gate.
     pub(crate) gate: Option<BorrowedFd<'a>>,
+    /// The way to be counted in the cgroup.
+    pub(crate) count: Option<BorrowedFd<'a>>,
     /// How many descriptors from [`FIRST_INHERITED`] on are the program's.
     pub(crate) inherited: u32,
 }
@@ -61,6 +63,7 @@ impl<'a> Kept<'a> {
     pub(crate) fn of(oci: Option<&Oci<'a>>) -> Kept<'a> {
         oci.map_or_else(Kept::default, |oci| Kept {
             gate: Some(oci.gate),
+            count: None,
             inherited: oci.inherited,
         })
     }
@@ -122,7 +125,7 @@ impl Sync {
     /// # Errors
     /// When the parent has gone.
     pub(crate) fn tell_ready(&self, master: Option<&OwnedFd>, kept: Kept<'_>) -> Result<(), Error> {
-        let own = [Some(self.socket.as_fd()), master.map(AsFd::as_fd), kept.gate];
+        let own = [Some(self.socket.as_fd()), master.map(AsFd::as_fd), kept.gate, kept.count];
         let mut keep: Vec<u32> =
             own.into_iter().flatten().map(|fd| fd.as_raw_fd() as u32).collect();
         keep.extend((0..kept.inherited).map(|index| FIRST_INHERITED + index));

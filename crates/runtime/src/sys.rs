@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "raw system calls; everything above this module is safe")]
 
 pub(crate) mod attribute;
+pub(crate) mod memory;
 pub(crate) mod monitor;
 
 use std::ffi::{CStr, CString, c_int, c_long};
@@ -9,6 +10,8 @@ use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::ptr;
+
+use crate::weak::weakened;
 
 /// `CLONE_PIDFD`: hand out a descriptor of the child.
 const CLONE_PIDFD: u64 = 0x1000;
@@ -89,6 +92,24 @@ pub(crate) fn fork(child: impl FnOnce() -> i32) -> io::Result<i32> {
         exit(code);
     }
     Ok(answer)
+}
+
+/// As [`fork`], but the child is a sibling of this process: a child of its parent.
+///
+/// # Errors
+/// Those of clone(2).
+pub(crate) fn fork_sibling(child: impl FnOnce() -> i32) -> io::Result<i32> {
+    let zero = 0_usize;
+    // SAFETY: without CLONE_VM the child has its own copy of the memory and of the stack; the
+    // process has a single thread (the contract of this crate).
+    let answer = unsafe { libc::syscall(libc::SYS_clone, CLONE_PARENT, zero, zero, zero, zero) };
+    if check(answer)? == 0 {
+        let guard = ExitOnUnwind;
+        let code = child();
+        mem::forget(guard);
+        exit(code);
+    }
+    Ok(answer as i32)
 }
 
 /// Leaves the process at once: no destructor, no `atexit`.
@@ -210,6 +231,9 @@ pub(crate) fn close_from_three() -> io::Result<()> {
 }
 
 fn close_range(first: u32, last: u32, flags: u32) -> io::Result<()> {
+    if weakened("descriptors-kept") {
+        return Ok(());
+    }
     // SAFETY: no memory is involved; the callers document what becomes of the descriptors.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) }).map(drop)
 }

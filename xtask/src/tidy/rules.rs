@@ -29,10 +29,15 @@ const UNSAFE_ALLOWED: &[&str] = &[
     "crates/net/src/netlink",
     "testkit/src/bin/floor/kernel",
     "testkit/src/bin/probe/kernel",
+    "tests/attack/src/bin/attack-inside",
 ];
 
+/// The build script of the crate that attacks are proved against.
+const WEAKENING_ALLOWED: &str = "tests/weakened/build.rs";
+
 /// What talks to a terminal.
-const PRINTING_ALLOWED: &[&str] = &["crates/cais/", "xtask/", "testkit/"];
+const PRINTING_ALLOWED: &[&str] =
+    &["crates/cais/", "xtask/", "testkit/", "tests/attack/src/bin/", "tests/weakened/build.rs"];
 
 /// Rules for the text of any file people write.
 pub(crate) fn text(path: &str, text: &str) -> Vec<Violation> {
@@ -55,7 +60,7 @@ pub(crate) fn text(path: &str, text: &str) -> Vec<Violation> {
 
 /// Rules for Rust.
 pub(crate) fn rust(source: &Source) -> Vec<Violation> {
-    [tabs, functions, file_length, manual, macros, test_habits, unsafe_code, modules]
+    [tabs, functions, file_length, manual, macros, test_habits, unsafe_code, modules, weakening]
         .iter()
         .flat_map(|rule| rule(source))
         .collect()
@@ -183,6 +188,19 @@ fn unsafe_code(source: &Source) -> Vec<Violation> {
         }
     }
     found
+}
+
+/// Only one build script compiles defences that can be switched off.
+fn weakening(source: &Source) -> Vec<Violation> {
+    let sets = |line: &String| line.contains(concat!("rustc-cfg=", "weaken"));
+    let lines = source.lines.iter().enumerate().filter(|(_, line)| sets(line));
+    let lines = lines.filter(|_| source.path != WEAKENING_ALLOWED);
+    lines
+        .map(|(line, _)| {
+            let remedy = "depend on `weakened` in tests instead";
+            Violation::new(&source.path, line + 1, "a build without defences", remedy)
+        })
+        .collect()
 }
 
 fn opens_unsafe_block(code: &str) -> bool {
@@ -333,6 +351,14 @@ mod tests {
         check(sys, far, &[(4, "unsafe without a reason")]);
         check(sys, "unsafe impl Send for X {}", &[(1, "unsafe without a reason")]);
         check(sys, "unsafe extern \"C\" fn f();", &[]);
+    }
+
+    #[test]
+    fn builds_without_defences_are_caught() {
+        let text =
+            format!("//! A.\nfn main() {{\n    println!(\"cargo::rustc-cfg={}\");\n}}", "weaken");
+        check("crates/cais/build.rs", &text, &[(3, "a build without defences")]);
+        check(WEAKENING_ALLOWED, &text, &[]);
     }
 
     #[test]

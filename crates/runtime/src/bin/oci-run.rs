@@ -12,6 +12,7 @@
 //! | `run.cgroup` | a cgroup to create and, at the end, delete |
 //! | `run.fail` | the work in the namespaces fails |
 //! | `run.hold` | print how many descriptors the container holds before it is started |
+//! | `run.rounds` | create and kill the container this often, instead of starting it |
 //! | `run.seal` | seal the driver's own executable first |
 //! | `run.pid-file` | where to write the process id once the container runs |
 //! | `run.times` | print how many microseconds each step took, as JSON |
@@ -114,13 +115,7 @@ fn show(master: OwnedFd) {
     let _ = io::copy(&mut master, &mut io::stdout());
 }
 
-fn run(path: &str) -> Result<i32, Error> {
-    let mut times = Times::new();
-    let bundle = &Bundle::load(path)?;
-    times.done("read");
-    if bundle.annotation("seal").is_some() {
-        seal_executable()?;
-    }
+fn run(bundle: &Bundle, mut times: Times) -> Result<i32, Error> {
     let path = bundle.annotation("cgroup").map(Path::new);
     let resources = bundle.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     let cgroup = path.map(|path| Cgroup::create(path, resources)).transpose()?;
@@ -134,6 +129,17 @@ fn run(path: &str) -> Result<i32, Error> {
         times.print();
     }
     result
+}
+
+/// Creates and kills a container this often.
+fn create_often(bundle: &Bundle, rounds: u32) -> Result<i32, Error> {
+    let rootfs = bundle.rootfs();
+    for _ in 0..rounds {
+        // What fails must fail again and again, too.
+        let launch = Launch::new(&bundle.spec, &rootfs, bundle.stdio());
+        let _ = create(&launch, &mut |_| Ok(()));
+    }
+    Ok(0)
 }
 
 fn run_in(bundle: &Bundle, cgroup: Option<&Cgroup>, times: &mut Times) -> Result<i32, Error> {
@@ -217,16 +223,27 @@ fn execute(bundle: &Bundle, pid: &str, args: &[String]) -> Result<i32, Error> {
 }
 
 fn dispatch(args: &[String]) -> Result<i32, Error> {
+    let mut times = Times::new();
+    let bundle = Bundle::load(match args {
+        [verb, bundle, ..] if verb == "exec" => bundle,
+        [bundle, ..] => bundle,
+        [] => ".",
+    })?;
+    times.done("read");
+    if bundle.annotation("seal").is_some() {
+        seal_executable()?;
+    }
     match args {
-        [bundle] => run(bundle),
-        [verb, bundle, pid, args @ ..] if verb == "exec" => {
-            execute(&Bundle::load(bundle)?, pid, args)
-        }
+        [_] => match bundle.annotation("rounds").and_then(|rounds| rounds.parse().ok()) {
+            Some(rounds) => create_often(&bundle, rounds),
+            None => run(&bundle, times),
+        },
+        [verb, _, pid, args @ ..] if verb == "exec" => execute(&bundle, pid, args),
         _ => Err(Error::Spec("usage: oci-run BUNDLE | oci-run exec BUNDLE PID ARG…".into())),
     }
 }
 
-fn main() -> std::process::ExitCode {
+pub(crate) fn main() -> std::process::ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let code = dispatch(&args).unwrap_or_else(|error| {
         let mut text = format!("oci-run: {error}");

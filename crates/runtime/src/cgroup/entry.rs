@@ -1,10 +1,11 @@
 //! How a process joins the groups of version 1 by itself.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use super::hierarchy::Version;
 use super::{Cgroup, Error, file};
+use crate::weak::weakened;
 
 /// The `tasks` files of one group, one for each hierarchy of version 1.
 ///
@@ -15,6 +16,8 @@ use super::{Cgroup, Error, file};
 #[derive(Debug)]
 pub(crate) struct Entry {
     files: Vec<(OwnedFd, PathBuf)>,
+    /// The hierarchy that counts processes, if it does nothing else.
+    count: Option<(OwnedFd, PathBuf)>,
 }
 
 impl Entry {
@@ -24,13 +27,47 @@ impl Entry {
     ///
     /// # Errors
     /// [`Error::Io`] names the hierarchy that refused.
-    pub(crate) fn enter(&self) -> Result<(), Error> {
-        self.files.iter().try_for_each(|(tasks, path)| {
-            let refused =
-                |error| Error::io(format!("join control group {}", path.display()))(error);
-            file::write_fd(tasks, "0").map_err(refused)
-        })
+    pub(crate) fn enter(self) -> Result<(), Error> {
+        self.enter_uncounted()?.map_or(Ok(()), Count::enter)
     }
+
+    /// As [`Self::enter`], but without being counted among the group's processes: for a process
+    /// that only clones another, which is to find room where there is room for one.
+    ///
+    /// # Errors
+    /// As [`Self::enter`].
+    pub(crate) fn enter_uncounted(self) -> Result<Option<Count>, Error> {
+        if weakened("cgroup-not-entered") {
+            return Ok(None);
+        }
+        self.files.iter().try_for_each(join)?;
+        Ok(self.count.map(Count))
+    }
+}
+
+/// What is left of an [`Entry`]: to be counted.
+#[derive(Debug)]
+pub(crate) struct Count((OwnedFd, PathBuf));
+
+impl Count {
+    /// Counts the calling thread among the group's processes.
+    ///
+    /// # Errors
+    /// As [`Entry::enter`].
+    pub(crate) fn enter(self) -> Result<(), Error> {
+        join(&self.0)
+    }
+}
+
+impl AsFd for Count {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.0.as_fd()
+    }
+}
+
+fn join((tasks, path): &(OwnedFd, PathBuf)) -> Result<(), Error> {
+    let refused = |error| Error::io(format!("join control group {}", path.display()))(error);
+    file::write_fd(tasks, "0").map_err(refused)
 }
 
 impl Cgroup {
@@ -39,13 +76,17 @@ impl Cgroup {
     /// # Errors
     /// [`Error::Io`] if the group is gone or not this user's.
     pub(crate) fn entry(&self) -> Result<Entry, Error> {
-        let v1 = self.nodes.iter().filter(|node| self.at(node).version == Version::V1);
-        let open = |node| {
+        let mut entry = Entry { files: Vec::new(), count: None };
+        for node in self.nodes.iter().filter(|node| self.at(node).version == Version::V1) {
             let path = self.at(node).display(&self.path, "tasks");
             let tasks = file::open_write(&node.dir, "tasks");
             let tasks = tasks.map_err(Error::io(format!("open {}", path.display())))?;
-            Ok((tasks, path))
-        };
-        Ok(Entry { files: v1.map(open).collect::<Result<_, Error>>()? })
+            if self.at(node).controllers == ["pids"] {
+                entry.count = Some((tasks, path));
+            } else {
+                entry.files.push((tasks, path));
+            }
+        }
+        Ok(entry)
     }
 }

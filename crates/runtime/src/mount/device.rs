@@ -16,6 +16,7 @@ use super::{is_bind, mounts_of};
 use crate::error::{Doing, Error};
 use crate::inroot::Root;
 use crate::sys::{MountAttr, mount_setattr};
+use crate::weak::weakened;
 
 /// Name, major and minor number of what every container has; all with mode 0666.
 const DEFAULT: [(&str, u32, u32); 6] = [
@@ -218,7 +219,8 @@ fn place_node(root: &Root, dev: &OwnedFd, node: &Node) -> Result<(), Error> {
             let same = FileType::from_raw_mode(found.st_mode) == node.kind
                 && (node.kind == FileType::Fifo || found.st_rdev == node.number);
             let path = node.path.display();
-            same.then_some(())
+            (same || weakened("null-by-path"))
+                .then_some(())
                 .ok_or_else(|| Error::Spec(format!("`{path}` exists and is not that device")))
         }
         Err(errno) => Err(Error::kernel(doing(), errno)),

@@ -5,11 +5,12 @@ use std::path::Path;
 
 use rustix::fs::{FileType, OFlags};
 
-use super::filesystem::{Description, attach, copy_tree_at};
+use super::filesystem::{Description, attach, copy_tree, copy_tree_at};
 use super::option::Bind;
 use crate::error::{Doing, Error};
 use crate::inroot::{Root, file_type};
 use crate::sys::{MountAttr, mount_setattr};
+use crate::weak::weakened;
 
 /// Covers files with the host's `/dev/null` and directories with one shared empty tmpfs.
 pub(crate) struct Masks<'a> {
@@ -45,6 +46,10 @@ impl<'a> Masks<'a> {
     /// The cover is read-only, so that chmod(2) on it cannot reach the host's device.
     fn cover_file(&mut self, target: BorrowedFd<'_>, path: &Path) -> Result<(), Error> {
         let doing = || format!("mask `{}`", path.display());
+        if weakened("null-by-path") {
+            let null = copy_tree(Path::new("/dev/null"), Bind::Single)?;
+            return attach(null.as_fd(), target).doing(doing);
+        }
         if self.null_attached {
             let copy = copy_tree_at(self.null, Bind::Single).doing(doing)?;
             return attach(copy.as_fd(), target).doing(doing);

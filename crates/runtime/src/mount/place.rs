@@ -19,6 +19,7 @@ use crate::inroot::{Root, file_type};
 use crate::label;
 use crate::launch::Launch;
 use crate::sys::{MountAttr, mount_setattr};
+use crate::weak::weakened;
 
 /// `PROC_SUPER_MAGIC` of statfs(2).
 const PROC_MAGIC: i64 = 0x9fa0;
@@ -130,7 +131,8 @@ impl<'a> Placement<'a> {
         for mount in self.read_only_later.drain(..) {
             mount_setattr(mount.as_fd(), read_only, false).doing(|| "make a mount read-only")?;
         }
-        let Some(linux) = self.launch.spec.linux() else { return Ok(()) };
+        let linux = self.launch.spec.linux().as_ref();
+        let Some(linux) = linux.filter(|_| !weakened("paths-unrestricted")) else { return Ok(()) };
         for path in linux.readonly_paths().iter().flatten() {
             mask::make_read_only(self.root, Path::new(path))?;
         }
@@ -265,7 +267,8 @@ impl<'a> Placement<'a> {
         destination: &Path,
         directory: bool,
     ) -> Result<(OwnedFd, bool), Error> {
-        if !is_bind(mount) && matches!(kind_of(mount), "proc" | "sysfs") {
+        let kernel_files = !is_bind(mount) && matches!(kind_of(mount), "proc" | "sysfs");
+        if kernel_files && !weakened("procfs-on-links") {
             return Ok((self.plain_target(destination)?, true));
         }
         let (target, existed) = match self.root.existing_mount_point(destination, directory)? {
@@ -273,7 +276,8 @@ impl<'a> Placement<'a> {
             None => (self.root.make_mount_point(destination, directory)?, false),
         };
         let inside_proc = fstatfs(&target).is_ok_and(|files| files.f_type == PROC_MAGIC)
-            && !self.is_proc(&target);
+            && !self.is_proc(&target)
+            && !weakened("procfs-covered");
         let coverable = PROC_COVERABLE.iter().any(|path| destination == Path::new(path));
         if inside_proc && !coverable && kind_of(mount) != "binfmt_misc" {
             let path = mount.destination().display();

@@ -24,8 +24,8 @@ pub(crate) struct SchedulerAttr {
     pub(crate) period: u64,
 }
 
-/// Sets how this process is scheduled (sched_setattr(2)).
-pub(crate) fn set_scheduler(attr: SchedulerAttr) -> io::Result<()> {
+/// Sets how the process `pid` is scheduled, or with 0 this one (sched_setattr(2)).
+pub(crate) fn set_scheduler(pid: i32, attr: SchedulerAttr) -> io::Result<()> {
     // SAFETY: `sched_attr` is plain integers, for which zero is valid.
     let mut args: libc::sched_attr = unsafe { mem::zeroed() };
     args.size = mem::size_of::<libc::sched_attr>() as u32;
@@ -37,7 +37,7 @@ pub(crate) fn set_scheduler(attr: SchedulerAttr) -> io::Result<()> {
     args.sched_deadline = attr.deadline;
     args.sched_period = attr.period;
     // SAFETY: `args` lives across the call and says its own size.
-    check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, ptr::from_ref(&args), 0) }).map(drop)
+    check(unsafe { libc::syscall(libc::SYS_sched_setattr, pid, ptr::from_ref(&args), 0) }).map(drop)
 }
 
 /// Sets from which nodes this process' memory comes (set_mempolicy(2)): a mode with its flags, and

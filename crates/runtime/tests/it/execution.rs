@@ -100,3 +100,50 @@ fn a_dead_container_is_no_place() {
     running.kill().fails(137);
     assert_eq!(command.output().unwrap().status.code(), Some(125));
 }
+
+#[test]
+fn it_comes_in_under_any_filter() {
+    // What is between the filter and the program: where the filter forbids it, it comes later.
+    for (denied, new_privileges) in [("clone", false), ("clone", true), ("setsid", false)] {
+        let mut bundle = Bundle::script("echo; sleep 1000");
+        let running = bundle.start();
+        bundle.config["process"]["noNewPrivileges"] = json!(!new_privileges);
+        bundle.config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{"names": [denied, "fork", "mkdir"], "action": "SCMP_ACT_KILL_PROCESS"}],
+        });
+        let shown = bundle.exec(&running, &["cat", "/proc/self/status"]).ok();
+        assert!(shown.contains("Seccomp:\t2\n"), "{denied}: {shown}");
+        assert_eq!(shown.contains("NoNewPrivs:\t0\n"), new_privileges, "{denied}: {shown}");
+        bundle.exec(&running, &["mkdir", "/made"]).fails(128 + 31);
+        running.kill().fails(137);
+    }
+}
+
+#[test]
+fn it_leads_a_session_of_the_container() {
+    let bundle = Bundle::script("echo; sleep 1000");
+    let mut bundle = bundle;
+    let running = bundle.start();
+    // Process, parent, group and session: as the container numbers them, and nobody's child there.
+    let stat = bundle.exec(&running, &["cat", "/proc/self/stat"]).ok();
+    let fields: Vec<&str> = stat.split_whitespace().collect();
+    assert_eq!(fields[3], "0", "{stat}");
+    assert_eq!((fields[4], fields[5]), (fields[0], fields[0]), "{stat}");
+    running.kill().fails(137);
+}
+
+#[test]
+fn it_finds_room_where_there_is_room_for_one() {
+    if !std::path::Path::new("/sys/fs/cgroup/pids").is_dir() {
+        return;
+    }
+    let mut bundle = Bundle::script("echo; sleep 1000");
+    let name = bundle.path("").file_name().unwrap().to_str().unwrap().replace('.', "");
+    bundle.annotate("cgroup", format!("/cais-test-{name}"));
+    // The shell and its sleep.
+    bundle.config["linux"]["resources"] = json!({"pids": {"limit": 2}});
+    let running = bundle.start();
+    bundle.exec(&running, &["true"]).ok();
+    running.kill().fails(137);
+}

@@ -22,6 +22,7 @@ mod execute;
 mod features;
 mod foreground;
 mod gate;
+mod notify;
 mod record;
 mod stdio;
 
@@ -255,15 +256,16 @@ impl Container {
     }
 }
 
-/// Starts the program of a created container and calls its `poststart` hooks.
+/// Starts the program of a created container and calls its `poststart` hooks. With a `supervisor`,
+/// the address of its socket (`NOTIFY_SOCKET` of sd_notify(3)), waits until the program is ready.
 ///
 /// # Errors
 /// [`Error::Refused`] in any other state; what kept the program from being executed, and then the
 /// container is stopped; what a hook failed with, and then it is killed.
-pub fn start(root: &Path, id: &str) -> Result<(), Error> {
+pub fn start(root: &Path, id: &str, supervisor: Option<&Path>) -> Result<(), Error> {
     let container = Container::open_locked(root, id, Access::Change)?;
     match container.status()? {
-        Status::Created => container.start(),
+        Status::Created => container.start(supervisor, container.record.pid),
         Status::Stopped => Err(Error::Refused("cannot start a container that has stopped".into())),
         Status::Running => Err(Error::Refused("cannot start an already running container".into())),
         other => {
@@ -273,13 +275,23 @@ pub fn start(root: &Path, id: &str) -> Result<(), Error> {
 }
 
 impl Container {
-    /// What [`start`] does, of a container that is created.
-    pub(crate) fn start(&self) -> Result<(), Error> {
+    /// What [`start`] does, of a container that is created; `main` is the process that its
+    /// supervisor is to watch.
+    pub(crate) fn start(&self, supervisor: Option<&Path>, main: i32) -> Result<(), Error> {
         let spec = self.spec()?;
+        let listen = |path| notify::Relay::listen(self.directory.as_fd(), path);
+        let relay = supervisor.map(listen).transpose().doing(|| "listen for readiness")?.flatten();
         let visitor =
             gate::visit(self.directory.as_fd()).doing(|| "reach the waiting container")?;
         parent::start(&Socket::from(visitor))?;
         gate::close(self.directory.as_fd());
+        self.call_poststart(&spec)?;
+        let (Some(relay), Ok(init)) = (relay, self.init()) else { return Ok(()) };
+        self.directory.unlock();
+        Ok(relay.run(init.as_fd(), main).doing(|| "pass on readiness")?)
+    }
+
+    fn call_poststart(&self, spec: &Spec) -> Result<(), Error> {
         let hooks = spec.hooks().as_ref().and_then(|hooks| hooks.poststart().as_deref());
         let Some(hooks) = hooks else { return Ok(()) };
         // They may ask for this container in their turn.

@@ -1,6 +1,7 @@
 //! From creation to deletion, and what is refused on the way.
 
 use std::fs;
+use std::os::unix::net::UnixDatagram;
 
 use serde_json::json;
 
@@ -188,5 +189,32 @@ fn limits_are_updated_and_usage_is_shown() {
     let _ = oci.line("update --resources r.json a").ok();
     assert_eq!(limits(), (json!(40), json!(64 << 20)));
     oci.line("update --memory lots a").code(1).says("invalid value for memory");
+    oci.delete("a");
+}
+
+#[test]
+fn a_supervisor_learns_that_the_program_is_ready() {
+    let oci = Oci::new();
+    oci.bundle("a", &["sh", "-c", "echo $NOTIFY_SOCKET > /where; exec sleep 1000"], |_| ());
+    let supervisor = UnixDatagram::bind(oci.path("supervisor")).unwrap();
+    let run = oci.sandbox.start_script(
+        "NOTIFY_SOCKET=$PWD/supervisor exec $E oci --root state run -d -b a a </dev/null >out 2>&1",
+    );
+    wait_until("the program runs", || oci.path("rootfs/where").exists());
+    let container = UnixDatagram::unbound().unwrap();
+    let socket = oci.path("state/a/notify/notify.sock");
+    let _ = container.send_to(b"STATUS=none of its business\n", &socket).unwrap();
+    let _ = container.send_to(b"STATUS=x\nREADY=1\n", &socket).unwrap();
+    let mut receive = || {
+        let mut bytes = [0; 64];
+        let length = supervisor.recv(&mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes[..length]).into_owned()
+    };
+    assert_eq!(receive(), "READY=1\n");
+    assert_eq!(receive(), format!("MAINPID={}\n", oci.state("a")["pid"]));
+    assert_eq!(receive(), "BARRIER=1");
+    run.finish().code(0);
+    let where_to = fs::read_to_string(oci.path("rootfs/where")).unwrap();
+    assert_eq!(where_to, "/run/notify/notify.sock\n");
     oci.delete("a");
 }

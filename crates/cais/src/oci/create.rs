@@ -75,6 +75,7 @@ pub(super) fn create(call: &Call<'_>, detach: bool) -> Result<Started> {
         pidfd_socket: path(call, "pidfd-socket").as_deref(),
         listening: call.inherited.listening,
         preserved: call.inherited.preserved,
+        supervised: supervisor().is_some(),
         systemd_cgroup: call.global.is_on("systemd-cgroup"),
         cgroup_optional: cgroup_is_optional(call.global)?,
         no_pivot: own.is_on("no-pivot"),
@@ -83,6 +84,11 @@ pub(super) fn create(call: &Call<'_>, detach: bool) -> Result<Started> {
     }
     .create()?;
     Ok(started)
+}
+
+/// Where to say that the program is ready (sd_notify(3)).
+pub(super) fn supervisor() -> Option<PathBuf> {
+    std::env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 pub(super) fn path(call: &Call<'_>, name: &str) -> Option<PathBuf> {

@@ -47,7 +47,7 @@ fn run(call: &Call<'_>) -> Result<i32> {
 
 /// Starts it and stays with it until it ends; 0 at once when it is left alone.
 fn follow(started: &mut Started, foreground: Option<&mut Foreground>) -> Result<i32> {
-    started.start()?;
+    started.start(create::supervisor().as_deref(), foreground.is_some())?;
     let Some(foreground) = foreground else { return Ok(0) };
     started.unlock();
     let master = started.master.take();

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use super::create::supervisor;
 use super::{Args, Call, Verb};
 
 pub(super) const VERB: Verb = Verb {
@@ -15,6 +16,6 @@ pub(super) const VERB: Verb = Verb {
 };
 
 fn run(call: &Call<'_>) -> Result<i32> {
-    runtime::container::start(call.root, call.id()?)?;
+    runtime::container::start(call.root, call.id()?, supervisor().as_deref())?;
     Ok(0)
 }

@@ -36,6 +36,8 @@ pub struct Create<'a> {
     pub listening: u32,
     /// How many descriptors behind those the program inherits as well.
     pub preserved: u32,
+    /// Whoever starts the program tells a supervisor when it is ready (sd_notify(3)).
+    pub supervised: bool,
     /// The cgroup's path is systemd's.
     pub systemd_cgroup: bool,
     /// Go on without a cgroup where none can be made.
@@ -59,12 +61,15 @@ pub struct Started {
 }
 
 impl Started {
-    /// Starts the program, as [`start`](super::start) does.
+    /// Starts the program, as [`start`](super::start) does; a supervisor is to watch the program,
+    /// or this process with `attended`.
     ///
     /// # Errors
     /// As [`start`](super::start); the container remains, stopped.
-    pub fn start(&self) -> Result<(), Error> {
-        self.container.start()
+    pub fn start(&self, supervisor: Option<&Path>, attended: bool) -> Result<(), Error> {
+        let own = rustix::process::getpid().as_raw_pid();
+        let main = if attended { own } else { self.process.pid() };
+        self.container.start(supervisor, main)
     }
 
     /// Lets others at the container.
@@ -151,7 +156,12 @@ impl Create<'_> {
         cgroup: Option<&Cgroup>,
         gate: BorrowedFd<'_>,
     ) -> Result<Created, Error> {
-        let spec = self.spec();
+        let mut spec = self.spec();
+        if self.supervised {
+            let place = self.root.join(self.id);
+            super::notify::prepare(container.directory.as_fd(), &place, &mut spec)
+                .doing(|| "make a socket for readiness")?;
+        }
         let process = spec.process().as_ref();
         let process = process.ok_or_else(|| Error::Bundle("the process is missing".into()))?;
         let rootfs = Rootfs::Dir(self.bundle.rootfs.clone());

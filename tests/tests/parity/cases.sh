@@ -74,7 +74,8 @@ $E run --rm --network none --hostname h.example.com seen sh -c 'hostname; cat /e
 $E run --rm --network none --hostname h --domainname example.com seen sh -c 'hostname; cat /etc/hostname; cat /proc/sys/kernel/domainname'
 $E run --rm --network none --hostname -bad- seen hostname
 $E run --rm --network none -e -x=1 -l --rm --entrypoint echo seen -e y
-$E run --rm=true -i=false --network host --network=none -w /tmp -w /etc seen pwd
+$E run --rm=true -i=false --network=none -w /tmp -w /etc seen pwd
+$E run --rm --network host --network=none seen true
 $E run --rm=maybe --network none seen true
 $E run --rm=false --network none --name kept seen true; $E rm --force=true kept; $E ps -a=true -f name=kept -q
 $E run --rm --network none seen sh -c 'test $(hostname) = $HOSTNAME && hostname | wc -c'

@@ -118,7 +118,7 @@ pub(crate) struct CreateOptions {
     stop_timeout: Option<i64>,
     /// Connect a container to a network: bridge, host, none, container:NAME
     #[arg(long, visible_alias = "net", default_value = "bridge")]
-    network: String,
+    network: Vec<String>,
     /// Bind mount a volume
     #[arg(short, long, value_name = "[SOURCE:]TARGET[:OPTIONS]")]
     volume: Vec<String>,
@@ -322,8 +322,15 @@ impl CreateOptions {
     }
 }
 
-fn network(text: &str) -> Result<NetworkMode> {
-    match text {
+fn network(texts: &[String]) -> Result<NetworkMode> {
+    let [text] = texts else {
+        let all = texts.join(", ");
+        return Err(Error::invalid(format!(
+            "Container cannot be connected to network endpoints: {all}"
+        ))
+        .hint("choose one --network: several are not supported yet"));
+    };
+    match text.as_str() {
         "bridge" | "default" => Ok(NetworkMode::Bridge),
         "host" => Ok(NetworkMode::Host),
         "none" => Ok(NetworkMode::None),

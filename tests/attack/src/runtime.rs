@@ -46,7 +46,8 @@ impl Ran {
     /// What it said, on one line.
     pub(crate) fn complaint(&self) -> String {
         let last = self.stderr.lines().chain(self.stdout.lines()).find(|line| !line.is_empty());
-        last.unwrap_or("").chars().take(200).collect()
+        let plain = |c: &char| !c.is_control();
+        last.unwrap_or("").chars().filter(plain).take(200).collect()
     }
 }
 
@@ -70,6 +71,15 @@ impl Runtime {
     fn new(program: &Path, language: Language) -> Runtime {
         let inside = program.with_file_name("attack-inside");
         Runtime { program: program.to_owned(), language, weaknesses: String::new(), inside }
+    }
+
+    /// Whether it runs a container that attacks nothing: what does not, would hold against all.
+    ///
+    /// # Errors
+    /// What it said instead.
+    pub fn works(&self) -> Result<(), String> {
+        let ran = self.run(&Bundle::script("echo it works"));
+        if ran.stdout == "it works\n" { Ok(()) } else { Err(ran.complaint()) }
     }
 
     /// The same without these defences; only the weakened driver knows them.
@@ -170,13 +180,20 @@ impl Runtime {
         let mut line = [0];
         let output = child.stdout.as_mut().unwrap();
         while output.read(&mut line).unwrap() == 1 && line[0] != b'\n' {}
-        let pid = fs::read_to_string(&pid_file).unwrap_or_default();
-        match pid.trim().parse() {
-            Ok(pid) => Ok(Running { runtime: self.clone(), child: Some(child), bundle, pid }),
-            Err(_) => {
+        // Some write it after the program runs.
+        let pid = loop {
+            let pid = fs::read_to_string(&pid_file).unwrap_or_default().trim().parse().ok();
+            if pid.is_some() || child.try_wait().unwrap().is_some() {
+                break pid;
+            }
+            thread::yield_now();
+        };
+        match pid {
+            Some(pid) => Ok(Running { runtime: self.clone(), child: Some(child), bundle, pid }),
+            None => {
                 let ran = wait(child);
                 self.delete(bundle);
-                Err(ran.complaint())
+                Err(format!("the container did not start: {}", ran.complaint()))
             }
         }
     }

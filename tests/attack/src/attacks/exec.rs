@@ -47,7 +47,7 @@ pub(super) fn own_file_by_interpreter(runtime: &Runtime) -> Outcome {
     let before = fingerprint(runtime.program());
     let running = match runtime.start(&mut bundle) {
         Ok(running) => running,
-        Err(complaint) => return Outcome::Held(complaint),
+        Err(complaint) => return not_tried(&complaint),
     };
     for _ in 0..VISITS {
         let _ = running.exec(&["/bin/trap"]);
@@ -79,7 +79,7 @@ pub(super) fn exec_in_descriptor(runtime: &Runtime) -> Outcome {
 fn exec_in_any_descriptor(runtime: &Runtime, bundle: &mut Bundle) -> Outcome {
     let running = match runtime.start(bundle) {
         Ok(running) => running,
-        Err(complaint) => return Outcome::Held(complaint),
+        Err(complaint) => return not_tried(&complaint),
     };
     let mut last = String::new();
     for number in 3..24 {
@@ -117,7 +117,7 @@ fn look_around(runtime: &Runtime, new_privileges: bool) -> Result<String, String
     for _ in 0..VISITS {
         let ran = running.exec(&["/bin/true"]);
         if ran.code != Some(0) {
-            return Err(ran.complaint());
+            return Err(format!("exec ended with {:?}: {}", ran.code, ran.complaint()));
         }
     }
     Ok(running.kill().stdout)
@@ -127,7 +127,7 @@ fn look_for(runtime: &Runtime, words: &[&str]) -> Outcome {
     for new_privileges in [false, true] {
         let seen = match look_around(runtime, new_privileges) {
             Ok(seen) => seen,
-            Err(complaint) => return Outcome::Held(complaint),
+            Err(complaint) => return not_tried(&complaint),
         };
         let found = seen.lines().find(|line| words.iter().any(|word| line.starts_with(word)));
         if let Some(line) = found {

@@ -25,7 +25,7 @@ pub(super) fn descriptors(runtime: &Runtime) -> Outcome {
 fn status(runtime: &Runtime, bundle: &Bundle, field: &str) -> Result<String, Outcome> {
     let ran = runtime.run(bundle);
     let value = ran.stdout.lines().find_map(|line| line.strip_prefix(field));
-    value.map(|value| value.trim().into()).ok_or_else(|| Outcome::Held(ran.complaint()))
+    value.map(|value| value.trim().into()).ok_or_else(|| not_tried(&ran.complaint()))
 }
 
 /// Broken unless the field has this value.

@@ -38,6 +38,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use crate::cgroup::Cgroup;
 use crate::error::Doing;
 use crate::hook;
+use crate::seccomp::agent::Agent;
 use crate::sync::Sync as Socket;
 use crate::{parent, procfs, sys};
 
@@ -278,7 +279,12 @@ impl Container {
         let spec = self.spec()?;
         let visitor =
             gate::visit(self.directory.as_fd()).doing(|| "reach the waiting container")?;
-        parent::start(&Socket::from(visitor))?;
+        let linux = spec.linux().as_ref();
+        let profile = linux.and_then(|linux| linux.seccomp().as_ref());
+        let agent = Agent::of(profile, Some(&self.record.state()))?;
+        let (agent, init) = (agent.map(|agent| agent.of_first(self.record.pid)), self.init()?);
+        let process = (self.record.pid, init.as_fd());
+        parent::start(&Socket::from(visitor), agent.as_ref(), process)?;
         gate::close(self.directory.as_fd());
         let hooks = spec.hooks().as_ref().and_then(|hooks| hooks.poststart().as_deref());
         let Some(hooks) = hooks else { return Ok(()) };

@@ -141,7 +141,11 @@ fn map_files(launch: &Launch<'_>, pid: i32, mounts: &[Unmapped]) -> Result<Owned
 }
 
 /// Refuses what is wrong before anything is made.
-fn check(spec: &Spec, process: &oci::runtime::Process, plan: &Plan) -> Result<(), Error> {
+pub(crate) fn check(
+    spec: &Spec,
+    process: &oci::runtime::Process,
+    plan: &Plan,
+) -> Result<(), Error> {
     let foreign = [
         (spec.solaris().is_some(), "solaris"),
         (spec.windows().is_some(), "windows"),

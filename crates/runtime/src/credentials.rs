@@ -120,8 +120,7 @@ impl<'a> Credentials<'a> {
     /// Names the step that the kernel refused.
     pub(crate) fn confine(&self, stays: bool, sync: &Sync) -> Result<(), Error> {
         let mut sets = self.sets;
-        let needs_privilege = self.seccomp.is_some() && !self.no_new_privileges;
-        if needs_privilege {
+        if self.load_with_privilege() {
             let held = capabilities(None).doing(|| "read the capabilities")?;
             sets.permitted |= held.permitted & CapabilitySet::SYS_ADMIN;
             sets.effective |= held.effective & CapabilitySet::SYS_ADMIN;
@@ -140,6 +139,11 @@ impl<'a> Credentials<'a> {
             set_capabilities(None, self.sets).doing(|| "drop CAP_SYS_ADMIN")?;
         }
         Ok(())
+    }
+
+    /// Whether there is a filter that needs `CAP_SYS_ADMIN` to be loaded.
+    pub(crate) fn load_with_privilege(&self) -> bool {
+        self.seccomp.is_some() && !self.no_new_privileges
     }
 
     fn install_filter(&self, sync: &Sync) -> Result<(), Error> {

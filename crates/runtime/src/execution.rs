@@ -281,7 +281,7 @@ fn set_up<'a>(
     sync.tell_ready(master.as_ref(), kept)?;
     drop(master);
     program.close_on_execute()?;
-    let confined = filter.is_none_or(|filter| lets_arrive(filter, terminal))
+    let confined = filter.is_none_or(|filter| lets_arrive(filter, terminal, &credentials))
         && !weakened("rights-kept-when-seen");
     if confined {
         credentials.confine(true, sync)?;
@@ -291,9 +291,8 @@ fn set_up<'a>(
 
 /// Whether a process may do, under this filter, what is left between the guide's last step and the
 /// program. One that notifies an agent is loaded by the program's own process, whose the agent is.
-fn lets_arrive(filter: &Filter, terminal: bool) -> bool {
+fn lets_arrive(filter: &Filter, terminal: bool, credentials: &Credentials<'_>) -> bool {
     let plain = [
-        libc::SYS_capset,
         libc::SYS_write,
         libc::SYS_recvmsg,
         libc::SYS_setsid,
@@ -305,6 +304,7 @@ fn lets_arrive(filter: &Filter, terminal: bool) -> bool {
     !filter.notifies()
         && filter.permits(libc::SYS_clone, [sys::CLONE_PARENT, 0, 0, 0, 0, 0])
         && (!terminal || filter.permits(libc::SYS_ioctl, [0, libc::TIOCSCTTY, 0, 0, 0, 0]))
+        && (!credentials.load_with_privilege() || filter.permits(libc::SYS_capset, [0; 6]))
         && plain.iter().all(|&call| filter.permits(call, [0; 6]))
 }
 

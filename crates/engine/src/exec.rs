@@ -43,8 +43,10 @@ impl Engine {
             "" => container.record.config.user.as_str(),
             user => user,
         };
+        let state = spec::state(container, Some(container.state.pid));
         let mut executed = runtime::exec(&runtime::Exec {
             seccomp: seccomp.as_ref(),
+            state: Some(&state),
             cgroup: Some(&cgroup),
             user: Some(user),
             group_add: &container.record.settings.group_add,

@@ -9,8 +9,8 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use oci::runtime::{
-    Capability, Linux, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType, LinuxSeccomp,
-    Process, Root, Spec, User,
+    Capability, ContainerState, Linux, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType,
+    LinuxSeccomp, Process, Root, Spec, State, User,
 };
 
 use crate::container::Container;
@@ -187,6 +187,21 @@ pub(crate) fn set(env: &mut Vec<String>, variable: &str) {
         Some(known) => variable.clone_into(known),
         None => env.push(variable.to_owned()),
     }
+}
+
+/// The container as the runtime specification describes its state: for the agent of a seccomp
+/// profile that notifies one.
+pub(crate) fn state(container: &Container, pid: Option<i32>) -> State {
+    let mut state = State::default();
+    state
+        .set_version(Spec::default().version().clone())
+        .set_id(container.record.id.clone())
+        .set_bundle(container.dir.clone())
+        .set_pid(pid);
+    if pid.is_some() {
+        state.set_status(ContainerState::Running);
+    }
+    state
 }
 
 /// A further process in a running container: the same confinement, its own command.

@@ -186,6 +186,7 @@ impl Engine {
         let settings = &record.settings;
         let rootfs = self.store.rootfs(&record.layers, &container.dir, settings.auto_remove)?;
         let (stdio, mut streams) = stdio(settings.tty, settings.open_stdin)?;
+        let state = spec::state(container, None);
         let launch = Launch {
             map_rootfs: true,
             cgroup: Some(&cgroup),
@@ -194,6 +195,7 @@ impl Engine {
             group_add: &settings.group_add,
             init: settings.init,
             copy_up: &plan.copy_up,
+            state: Some(&state),
             ..Launch::new(&plan.spec, &rootfs, stdio)
         };
         let network = &settings.network;

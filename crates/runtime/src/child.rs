@@ -200,7 +200,7 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
     }
     let hooks = hook::start_container(launch, &program)?;
     program.close_on_execute()?;
-    credentials.confine()?;
+    credentials.confine(launch.init || hooks.is_some(), sync)?;
     // They are files of the container: its confinement is theirs.
     hooks.run()?;
     Ok(program)

@@ -39,6 +39,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use crate::cgroup::Cgroup;
 use crate::error::Doing;
 use crate::hook;
+use crate::seccomp::agent::Agent;
 use crate::sync::Sync as Socket;
 use crate::{parent, procfs, sys};
 
@@ -283,7 +284,12 @@ impl Container {
         let relay = supervisor.map(listen).transpose().doing(|| "listen for readiness")?.flatten();
         let visitor =
             gate::visit(self.directory.as_fd()).doing(|| "reach the waiting container")?;
-        parent::start(&Socket::from(visitor))?;
+        let linux = spec.linux().as_ref();
+        let profile = linux.and_then(|linux| linux.seccomp().as_ref());
+        let agent = Agent::of(profile, Some(&self.record.state()))?;
+        let (agent, init) = (agent.map(|agent| agent.of_first(self.record.pid)), self.init()?);
+        let process = (self.record.pid, init.as_fd());
+        parent::start(&Socket::from(visitor), agent.as_ref(), process)?;
         gate::close(self.directory.as_fd());
         self.call_poststart(&spec)?;
         let (Some(relay), Ok(init)) = (relay, self.init()) else { return Ok(()) };

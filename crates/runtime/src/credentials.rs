@@ -2,6 +2,8 @@
 //! (capabilities(7), runtime-spec config.md "POSIX process" and "Linux Process").
 
 use std::collections::HashSet;
+use std::mem::ManuallyDrop;
+use std::os::fd::AsFd as _;
 
 use oci::runtime::{Capability, LinuxCapabilities, Process};
 use rustix::fs::{Gid, Uid};
@@ -16,6 +18,7 @@ use rustix::thread::{
 
 use crate::error::{Doing, Error};
 use crate::seccomp::Filter;
+use crate::sync::Sync;
 use crate::user::Identity;
 use crate::weak::weakened;
 
@@ -106,16 +109,23 @@ impl<'a> Credentials<'a> {
 
     /// Takes the final rights: the last step before execve(2).
     ///
-    /// Without no-new-privileges a filter needs `CAP_SYS_ADMIN`, so it comes before the
-    /// capabilities go; with it, the filter comes last and restricts nothing of this.
+    /// The filter comes last, so that a profile need allow nothing but `execve` for the runtime's
+    /// sake (and `write` and `read` where it notifies). Without no-new-privileges a filter needs
+    /// `CAP_SYS_ADMIN`: then that capability is kept and goes with execve(2), which computes the
+    /// effective and the permitted set anew from those that are final here (capabilities(7)). Only
+    /// who `stays`, to run something else before or instead, drops it right after; the profile has
+    /// to allow `capset` then.
     ///
     /// # Errors
     /// Names the step that the kernel refused.
-    pub(crate) fn confine(&self) -> Result<(), Error> {
-        if !self.no_new_privileges {
-            self.install_filter()?;
+    pub(crate) fn confine(&self, stays: bool, sync: &Sync) -> Result<(), Error> {
+        let mut sets = self.sets;
+        if self.load_with_privilege() {
+            let held = capabilities(None).doing(|| "read the capabilities")?;
+            sets.permitted |= held.permitted & CapabilitySet::SYS_ADMIN;
+            sets.effective |= held.effective & CapabilitySet::SYS_ADMIN;
         }
-        set_capabilities(None, self.sets).doing(|| "set the capabilities")?;
+        set_capabilities(None, sets).doing(|| "set the capabilities")?;
         clear_ambient_capability_set().doing(|| "clear the ambient capabilities")?;
         for capability in self.ambient.iter() {
             configure_capability_in_ambient_set(capability, true)
@@ -123,16 +133,31 @@ impl<'a> Credentials<'a> {
         }
         if self.no_new_privileges && !weakened("new-privileges") {
             set_no_new_privs(true).doing(|| "set no-new-privileges")?;
-            self.install_filter()?;
+        }
+        self.install_filter(sync)?;
+        if stays && sets != self.sets {
+            set_capabilities(None, self.sets).doing(|| "drop CAP_SYS_ADMIN")?;
         }
         Ok(())
     }
 
-    fn install_filter(&self) -> Result<(), Error> {
+    /// Whether there is a filter that needs `CAP_SYS_ADMIN` to be loaded.
+    pub(crate) fn load_with_privilege(&self) -> bool {
+        self.seccomp.is_some() && !self.no_new_privileges
+    }
+
+    fn install_filter(&self, sync: &Sync) -> Result<(), Error> {
         let Some(filter) = self.seccomp.filter(|_| !weakened("calls-unfiltered")) else {
             return Ok(());
         };
-        filter.install().doing(|| "install the seccomp filter")
+        let doing = || "install the seccomp filter";
+        if !filter.notifies() {
+            return filter.install().doing(doing);
+        }
+        let listener = filter.install_with_listener().doing(doing)?;
+        // close(2) may be among the calls that wait for an agent; execve(2) closes it.
+        let listener = ManuallyDrop::new(listener);
+        sync.tell_listener(listener.as_fd())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 
-use oci::runtime::{Linux, LinuxSeccomp};
+use oci::runtime::{Linux, LinuxSeccomp, State};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
@@ -21,6 +21,7 @@ use crate::parent::{compile, start};
 use crate::process::{Process, Unstarted};
 use crate::program::{self, Program};
 use crate::seccomp::Filter;
+use crate::seccomp::agent::Agent;
 use crate::sync::{Kept, Point, Sync};
 use crate::sys::memory::Given;
 use crate::weak::weakened;
@@ -46,6 +47,8 @@ pub struct Exec<'a> {
     pub id: &'a str,
     /// The container's system call filter; `None` for a privileged process.
     pub seccomp: Option<&'a LinuxSeccomp>,
+    /// The container's state, for the agent of a filter that notifies one.
+    pub state: Option<&'a State>,
     /// The container's cgroup; without one, the caller's.
     pub cgroup: Option<&'a Cgroup>,
     /// `user[:group]`, resolved in the container; in the place of `process.user`.
@@ -73,6 +76,7 @@ impl<'a> Exec<'a> {
             linux: None,
             id: "",
             seccomp: None,
+            state: None,
             cgroup: None,
             user: None,
             group_add: &[],
@@ -164,6 +168,7 @@ pub fn exec(exec: &Exec<'_>) -> Result<Process, Error> {
     program::check_limits(exec.process)?;
     let affinity = Affinity::read(exec.process.exec_cpu_affinity().as_ref())?;
     let filter = compile(exec.seccomp)?;
+    let agent = Agent::of(exec.seccomp, exec.state)?;
     let confined = Confined {
         filter: filter.as_ref(),
         attributes: Attributes::read(exec.process, exec.linux)?,
@@ -192,7 +197,7 @@ pub fn exec(exec: &Exec<'_>) -> Result<Process, Error> {
     }
     let accompanied = accompany(exec, scheduling, guide, &ours);
     let (master, child) = accompanied.map_err(|e| ours.reported().unwrap_or(e))?;
-    start(&ours)?;
+    start(&ours, agent.as_ref(), (child.process().pid(), child.process().pidfd()))?;
     Ok(child.release().with_master(master))
 }
 
@@ -276,17 +281,17 @@ fn set_up<'a>(
     sync.tell_ready(master.as_ref(), kept)?;
     drop(master);
     program.close_on_execute()?;
-    let confined = filter.is_none_or(|filter| lets_arrive(filter, terminal))
+    let confined = filter.is_none_or(|filter| lets_arrive(filter, terminal, &credentials))
         && !weakened("rights-kept-when-seen");
     if confined {
-        credentials.confine()?;
+        credentials.confine(true, sync)?;
     }
     Ok(Visitor { program, credentials, confined, terminal, count })
 }
 
 /// Whether a process may do, under this filter, what is left between the guide's last step and the
-/// program.
-fn lets_arrive(filter: &Filter, terminal: bool) -> bool {
+/// program. One that notifies an agent is loaded by the program's own process, whose the agent is.
+fn lets_arrive(filter: &Filter, terminal: bool, credentials: &Credentials<'_>) -> bool {
     let plain = [
         libc::SYS_write,
         libc::SYS_recvmsg,
@@ -296,8 +301,10 @@ fn lets_arrive(filter: &Filter, terminal: bool) -> bool {
         libc::SYS_close,
         libc::SYS_exit_group,
     ];
-    filter.permits(libc::SYS_clone, [sys::CLONE_PARENT, 0, 0, 0, 0, 0])
+    !filter.notifies()
+        && filter.permits(libc::SYS_clone, [sys::CLONE_PARENT, 0, 0, 0, 0, 0])
         && (!terminal || filter.permits(libc::SYS_ioctl, [0, libc::TIOCSCTTY, 0, 0, 0, 0]))
+        && (!credentials.load_with_privilege() || filter.permits(libc::SYS_capset, [0; 6]))
         && plain.iter().all(|&call| filter.permits(call, [0; 6]))
 }
 
@@ -325,7 +332,7 @@ impl Visitor<'_> {
         // The parent has raised what this process could not.
         program::set_limits(process)?;
         if !self.confined {
-            self.credentials.confine()?;
+            self.credentials.confine(false, sync)?;
         }
         Ok(self.program)
     }

@@ -55,6 +55,11 @@ impl<'a> Ready<'a> {
         Ok(ready)
     }
 
+    /// Whether there are any.
+    pub(crate) fn is_some(&self) -> bool {
+        !self.hooks.is_empty()
+    }
+
     /// Calls them one after the other.
     ///
     /// # Errors

@@ -78,6 +78,9 @@ pub struct Launch<'a> {
     /// Destinations of mounts which, while they are empty, are first filled with the image's
     /// content at that place.
     pub copy_up: &'a [PathBuf],
+    /// The container's state, for the agent of a filter that notifies one; `pid` and `status` are
+    /// set here. Behind a gate, whoever starts the program tells the agent.
+    pub state: Option<&'a oci::runtime::State>,
     /// Changes the root by chroot(2), for a host whose own root cannot be pivoted: an initramfs.
     /// Less safe: the host's files stay below, where only the lack of a name keeps the container
     /// from them.
@@ -105,6 +108,7 @@ impl<'a> Launch<'a> {
             group_add: &[],
             init: false,
             copy_up: &[],
+            state: None,
             no_pivot: false,
             keep_keyring: false,
             oci: None,

@@ -21,6 +21,9 @@ pub mod container;
 mod credentials;
 mod error;
 mod execution;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod hook;
 mod init;
 mod inroot;

@@ -1,7 +1,7 @@
 //! The parent's half of the creation of a container; the child's stands in `child.rs`.
 
 use std::error::Error as StdError;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use oci::runtime::{LinuxNamespaceType, LinuxSeccomp, Spec};
 
@@ -14,6 +14,7 @@ use crate::launch::Launch;
 use crate::mount::{self, IdMap, Sources, Unmapped};
 use crate::namespace::{Namespaces, Plan, write_id_maps};
 use crate::process::{Process, Unstarted};
+use crate::seccomp::agent::Agent;
 use crate::seccomp::{self, Filter};
 use crate::sync::{Heard, Point, Sync as Socket};
 use crate::sys::memory::Given;
@@ -41,7 +42,9 @@ pub fn create(launch: &Launch<'_>, in_namespaces: &mut Furnish<'_>) -> Result<Cr
     check(launch.spec, process, &plan)?;
     mount::check(launch)?;
     let linux = launch.spec.linux().as_ref();
-    let filter = compile(linux.and_then(|linux| linux.seccomp().as_ref()))?;
+    let profile = linux.and_then(|linux| linux.seccomp().as_ref());
+    let filter = compile(profile)?;
+    let agent = Agent::of(profile, launch.state)?;
     // Root of a user namespace could not reach what belongs to the real one.
     let reach = (plan.maps_ids() || mount::maps_ids_itself(launch.spec))
         && rustix::process::geteuid().is_root();
@@ -73,7 +76,8 @@ pub fn create(launch: &Launch<'_>, in_namespaces: &mut Furnish<'_>) -> Result<Cr
     if let Some(group) = group {
         group.keep();
     }
-    Ok(Created { process: child, socket: ours, master })
+    let agent = agent.map(|agent| agent.of_first(child.process().pid()));
+    Ok(Created { process: child, socket: ours, master, agent })
 }
 
 fn clone(prepared: Prepared<'_>, (ours, theirs): (&Socket, &Socket)) -> Result<Unstarted, Error> {
@@ -137,7 +141,11 @@ fn map_files(launch: &Launch<'_>, pid: i32, mounts: &[Unmapped]) -> Result<Owned
 }
 
 /// Refuses what is wrong before anything is made.
-fn check(spec: &Spec, process: &oci::runtime::Process, plan: &Plan) -> Result<(), Error> {
+pub(crate) fn check(
+    spec: &Spec,
+    process: &oci::runtime::Process,
+    plan: &Plan,
+) -> Result<(), Error> {
     let foreign = [
         (spec.solaris().is_some(), "solaris"),
         (spec.windows().is_some(), "windows"),
@@ -167,6 +175,7 @@ pub struct Created {
     process: Unstarted,
     socket: Socket,
     master: Option<OwnedFd>,
+    agent: Option<Agent>,
 }
 
 impl Created {
@@ -191,14 +200,22 @@ impl Created {
     /// [`Error::NotFound`] and [`Error::NotExecutable`] for the program itself; the container is
     /// gone then.
     pub fn start(self) -> Result<Process, Error> {
-        start(&self.socket)?;
+        let process = self.process.process();
+        start(&self.socket, self.agent.as_ref(), (process.pid(), process.pidfd()))?;
         Ok(self.process.release().with_master(self.master))
     }
 }
 
 /// Points 5 and 6: the child executes its program, or says why not.
-pub(crate) fn start(socket: &Socket) -> Result<(), Error> {
+pub(crate) fn start(
+    socket: &Socket,
+    agent: Option<&Agent>,
+    process: (i32, BorrowedFd<'_>),
+) -> Result<(), Error> {
     let told = socket.tell(Point::Start, None);
+    if let (Ok(()), Some(agent)) = (&told, agent) {
+        agent.introduce(process, socket)?;
+    }
     match socket.hear(Point::Start)? {
         Heard::End => told,
         Heard::Point(_) => Err(Error::kernel("start the program", rustix::io::Errno::PROTO)),

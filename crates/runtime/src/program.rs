@@ -98,7 +98,7 @@ impl Program {
             .doing(|| "close the descriptors on execve")
     }
 
-    /// Executes it; returns only the error.
+    /// Executes it; returns only the error. It makes no other system call: a filter may hold.
     pub(crate) fn execute(&self) -> Error {
         let execute = |path: &[u8]| match CString::new(path) {
             Ok(path) => Err(sys::execve(&path, &self.args, &self.env)),

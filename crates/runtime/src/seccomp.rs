@@ -27,6 +27,15 @@
 //! as 32-bit ones. A call through an architecture the profile does not list kills the thread. The
 //! native architecture is always listed.
 //!
+//! # When it is loaded
+//!
+//! Right before execve(2), after user, capabilities and descriptors are final, so that a profile
+//! may forbid everything that these took: see `Credentials::confine`. After it the runtime calls
+//! `execve`, once for each directory of `PATH`, and `write` to tell why that failed. With
+//! `SCMP_ACT_NOTIFY` it calls `write` and `read` before, see `agent.rs`; with a small init, or
+//! hooks of the kind `startContainer`, what those do, and `capset` unless no-new-privileges is set.
+//! runc asks for more (`capset`, `prctl`, `close_range`, `openat` and so on), so its profiles do.
+//!
 //! # Where it differs
 //!
 //! - Sockets and System V IPC can be reached through `socketcall` and `ipc` on some architectures,
@@ -41,6 +50,7 @@
 //! - An architecture in which no kernel on this machine can be called costs nothing and is allowed;
 //!   libseccomp refuses those of the other endianness.
 
+pub(crate) mod agent;
 mod arch;
 mod assembler;
 mod docker;
@@ -148,6 +158,20 @@ impl Flags {
     }
 }
 
+/// The flags of the specification and their bits.
+const FLAGS: [(libc::c_ulong, &str); 4] = [
+    (libc::SECCOMP_FILTER_FLAG_LOG, "SECCOMP_FILTER_FLAG_LOG"),
+    (libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW, "SECCOMP_FILTER_FLAG_SPEC_ALLOW"),
+    // Known, and without effect here.
+    (0, "SECCOMP_FILTER_FLAG_TSYNC"),
+    (libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"),
+];
+
+/// The names of all flags that are known, and whether this kernel has them.
+pub(crate) fn known_flags() -> impl Iterator<Item = (&'static str, bool)> {
+    FLAGS.into_iter().map(|(bit, name)| (name, install::knows(bit)))
+}
+
 fn flag_bit(flag: &LinuxSeccompFilterFlag) -> libc::c_ulong {
     match flag {
         // The thread that is confined is the only one of its process.
@@ -164,19 +188,11 @@ impl Filter {
     /// The first flag the profile names and this kernel does not know.
     #[must_use]
     pub fn unknown_flag(&self) -> Option<&'static str> {
-        const NAMES: [(libc::c_ulong, &str); 3] = [
-            (libc::SECCOMP_FILTER_FLAG_LOG, "SECCOMP_FILTER_FLAG_LOG"),
-            (libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW, "SECCOMP_FILTER_FLAG_SPEC_ALLOW"),
-            (
-                libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
-                "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
-            ),
-        ];
         if !self.flags.named || install::knows(self.flags()) {
             return None;
         }
-        let asked = NAMES.into_iter().filter(|(bit, _)| self.flags() & bit != 0);
-        asked.map(|(bit, name)| (name, install::knows(bit))).find(|(_, known)| !known).map(|f| f.0)
+        let mut asked = FLAGS.into_iter().filter(|(bit, _)| self.flags() & bit != 0);
+        asked.find(|(bit, _)| !install::knows(*bit)).map(|(_, name)| name)
     }
 
     /// Confines the calling thread for good.

@@ -10,6 +10,8 @@
 //! | 3 `Furnished` | parent → child | the caller's work in the namespaces is done |
 //! | 4 `Ready` | child → parent | everything is in place; carries the pty's master |
 //! | 5 `Start` | parent → child | execute the program; through the gate, from whoever starts it |
+//! | – `Listening` | child → parent | the filter is loaded; carries the number of its listener; only where an agent answers |
+//! | – `Listening` | parent → child | it has the listener |
 //! | 6 end of file | child → parent | the program runs: the socket was close-on-exec |
 //!
 //! Instead of a point, the child may send the error that ended it.
@@ -45,6 +47,7 @@ pub(crate) enum Point {
     Ready = 4,
     Start = 5,
     Placed = 6,
+    Listening = 7,
 }
 
 /// What a child keeps open besides its end of the socket pair.
@@ -219,6 +222,52 @@ impl Sync {
         let mut bytes = vec![FAILED];
         bytes.extend(error.to_bytes());
         let _ = rustix::io::write(self, &bytes);
+    }
+
+    /// Tells the other side the number of a listener and waits until it has a copy. With write(2)
+    /// and read(2) only: the filter that it listens to already holds.
+    ///
+    /// # Errors
+    /// When the other side has gone, or the filter forbids this.
+    pub(crate) fn tell_listener(&self, listener: BorrowedFd<'_>) -> Result<(), Error> {
+        let doing =
+            || "tell of the seccomp listener, for which the profile must allow read and write";
+        let [a, b, c, d] = listener.as_raw_fd().to_be_bytes();
+        rustix::io::write(self, &[Point::Listening as u8, a, b, c, d]).doing(doing)?;
+        let mut byte = [0];
+        match rustix::io::retry_on_intr(|| rustix::io::read(self, &mut byte)).doing(doing)? {
+            1 if byte[0] == Point::Listening as u8 => Ok(()),
+            _ => Err(Errno::PIPE).doing(doing),
+        }
+    }
+
+    /// Waits for the number of a listener.
+    ///
+    /// # Errors
+    /// The one that the other side sent, or that it has gone.
+    pub(crate) fn hear_listener(&self) -> Result<i32, Error> {
+        let doing = || "wait for the seccomp listener";
+        let mut bytes = [0; MESSAGE_MAX];
+        let (length, _) = rustix::io::retry_on_intr(|| {
+            rustix::net::recv(self, &mut bytes[..], RecvFlags::empty())
+        })
+        .doing(doing)?;
+        match &bytes[..length] {
+            [FAILED, error @ ..] => Err(Error::from_bytes(error)),
+            [kind, number @ ..] if *kind == Point::Listening as u8 => {
+                let number = number.try_into().map(i32::from_be_bytes);
+                number.map_err(|_| Errno::PROTO).doing(doing)
+            }
+            _ => Err(Errno::PIPE).doing(doing),
+        }
+    }
+
+    /// Tells the other side that there is a copy of its listener.
+    ///
+    /// # Errors
+    /// When it has gone.
+    pub(crate) fn confirm_listener(&self) -> Result<(), Error> {
+        self.tell(Point::Listening, None)
     }
 
     /// Waits for `point`, an error, or the end.

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod it {
+    mod agent;
     mod attack;
     mod attribute;
     pub(crate) mod bundle;

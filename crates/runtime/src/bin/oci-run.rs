@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use oci::Rootfs;
-use oci::runtime::Spec;
+use oci::runtime::{ContainerState, Spec, State};
 use runtime::cgroup::Cgroup;
 use runtime::{Error, Exec, Launch, Process, Stdio, create, exec, seal_executable};
 
@@ -52,6 +52,13 @@ impl Bundle {
     fn annotation(&self, name: &str) -> Option<&str> {
         let annotations = self.spec.annotations().as_ref()?;
         annotations.get(&format!("run.{name}")).map(String::as_str)
+    }
+
+    fn state(&self) -> State {
+        let mut state = State::default();
+        state.set_version(self.spec.version().clone()).set_id("oci-run".into());
+        state.set_bundle(self.directory.clone()).set_annotations(self.spec.annotations().clone());
+        state
     }
 
     fn list(&self, name: &str) -> impl Iterator<Item = &str> {
@@ -146,6 +153,7 @@ fn run_in(bundle: &Bundle, cgroup: Option<&Cgroup>, times: &mut Times) -> Result
     let rootfs = bundle.rootfs();
     let copy_up: Vec<PathBuf> = bundle.list("copy-up").map(PathBuf::from).collect();
     let group_add: Vec<String> = bundle.list("group-add").map(String::from).collect();
+    let state = bundle.state();
     let launch = Launch {
         id: "oci-run",
         bundle: Some(&bundle.directory),
@@ -155,6 +163,7 @@ fn run_in(bundle: &Bundle, cgroup: Option<&Cgroup>, times: &mut Times) -> Result
         group_add: &group_add,
         init: bundle.annotation("init").is_some(),
         copy_up: &copy_up,
+        state: Some(&state),
         no_pivot: bundle.annotation("no-pivot").is_some(),
         ..Launch::new(&bundle.spec, &rootfs, bundle.stdio())
     };
@@ -212,10 +221,13 @@ fn execute(bundle: &Bundle, pid: &str, args: &[String]) -> Result<i32, Error> {
     process.set_args(Some(args.to_vec()));
     let cgroup = bundle.annotation("cgroup").map(|path| Cgroup::open(Path::new(path)));
     let cgroup = cgroup.transpose()?;
+    let mut state = bundle.state();
+    state.set_status(ContainerState::Running).set_pid(Some(pid));
     let linux = bundle.spec.linux().as_ref();
     wait(exec(&Exec {
         linux,
         seccomp: linux.and_then(|linux| linux.seccomp().as_ref()),
+        state: Some(&state),
         cgroup: cgroup.as_ref(),
         user: bundle.annotation("user"),
         ..Exec::new((pid, pidfd.as_fd()), &process, bundle.stdio())

@@ -177,6 +177,7 @@ impl Create<'_> {
             id: self.id,
             bundle: Some(&self.bundle.path),
             cgroup,
+            state: Some(&state),
             no_pivot: self.no_pivot,
             keep_keyring: self.keep_keyring,
             oci: Some(oci),

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
-use oci::runtime::Process as Description;
+use oci::runtime::{ContainerState, Process as Description};
 
 use super::record::Access;
 use super::{Console, Container, Error, Status, bundle, create, stdio};
@@ -68,12 +68,14 @@ impl Container {
         let spec = self.spec()?;
         let linux = spec.linux().as_ref();
         let init = self.init()?;
+        let state = self.state(ContainerState::Running);
         let cgroup = self.cgroup()?.map(|cgroup| cgroup.inside(execute.subgroups)).transpose()?;
         let target = (self.record.pid, init.as_fd());
         let mut process = exec(&Exec {
             linux,
             id: &self.record.id,
             seccomp: linux.and_then(|linux| linux.seccomp().as_ref()),
+            state: Some(&state),
             cgroup: cgroup.as_ref(),
             inherited: execute.preserved,
             keep_keyring: self.record.keep_keyring,

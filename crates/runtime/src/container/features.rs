@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{VERSION_MAX, VERSION_MIN};
+use crate::seccomp::known_flags;
 
 /// The kinds of hooks.
 const HOOKS: [&str; 6] =
@@ -124,6 +125,7 @@ const ACTIONS: &[&str] = &[
     "SCMP_ACT_KILL_PROCESS",
     "SCMP_ACT_KILL_THREAD",
     "SCMP_ACT_LOG",
+    "SCMP_ACT_NOTIFY",
     "SCMP_ACT_TRACE",
     "SCMP_ACT_TRAP",
 ];
@@ -139,7 +141,24 @@ const OPERATORS: &[&str] = &[
 const ARCHITECTURES: &[&str] = &[
     "SCMP_ARCH_AARCH64",
     "SCMP_ARCH_ARM",
+    "SCMP_ARCH_LOONGARCH64",
+    "SCMP_ARCH_M68K",
+    "SCMP_ARCH_MIPS",
+    "SCMP_ARCH_MIPS64",
+    "SCMP_ARCH_MIPS64N32",
+    "SCMP_ARCH_MIPSEL",
+    "SCMP_ARCH_MIPSEL64",
+    "SCMP_ARCH_MIPSEL64N32",
+    "SCMP_ARCH_PARISC",
+    "SCMP_ARCH_PARISC64",
+    "SCMP_ARCH_PPC",
+    "SCMP_ARCH_PPC64",
+    "SCMP_ARCH_PPC64LE",
     "SCMP_ARCH_RISCV64",
+    "SCMP_ARCH_S390",
+    "SCMP_ARCH_S390X",
+    "SCMP_ARCH_SH",
+    "SCMP_ARCH_SHEB",
     "SCMP_ARCH_X32",
     "SCMP_ARCH_X86",
     "SCMP_ARCH_X86_64",
@@ -162,6 +181,7 @@ const UNSAFE_ANNOTATIONS: &[&str] = &[];
 #[must_use]
 pub fn features() -> Value {
     let capabilities: Vec<String> = CAPABILITIES.iter().map(|name| format!("CAP_{name}")).collect();
+    let supported: Vec<_> = known_flags().filter(|flag| flag.1).map(|flag| flag.0).collect();
     json!({
         "ociVersionMin": VERSION_MIN,
         "ociVersionMax": VERSION_MAX,
@@ -182,6 +202,8 @@ pub fn features() -> Value {
                 "actions": ACTIONS,
                 "operators": OPERATORS,
                 "archs": ARCHITECTURES,
+                "knownFlags": known_flags().map(|(name, _)| name).collect::<Vec<_>>(),
+                "supportedFlags": supported,
             },
             "apparmor": { "enabled": true },
             "selinux": { "enabled": true },

@@ -11,7 +11,11 @@ pub(super) fn load(code: &[libc::sock_filter], flags: libc::c_ulong) -> io::Resu
 }
 
 /// Whether the kernel knows all of `flags`.
-pub(super) fn knows(flags: libc::c_ulong) -> bool {
+pub(super) fn knows(mut flags: libc::c_ulong) -> bool {
+    // It is refused alone.
+    if flags & libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV != 0 {
+        flags |= libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+    }
     let no_program = std::ptr::null::<libc::sock_fprog>();
     // SAFETY: the kernel looks at the flags first, and then finds that it may not read address 0.
     let result = unsafe {

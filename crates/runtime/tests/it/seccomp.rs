@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use oci::runtime::{Capability, LinuxSeccomp};
 use runtime::seccomp::{Filter, compile, default_profile, docker_profile};
@@ -182,6 +182,29 @@ fn foreign_architectures_are_judged_or_killed() {
     assert_eq!(fate(&open, || errno(-1, [0; 3]).unwrap_or(0)), Ok(libc::ENOSYS));
 }
 
+/// The next call that a listener is told of.
+pub(crate) fn receive(listener: &OwnedFd) -> io::Result<libc::seccomp_notif> {
+    const SECCOMP_IOCTL_NOTIF_RECV: u64 = 0xc050_2100;
+    // SAFETY: zeros are a valid request.
+    let mut request: libc::seccomp_notif = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes no more than one `seccomp_notif`.
+    let got =
+        unsafe { libc::ioctl(listener.as_raw_fd(), SECCOMP_IOCTL_NOTIF_RECV, &raw mut request) };
+    if got == 0 { Ok(request) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Answers a call.
+pub(crate) fn respond(
+    listener: &OwnedFd,
+    mut response: libc::seccomp_notif_resp,
+) -> io::Result<()> {
+    const SECCOMP_IOCTL_NOTIF_SEND: u64 = 0xc018_2101;
+    // SAFETY: the kernel reads one `seccomp_notif_resp`.
+    let sent =
+        unsafe { libc::ioctl(listener.as_raw_fd(), SECCOMP_IOCTL_NOTIF_SEND, &raw mut response) };
+    if sent == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 #[test]
 fn a_listener_is_asked() {
     let json = r#"{"defaultAction": "SCMP_ACT_ALLOW",
@@ -199,19 +222,11 @@ fn a_listener_is_asked() {
             errno(libc::SYS_getppid, [0; 3])
         });
         let listener = take.recv().unwrap();
-        // SAFETY: zeros are a valid request, and the kernel writes no more than its size.
-        let mut request: libc::seccomp_notif = unsafe { std::mem::zeroed() };
-        let receive = 0xc050_2100_u64;
-        // SAFETY: SECCOMP_IOCTL_NOTIF_RECV fills one `seccomp_notif`.
-        let got = unsafe { libc::ioctl(listener.as_raw_fd(), receive, &raw mut request) };
-        assert_eq!(got, 0, "{}", io::Error::last_os_error());
+        let request = receive(&listener).unwrap();
         assert_eq!(i64::from(request.data.nr), libc::SYS_getppid);
-        let mut answer =
+        let answer =
             libc::seccomp_notif_resp { id: request.id, val: 0, error: -libc::EXDEV, flags: 0 };
-        let send = 0xc018_2101_u64;
-        // SAFETY: SECCOMP_IOCTL_NOTIF_SEND reads one `seccomp_notif_resp`.
-        let sent = unsafe { libc::ioctl(listener.as_raw_fd(), send, &raw mut answer) };
-        assert_eq!(sent, 0, "{}", io::Error::last_os_error());
+        respond(&listener, answer).unwrap();
         assert_eq!(asking.join().unwrap(), Some(libc::EXDEV));
     });
     // Without a listener the same filter loads, and the call is refused.

@@ -2,13 +2,15 @@
 //!
 //! **What it is.** clone3 with namespaces, the file systems a container sees, cgroups,
 //! capabilities, seccomp, users, terminals; then execve, and a handle to wait on. Synchronous,
-//! over plain system calls; no daemon, no state on disk.
+//! over plain system calls; no daemon, and no state on disk but that of [`container`], which is the
+//! OCI command line's.
 //!
-//! **What it must not know.** Images, stores, networks, logs, names of containers, async. It must
+//! **What it must not know.** Images, stores, networks, logs, command lines, async. It must
 //! be called from a process with a single thread: the child shares the caller's memory image and
 //! allocates between clone3 and execve.
 //!
 //! **Front doors.** [`create`] then [`Created::start`]; [`exec`]; [`Process`]; [`cgroup::Cgroup`];
+//! [`container::Create`] and [`container::Container`];
 //! [`seal_executable`] at the very beginning of the program.
 //!
 //! **How to test it.** `cargo test -p runtime`, as root on Linux ≥ 5.12: the tests drive the

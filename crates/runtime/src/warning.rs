@@ -26,8 +26,10 @@ pub fn warnings(spec: &Spec) -> Vec<String> {
 #[must_use]
 pub fn process_warnings(process: &Process) -> Vec<String> {
     let Some(given) = process.capabilities() else { return Vec::new() };
-    let held = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.permitted);
-    of_capabilities(given, held)
+    // Who has no privilege makes a user namespace, whose root has every capability.
+    let all = !rustix::process::geteuid().is_root();
+    let held = if all { Ok(CapabilitySet::all()) } else { capabilities(None).map(|c| c.permitted) };
+    of_capabilities(given, held.unwrap_or(CapabilitySet::empty()))
 }
 
 fn of_capabilities(given: &LinuxCapabilities, held: CapabilitySet) -> Vec<String> {

@@ -1,7 +1,7 @@
 //! A further process in a container on disk.
 
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use oci::runtime::{ContainerState, Process as Description};
 
@@ -9,6 +9,7 @@ use super::record::Access;
 use super::{Console, Container, Error, Status, bundle, create, stdio};
 use crate::execution::{Exec, exec};
 use crate::process::Process;
+use crate::procfs;
 
 pub use crate::cgroup::Subgroup;
 
@@ -69,18 +70,26 @@ impl Container {
         let linux = spec.linux().as_ref();
         let init = self.init()?;
         let state = self.state(ContainerState::Running);
-        let cgroup = self.cgroup()?.map(|cgroup| cgroup.inside(execute.subgroups)).transpose()?;
-        let target = (self.record.pid, init.as_fd());
-        let mut process = exec(&Exec {
-            linux,
-            id: &self.record.id,
-            seccomp: linux.and_then(|linux| linux.seccomp().as_ref()),
-            state: Some(&state),
-            cgroup: cgroup.as_ref(),
-            inherited: execute.preserved,
-            keep_keyring: self.record.keep_keyring,
-            ..Exec::new(target, execute.process, stdio::of(execute.process, &execute.console))
-        })?;
+        let attempt = |subgroups: &[Subgroup]| -> Result<Process, Error> {
+            let cgroup = self.cgroup()?.map(|cgroup| cgroup.inside(subgroups)).transpose()?;
+            let target = (self.record.pid, init.as_fd());
+            Ok(exec(&Exec {
+                linux,
+                id: &self.record.id,
+                seccomp: linux.and_then(|linux| linux.seccomp().as_ref()),
+                state: Some(&state),
+                cgroup: cgroup.as_ref(),
+                inherited: execute.preserved,
+                keep_keyring: self.record.keep_keyring,
+                ..Exec::new(target, execute.process, stdio::of(execute.process, &execute.console))
+            })?)
+        };
+        let mut process = match attempt(execute.subgroups) {
+            Err(error) if execute.subgroups.is_empty() && is_busy(&error) => {
+                attempt(self.subgroup_of_init().as_slice())?
+            }
+            other => other?,
+        };
         let told = execute.console.deliver(process.take_master()).and_then(|master| {
             create::tell(&process, execute.pid_file, execute.pidfd_socket).map(|()| master)
         });
@@ -97,5 +106,37 @@ impl Container {
     /// Lets others at the container.
     pub fn unlock(&self) {
         self.directory.unlock();
+    }
+
+    /// Where the first process has moved inside the container's cgroup, as systemd does: version 2
+    /// takes no process into a group that hands controllers down.
+    fn subgroup_of_init(&self) -> Option<Subgroup> {
+        let text = procfs::read(&format!("/proc/{}/cgroup", self.record.pid)).ok()?;
+        let path = below_own(&text, self.record.cgroup.as_deref()?)?;
+        Some(Subgroup { controller: None, path })
+    }
+}
+
+fn is_busy(error: &Error) -> bool {
+    matches!(error, Error::Io { source, .. } if source.raw_os_error() == Some(libc::EBUSY))
+}
+
+/// The path in version 2 that `/proc/<pid>/cgroup` tells (cgroups(7)), below `own`.
+fn below_own(text: &str, own: &Path) -> Option<PathBuf> {
+    let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
+    Some(Path::new(path).strip_prefix(own).ok()?.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_group_of_the_first_process_is_found_below_the_containers() {
+        let below = |text| below_own(text, Path::new("/cais/a"));
+        assert_eq!(below("1:cpu:/x\n0::/cais/a/init.scope\n"), Some("init.scope".into()));
+        assert_eq!(below("0::/cais/a\n"), Some("".into()));
+        assert_eq!(below("0::/elsewhere\n"), None);
+        assert_eq!(below("1:cpu:/cais/a\n"), None);
     }
 }

@@ -70,13 +70,17 @@ fn source_line(target: &str, release: &str) -> Option<String> {
 const MEMORY_MIN: u64 = 1 << 30;
 
 /// A directory to make a userland in: in memory where there is enough, since package tools wait
-/// for the disk after every file.
+/// for the disk after every file. Its name starts with what `CAIS_TEST_MARK` says, so that whoever
+/// kills us can remove it.
 pub(crate) fn work_directory() -> Result<tempfile::TempDir> {
     let memory = Path::new("/dev/shm");
     let free = rustix::fs::statvfs(memory).map_or(0, |s| s.f_bavail * s.f_frsize);
+    let mark = std::env::var("CAIS_TEST_MARK").unwrap_or_else(|_| "cais-pool".into());
+    let prefix = format!("{mark}-");
+    let mut directory = tempfile::Builder::new();
     let made = match free >= MEMORY_MIN {
-        true => tempfile::tempdir_in(memory),
-        false => tempfile::tempdir(),
+        true => directory.prefix(&prefix).tempdir_in(memory),
+        false => directory.prefix(&prefix).tempdir(),
     };
     made.context("make a directory for a userland")
 }

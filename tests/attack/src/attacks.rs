@@ -76,6 +76,7 @@ attacks! {
     image::passwd_is_a_fifo: "CVE-2024-9676", "`/etc/passwd` of the image is a fifo", "any-file-of-users";
     image::cwd_by_descriptor: "CVE-2024-21626", "the working directory is `/proc/self/fd/N`, for descriptors that the caller left open", "cwd-by-path";
     races::racing_mount_point: "CVE-2021-30465", "a mount point changes places with a link to the host, all the time", "targets-by-path";
+    races::racing_before_hooks: "CVE-2021-30465", "mount points and `/dev` change places with links to the host, while a hook keeps the host in sight", "names-outside-root";
     races::racing_mount_point_below: "CVE-2024-45310", "a directory above a mount point that is to be made changes places with a link to the host", "targets-by-path";
     races::racing_device: "CVE-2026-41579", "`/dev` changes places with a link to the host", "devices-by-path";
     races::racing_console: "CVE-2025-52565", "`/dev/console` changes places with a link to a file of the host", "console-by-path";

@@ -98,6 +98,7 @@ attacks! {
     exec::filter_of_a_visitor: "CVE-2016-9962", "with `CAP_SYS_PTRACE`, a process that is executed is looked for before it has a system call filter", "rights-kept-when-seen";
     exec::environment_of_a_visitor: "secrets", "with `CAP_SYS_PTRACE`, the environment of whoever executes is read from `/proc/N/environ`", "memory-kept";
     exec::environment_of_init: "secrets", "with `CAP_SYS_PTRACE`, the environment and arguments of whoever started are read from process 1", "memory-kept";
+    exec::heap_of_init: "secrets", "with `CAP_SYS_PTRACE`, what whoever started had on its heap is looked for in the memory of process 1", "memory-kept";
     exec::memory_of_init: "CVE-2019-5736", "process 1, which is the runtime, is looked into without `CAP_SYS_PTRACE`", "memory-readable";
     exec::exec_in_descriptor: "CVE-2024-21626", "exec in the working directory `/proc/self/fd/N`", "cwd-by-path";
 }

@@ -79,8 +79,12 @@ pub(crate) fn run(prepared: Prepared<'_>, sync: &Sync) -> i32 {
 
 fn become_container(prepared: Prepared<'_>, sync: &Sync) -> Error {
     let init = prepared.launch.init;
+    let advise = [0, 0, libc::MADV_DONTNEED as u64, 0, 0, 0];
+    let filter = prepared.confined.filter;
+    let permitted = filter.is_none_or(|filter| filter.permits(libc::SYS_madvise, advise));
+    let given = prepared.given.filter(|_| permitted);
     match set_up(prepared, sync) {
-        Ok(program) if init => init::serve(sync, || {
+        Ok(program) if init => init::serve(sync, given, || {
             let error = program.execute();
             sync.fail(&error);
             error.exit_code()

@@ -4,15 +4,18 @@ use rustix::process::{Pid, WaitOptions, WaitStatus, getpid, setpgid, wait};
 
 use crate::sync::Sync;
 use crate::sys;
+use crate::sys::memory::Given;
 
 /// What process 1 is called in lists of processes.
 pub(crate) const NAME: &str = "init";
 
 /// Starts `program` as a child, serves it until it ends, and exits with its code.
 ///
+/// What it was given is forgotten, the heap included, if there is somebody to read it.
+///
 /// `program` executes the container's program; it returns only when that failed, and has then
 /// reported the failure over `sync`.
-pub(crate) fn serve(sync: &Sync, program: impl FnOnce() -> i32) -> ! {
+pub(crate) fn serve(sync: &Sync, given: Option<Given>, program: impl FnOnce() -> i32) -> ! {
     sys::block_signals();
     let child = match sys::fork(|| {
         lead_the_terminal();
@@ -27,6 +30,10 @@ pub(crate) fn serve(sync: &Sync, program: impl FnOnce() -> i32) -> ! {
     };
     // With our end of the socket closed, its end tells the parent that the program runs.
     let _ = sys::close_from_three();
+    // From here on, everything is on the stack.
+    if let Some(given) = given {
+        given.forget_heap();
+    }
     loop {
         match sys::next_signal() {
             Some(libc::SIGCHLD) => {

@@ -69,9 +69,12 @@ impl Root {
     }
 
     fn resolve(&self, path: &Path, flags: OFlags, more: ResolveFlags) -> io::Result<OwnedFd> {
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | more;
+        let mut resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | more;
         let flags = flags | OFlags::CLOEXEC;
-        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let mut path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        if weakened("names-outside-root") {
+            (path, resolve) = (path.strip_prefix("/").unwrap_or(path), more);
+        }
         for _ in 0..RETRIES_MAX {
             match openat2(&self.directory, path, flags, Mode::empty(), resolve) {
                 Err(Errno::AGAIN) => {}

@@ -41,12 +41,20 @@ pub(crate) fn open(root: &Root, rows: u16, cols: u16) -> Result<Pty, Error> {
     Ok(Pty { master, slave })
 }
 
-/// Makes the terminal `/dev/console`, from descriptor to descriptor (CVE-2025-52565).
+/// Makes the terminal `/dev/console`, from descriptor to descriptor (CVE-2025-52565). A link in
+/// its place would lead the terminal over another file of the container, even one of procfs.
 ///
 /// # Errors
 /// When the kernel refuses.
 pub(crate) fn bind_console(root: &Root, slave: BorrowedFd<'_>) -> Result<(), Error> {
-    let target = root.mount_point(Path::new("/dev/console"), false)?;
+    let dev = Root::new(root.create_dir_all(Path::new("/dev"))?);
+    let console = Path::new("console");
+    let target = match dev.open_without_links(console, OFlags::PATH) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+            dev.make_mount_point(console, false)?
+        }
+        other => other.doing(|| "open `/dev/console`, which must not be a link")?,
+    };
     let doing = || "mount the terminal on `/dev/console`";
     let copy = copy_tree_at(slave, Bind::Single).doing(doing)?;
     attach(copy.as_fd(), target.as_fd()).doing(doing)

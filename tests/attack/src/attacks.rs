@@ -76,6 +76,7 @@ attacks! {
     image::passwd_is_a_fifo: "CVE-2024-9676", "`/etc/passwd` of the image is a fifo", "any-file-of-users";
     image::cwd_by_descriptor: "CVE-2024-21626", "the working directory is `/proc/self/fd/N`, for descriptors that the caller left open", "cwd-by-path";
     races::racing_mount_point: "CVE-2021-30465", "a mount point changes places with a link to the host, all the time", "targets-by-path";
+    races::racing_before_hooks: "CVE-2021-30465", "mount points and `/dev` change places with links to the host, while a hook keeps the host in sight", "names-outside-root";
     races::racing_mount_point_below: "CVE-2024-45310", "a directory above a mount point that is to be made changes places with a link to the host", "targets-by-path";
     races::racing_device: "CVE-2026-41579", "`/dev` changes places with a link to the host", "devices-by-path";
     races::racing_console: "CVE-2025-52565", "`/dev/console` changes places with a link to a file of the host", "console-by-path";
@@ -97,6 +98,7 @@ attacks! {
     exec::filter_of_a_visitor: "CVE-2016-9962", "with `CAP_SYS_PTRACE`, a process that is executed is looked for before it has a system call filter", "rights-kept-when-seen";
     exec::environment_of_a_visitor: "secrets", "with `CAP_SYS_PTRACE`, the environment of whoever executes is read from `/proc/N/environ`", "memory-kept";
     exec::environment_of_init: "secrets", "with `CAP_SYS_PTRACE`, the environment and arguments of whoever started are read from process 1", "memory-kept";
+    exec::heap_of_init: "secrets", "with `CAP_SYS_PTRACE`, what whoever started had on its heap is looked for in the memory of process 1", "memory-kept";
     exec::memory_of_init: "CVE-2019-5736", "process 1, which is the runtime, is looked into without `CAP_SYS_PTRACE`", "memory-readable";
     exec::exec_in_descriptor: "CVE-2024-21626", "exec in the working directory `/proc/self/fd/N`", "cwd-by-path";
 }

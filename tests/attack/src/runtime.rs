@@ -90,7 +90,8 @@ impl Runtime {
 
     /// The same, as a copy that the attack may destroy.
     pub(crate) fn copied(&self, bundle: &Bundle) -> Runtime {
-        let program = bundle.path("runtime");
+        // Some look at what they are called.
+        let program = bundle.make("copy").join(self.program.file_name().unwrap());
         copy(&self.program, &program);
         Runtime { program, ..self.clone() }
     }

@@ -12,6 +12,7 @@
 //! | `run.cgroup` | a cgroup to create and, at the end, delete |
 //! | `run.fail` | the work in the namespaces fails |
 //! | `run.hold` | print how many descriptors the container holds before it is started |
+//! | `run.hooks-at` | with `run.rounds`: as for hooks that want the host in sight, and the root here |
 //! | `run.rounds` | create and kill the container this often, instead of starting it |
 //! | `run.seal` | seal the driver's own executable first |
 //! | `run.pid-file` | where to write the process id once the container runs |
@@ -26,7 +27,7 @@ use std::time::Instant;
 use oci::Rootfs;
 use oci::runtime::{ContainerState, Spec, State};
 use runtime::cgroup::Cgroup;
-use runtime::{Error, Exec, Launch, Process, Stdio, create, exec, seal_executable};
+use runtime::{Error, Exec, Launch, Oci, Process, Stdio, create, exec, seal_executable};
 
 /// The annotations of a bundle.
 struct Bundle {
@@ -140,10 +141,20 @@ fn run(bundle: &Bundle, mut times: Times) -> Result<i32, Error> {
 
 /// Creates and kills a container this often.
 fn create_often(bundle: &Bundle, rounds: u32) -> Result<i32, Error> {
-    let rootfs = bundle.rootfs();
+    let (rootfs, state) = (bundle.rootfs(), State::default());
+    let at = bundle.annotation("hooks-at").map(Path::new);
     for _ in 0..rounds {
+        let launch = Launch {
+            // Nobody comes through this gate.
+            oci: at.map(|at| Oci {
+                gate: rustix::stdio::stdin(),
+                state: &state,
+                hooks_at: Some(at),
+                inherited: 0,
+            }),
+            ..Launch::new(&bundle.spec, &rootfs, bundle.stdio())
+        };
         // What fails must fail again and again, too.
-        let launch = Launch::new(&bundle.spec, &rootfs, bundle.stdio());
         let _ = create(&launch, &mut |_| Ok(()));
     }
     Ok(0)

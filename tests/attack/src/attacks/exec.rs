@@ -176,3 +176,19 @@ pub(super) fn memory_of_init(runtime: &Runtime) -> Outcome {
         _ => Outcome::Held(ran.complaint()),
     }
 }
+
+pub(super) fn heap_of_init(runtime: &Runtime) -> Outcome {
+    if !runtime.is_driver() {
+        return not_tried("it offers no init");
+    }
+    let mut bundle = Bundle::inside(runtime.inside(), &["search-memory"]);
+    bundle.more_capabilities(&["CAP_SYS_PTRACE"]);
+    bundle.annotate("init", "");
+    bundle.annotate("something", "annotated-secret");
+    let ran = runtime.run(&bundle);
+    match ran.stdout.lines().next() {
+        Some("searched") => Outcome::Held("it was not found".into()),
+        Some(found) if found.starts_with("found") => Outcome::Broke(found.into()),
+        _ => not_tried(&ran.complaint()),
+    }
+}

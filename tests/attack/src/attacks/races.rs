@@ -97,6 +97,21 @@ pub(super) fn racing_mount_point(runtime: &Runtime) -> Outcome {
     attack(runtime, &mut bundle, (&swap, &link), || filled(&outside))
 }
 
+pub(super) fn racing_before_hooks(runtime: &Runtime) -> Outcome {
+    let mut bundle = Bundle::script("true");
+    let (outside, data) = (bundle.outside(), bundle.make("data"));
+    bundle.without_dev();
+    for destination in ["/dev/deep/er", "/dev/file"] {
+        bundle.add_mount(mount("bind", &data, destination, "bind"));
+    }
+    bundle.config["hooks"] = json!({"createContainer": [{"path": "/bin/true"}]});
+    let root = bundle.rootfs("");
+    bundle.annotate("hooks-at", root);
+    let link = plant(&bundle, &outside);
+    let dev = bundle.rootfs("dev");
+    attack(runtime, &mut bundle, (&dev, &link), || filled(&outside))
+}
+
 pub(super) fn racing_mount_point_below(runtime: &Runtime) -> Outcome {
     let mut bundle = Bundle::script("true");
     let (outside, data) = (bundle.outside(), bundle.make("data"));

@@ -5,6 +5,7 @@
 //! | `keep-key TEXT PROGRAM ARG…` | executes the program with a key in its session keyring |
 //! | `find-key` | prints that key |
 //! | `take-files` | changes and writes the program file of every process that comes in |
+//! | `search-memory` | looks for the words `annotated` and `secret`, with `-` between, in process 1 |
 //! | `look-around PATH` | tells of processes that have more rights than this one, of `PATH` below their root, and of a secret in their environment |
 
 #![expect(unsafe_code, reason = "system calls without a safe wrapper")]
@@ -15,7 +16,7 @@ use std::ffi::{CString, c_long};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         ["keep-key", text, program, args @ ..] => keep_key(text, program, args),
         ["find-key"] => find_key(),
         ["take-files"] => take_files(),
+        ["search-memory"] => search_memory(),
         ["look-around", path] => look_around(Path::new(path)),
         _ => Err(io::Error::from(io::ErrorKind::InvalidInput)),
     };
@@ -122,6 +124,25 @@ fn take_files() -> io::Result<()> {
             }
         }
     }
+}
+
+/// Whether what can be written in the memory of process 1 has the words.
+fn search_memory() -> io::Result<()> {
+    let word = ["annotated", "secret"].join("-");
+    let maps = fs::read_to_string("/proc/1/maps")?;
+    let memory = File::open("/proc/1/mem")?;
+    for line in maps.lines().filter(|line| line.contains(" rw")) {
+        let range = line.split(' ').next().and_then(|range| range.split_once('-'));
+        let number = |text| u64::from_str_radix(text, 16).unwrap_or(0);
+        let Some((start, end)) = range.map(|(a, b)| (number(a), number(b))) else { continue };
+        let mut bytes = vec![0; usize::try_from(end - start).unwrap_or(0)];
+        let length = memory.read_at(&mut bytes, start).unwrap_or(0);
+        if bytes[..length].windows(word.len()).any(|window| window == word.as_bytes()) {
+            say(&format!("found it in {line}"));
+        }
+    }
+    say("searched");
+    Ok(())
 }
 
 fn effective(status: &str) -> u64 {

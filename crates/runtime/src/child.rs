@@ -112,11 +112,12 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
     run_anywhere();
     plan.join()?;
     enter_cgroup_namespace(plan)?;
-    if plan.maps_ids() {
-        become_root_inside()?;
-    }
+    // While the files of this process in procfs are its own: changing ids hides them.
     if let Some(linux) = spec.linux().as_ref().filter(|_| plan.is_new(LinuxNamespaceType::Time)) {
         enter_time_namespace(linux)?;
+    }
+    if plan.maps_ids() {
+        become_root_inside()?;
     }
     // Nobody in a joined namespace may look into this process, which still is the runtime.
     hide_memory()?;

@@ -53,6 +53,9 @@ pub(crate) struct Sources {
     /// The host's `/dev/null`.
     null: OwnedFd,
     devices: Devices,
+    /// The user namespaces with the maps of what is bound from inside the root, by its place in the
+    /// specification.
+    maps: HashMap<usize, OwnedFd>,
     /// What the cgroup mounts show, by their place in the specification.
     views: HashMap<usize, View>,
 }
@@ -64,10 +67,18 @@ impl Sources {
     /// # Errors
     /// When a source is missing or the kernel refuses.
     pub(crate) fn make(launch: &Launch<'_>, user_namespace: bool) -> Result<Sources, Error> {
-        let mut maker = Maker { launch, maps: Vec::new() };
-        let made = mounts_of(launch.spec).iter().map(|mount| maker.make(mount));
+        let mut maker = Maker { launch, user_namespace, maps: Vec::new() };
+        let (mut mounts, mut maps) = (Vec::new(), HashMap::new());
+        for (at, mount) in mounts_of(launch.spec).iter().enumerate() {
+            let options = Options::parse(words_of(mount));
+            mounts.push(maker.make(mount, &options)?);
+            if inside(launch, mount, &options).is_some() {
+                maps.extend(maker.map_inside(mount, &options)?.map(|map| (at, map)));
+            }
+        }
         Ok(Sources {
-            mounts: made.collect::<Result<_, _>>()?,
+            mounts,
+            maps,
             null: copy_tree(Path::new("/dev/null"), Bind::Single)
                 .and_then(|null| is_null(null.as_fd()).map(|()| null))?,
             devices: Devices::make(launch.spec, user_namespace)?,
@@ -315,39 +326,55 @@ pub(crate) fn maps_ids_itself(spec: &Spec) -> bool {
 /// Makes what needs the host's view.
 struct Maker<'a> {
     launch: &'a Launch<'a>,
+    /// Whether the container has one of its own.
+    user_namespace: bool,
     /// The user namespaces of the maps that mounts bring.
     maps: Vec<(IdMapping<'a>, OwnedFd)>,
 }
 
 impl<'a> Maker<'a> {
     /// Bind mounts, and file systems on the host's devices; `None` is made in the container.
-    fn make(&mut self, mount: &'a Mount) -> Result<Option<OwnedFd>, Error> {
-        let options = Options::parse(words_of(mount));
+    fn make(&mut self, mount: &'a Mount, options: &Options) -> Result<Option<OwnedFd>, Error> {
+        let within = inside(self.launch, mount, options).is_some();
         let made = match (kind_of(mount), options.bind) {
-            _ if options.remount || inside(self.launch, mount, &options).is_some() => None,
-            ("bind", bind) => Some(self.bind(mount, bind.unwrap_or(Bind::Single), &options)?),
-            (_, Some(bind)) => Some(self.bind(mount, bind, &options)?),
+            _ if options.remount || within => None,
+            ("bind", bind) => Some(self.bind(mount, bind.unwrap_or(Bind::Single), options)?),
+            (_, Some(bind)) => Some(self.bind(mount, bind, options)?),
             ("proc" | "sysfs" | "tmpfs" | "devpts" | "mqueue" | "cgroup" | "cgroup2", None) => None,
             (_, None) => {
                 let label = label::of_mounts(self.launch.spec);
                 let extra = Extra { label, ..Extra::default() };
-                Some(make_filesystem(mount, &options, &extra)?)
+                Some(make_filesystem(mount, options, &extra)?)
             }
         };
-        let bound = is_bind(mount) && made.is_some();
-        if let Some(map) = IdMapping::of_mount(mount)? {
-            let on = mount.destination().display();
-            let Some(tree) = made.as_ref().filter(|_| bound) else {
-                let text = format!(
-                    "uidMappings of the mount on `{on}`, which is no bind mount of the host's,"
-                );
-                return Err(Error::Unsupported(text));
-            };
-            let extent = options.mapped.unwrap_or(Bind::Single);
-            let path = mount.source().as_deref().unwrap_or(Path::new(""));
-            idmap::apply(self.namespace(map)?, tree.as_fd(), (extent, path))?;
-        }
+        let Some(map) = IdMapping::of_mount(mount)?.filter(|_| !within) else { return Ok(made) };
+        let on = mount.destination().display();
+        let Some(tree) = made.as_ref().filter(|_| is_bind(mount)) else {
+            let text = format!("uidMappings of the mount on `{on}`, which is no bind mount,");
+            return Err(Error::Unsupported(text));
+        };
+        let extent = options.mapped.unwrap_or(Bind::Single);
+        let path = mount.source().as_deref().unwrap_or(Path::new(""));
+        idmap::apply(self.namespace(map)?, tree.as_fd(), (extent, path))?;
         Ok(made)
+    }
+
+    /// The map for a tree inside the root, which the container's process applies: root of a user
+    /// namespace may not.
+    fn map_inside(
+        &mut self,
+        mount: &'a Mount,
+        options: &Options,
+    ) -> Result<Option<OwnedFd>, Error> {
+        let map = IdMapping::of_mount(mount)?;
+        if self.user_namespace && (map.is_some() || options.mapped.is_some()) {
+            let on = mount.destination().display();
+            return Err(Error::Unsupported(format!(
+                "mapping the ids of what lies inside the root for `{on}`, in a user namespace,"
+            )));
+        }
+        let Some(map) = map else { return Ok(None) };
+        self.namespace(map)?.try_clone_to_owned().doing(|| "hold a user namespace").map(Some)
     }
 
     /// The user namespace with this map, made once.

@@ -78,7 +78,7 @@ impl Bundle {
     fn stdio(&self) -> Stdio {
         let size = self.annotation("terminal").and_then(|size| size.split_once('x'));
         match size.map(|(rows, cols)| (rows.parse(), cols.parse())) {
-            Some((Ok(rows), Ok(cols))) => Stdio::Terminal { rows, cols },
+            Some((Ok(rows), Ok(cols))) => Stdio::Terminal { rows, cols, plain_newlines: false },
             _ => own_stdio(),
         }
     }

@@ -196,7 +196,7 @@ impl Create<'_> {
             call("prestart", hook::prestart(hooks))?;
             Ok(call("createRuntime", hooks.create_runtime())?)
         });
-        Ok(created?)
+        created.map_err(Error::of_init)
     }
 
     /// The specification, with what systemd's sockets need (sd_listen_fds(3)).

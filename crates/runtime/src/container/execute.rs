@@ -80,7 +80,8 @@ impl Container {
             inherited: execute.preserved,
             keep_keyring: self.record.keep_keyring,
             ..Exec::new(target, execute.process, stdio::of(execute.process, &execute.console))
-        })?;
+        })
+        .map_err(Error::of_init)?;
         let told = execute.console.deliver(process.take_master()).and_then(|master| {
             create::tell(&process, execute.pid_file, execute.pidfd_socket).map(|()| master)
         });

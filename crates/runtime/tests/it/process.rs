@@ -261,6 +261,11 @@ fn clocks_are_offset() {
     let uptime: f64 = output.split(' ').next().unwrap().parse().unwrap();
     assert!(uptime > (1000 * DAY) as f64, "{output}");
     assert!(!output.contains(&host_namespace("time")));
+    bundle.map_ids();
+    bundle.args(&["/bin/cat", "/proc/self/timens_offsets"]);
+    let output = bundle.run().ok();
+    let words: Vec<&str> = output.split_whitespace().collect();
+    assert_eq!(words, ["monotonic", "0", "0", "boottime", "86400000", "0"]);
 }
 
 #[test]

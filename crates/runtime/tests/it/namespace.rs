@@ -88,6 +88,23 @@ fn a_mount_namespace_is_joined() {
 }
 
 #[test]
+fn namespaces_of_different_owners_are_joined_together() {
+    let mut one = Bundle::script("echo; sleep 1000");
+    one.map_ids();
+    let running = one.start();
+    let holder = Holder::new(&["--net", "--uts"]);
+    let mut bundle = Bundle::script("readlink /proc/self/ns/user; readlink /proc/self/ns/net");
+    bundle.annotate("map-rootfs", "");
+    bundle.remove_mount("/sys");
+    let user = format!("/proc/{}/ns/user", running.pid);
+    join(&mut bundle, "user", &user);
+    join(&mut bundle, "network", &holder.path("net"));
+    let theirs = fs::read_link(&user).unwrap();
+    assert_eq!(bundle.run().ok(), format!("{}\n{}\n", theirs.display(), holder.name("net")));
+    running.kill().fails(137);
+}
+
+#[test]
 fn what_is_no_such_namespace_is_refused() {
     let mut bundle = Bundle::new();
     for path in ["/proc/self/ns/ipc", "/etc/passwd", "/missing"] {

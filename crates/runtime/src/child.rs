@@ -140,10 +140,15 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
     let parameters = sysctl::open(spec)?;
     #[cfg(weaken)]
     crate::weak::place_by_path(launch);
+    let shared = plan.shares_mounts();
     let root = match hooks_at {
+        _ if shared => Sources::share(&files, launch.rootfs)?,
         None => Sources::enter(&files, launch)?,
         Some(path) => Sources::show(&files, spec, path)?,
     };
+    if shared && hooks_at.is_none() {
+        Sources::change_root(root.as_fd(), true)?;
+    }
     drop(files);
 
     let mut placement = Placement::new(launch, &root);
@@ -162,10 +167,10 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
     sync.expect(Point::Furnished)?;
     if hooks_at.is_some() {
         hook::run_create_container(launch)?;
-        if launch.no_pivot {
+        if launch.no_pivot && !shared {
             mount::take_kernel_files_away(hooks_at)?;
         }
-        Sources::change_root(root.as_fd(), launch.no_pivot)?;
+        Sources::change_root(root.as_fd(), launch.no_pivot || shared)?;
     }
     sysctl::write(spec, parameters.as_ref())?;
     placement.finish()?;

@@ -16,6 +16,7 @@ pub(crate) mod option;
 mod overlay;
 mod place;
 pub(crate) mod rootfs;
+mod shared;
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -41,9 +42,12 @@ use crate::namespace::Plan;
 use crate::procfs;
 use crate::sys::{MountAttr, mount_setattr};
 
+use self::device::in_user_namespace;
 pub(crate) use self::device::{host_null, is_null, new_null};
 pub(crate) use self::idmap::IdMap;
 pub(crate) use self::place::Placement;
+pub(crate) use self::shared::OnHost;
+pub use self::shared::{mounts_on, release_root};
 
 /// Everything that needs the host's view, made and not yet placed.
 #[derive(Debug)]
@@ -132,17 +136,21 @@ impl Sources {
         Ok(())
     }
 
-    /// Makes, in the child, procfs, sysfs and cgroups: they show its own namespaces, and in a user
-    /// namespace they are allowed only while the host's are in sight (mount_namespaces(7)).
+    /// Makes, in the child, what shows its own namespaces and needs the host's view: procfs and sysfs
+    /// in a user namespace are allowed only while the host's are in sight (mount_namespaces(7)).
+    ///
+    /// Elsewhere they are made when they are placed: the kernel lists mounts in the order in which
+    /// they were made.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub(crate) fn make_own(&mut self, spec: &Spec) -> Result<(), Error> {
+        let early = has_namespace(spec, LinuxNamespaceType::User) || in_user_namespace();
         for (at, (mount, source)) in mounts_of(spec).iter().zip(&mut self.mounts).enumerate() {
             if is_cgroup(mount) {
                 let options = Options::parse(words_of(mount));
-                self.views.insert(at, View::make(spec, mount, &options)?);
-            } else if source.is_none() && matches!(kind_of(mount), "proc" | "sysfs") {
+                self.views.insert(at, View::make(spec, (mount, early), &options)?);
+            } else if early && source.is_none() && matches!(kind_of(mount), "proc" | "sysfs") {
                 let options = Options::parse(words_of(mount));
                 *source = Some(make_filesystem(mount, &options, &Extra::default())?);
             }
@@ -175,6 +183,25 @@ impl Sources {
     /// When the kernel refuses.
     pub(crate) fn show(root: &OwnedFd, spec: &Spec, path: &Path) -> Result<Root, Error> {
         Self::part(root, spec)?;
+        Self::attach_at(root, path)
+    }
+
+    /// Attaches `root` at its own path in the mount namespace of the host, for a container without
+    /// one of its own; [`Sources::change_root`] is still to come, and
+    /// [`release_root`](self::release_root) in the end.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) fn share(root: &OwnedFd, rootfs: &Rootfs) -> Result<Root, Error> {
+        let Rootfs::Dir(path) = rootfs else {
+            return Err(Error::Unsupported("layers without a mount namespace".into()));
+        };
+        let private = MountAttr { propagation: libc::MS_PRIVATE, ..MountAttr::default() };
+        mount_setattr(root.as_fd(), private, true).doing(|| "detach the root from the host")?;
+        Self::attach_at(root, path)
+    }
+
+    fn attach_at(root: &OwnedFd, path: &Path) -> Result<Root, Error> {
         let doing = || format!("attach the root file system at `{}`", path.display());
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let target = rustix::fs::openat(rustix::fs::CWD, path, flags, rustix::fs::Mode::empty())
@@ -255,11 +282,32 @@ fn kernel_files(mountinfo: &str) -> Vec<PathBuf> {
 ///
 /// # Errors
 /// Names the field.
-pub(crate) fn check(launch: &Launch<'_>) -> Result<(), Error> {
+pub(crate) fn check(launch: &Launch<'_>, plan: &Plan) -> Result<(), Error> {
+    if plan.shares_mounts() {
+        check_shared(launch.spec, plan)?;
+    }
     let propagation = root_propagation(launch.spec)?;
     if launch.no_pivot && propagation.kind == libc::MS_PRIVATE {
         let text = "rootfsPropagation of [r]private is not safe without pivot_root";
         return Err(Error::Spec(text.into()));
+    }
+    Ok(())
+}
+
+fn check_shared(spec: &Spec, plan: &Plan) -> Result<(), Error> {
+    let linux = spec.linux().as_ref();
+    let paths = |paths: Option<&Option<Vec<String>>>| {
+        paths.and_then(Option::as_ref).is_some_and(|paths| !paths.is_empty())
+    };
+    if paths(linux.map(|linux| linux.masked_paths()))
+        || paths(linux.map(|linux| linux.readonly_paths()))
+    {
+        let text = "unable to restrict sys entries without a private MNT namespace";
+        return Err(Error::Spec(text.into()));
+    }
+    if plan.maps_ids() {
+        let text = "a user namespace without a mount namespace in linux.namespaces";
+        return Err(Error::Unsupported(text.into()));
     }
     Ok(())
 }
@@ -280,6 +328,12 @@ impl Unmapped {
     pub(crate) fn map(&self, ids: &IdMap) -> Result<(), Error> {
         ids.apply(self.tree.as_fd(), self.extent, &self.path)
     }
+}
+
+/// Whether the container has a namespace of this kind, of its own or joined.
+fn has_namespace(spec: &Spec, kind: LinuxNamespaceType) -> bool {
+    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+    namespaces.into_iter().flatten().any(|namespace| namespace.typ() == kind)
 }
 
 /// What the root exchanges with its copies in the end.

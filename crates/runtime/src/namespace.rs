@@ -49,14 +49,7 @@ impl Plan {
     }
 
     fn check(&self, linux: Option<&Linux>) -> Result<(), Error> {
-        use LinuxNamespaceType::{Mount, Time, User};
-        if !self.has(Mount) {
-            return Err(Error::Unsupported(
-                "a container without a mount namespace in linux.namespaces, whose mounts would stay \
-                 on the host,"
-                    .into(),
-            ));
-        }
+        use LinuxNamespaceType::{Time, User};
         let wrong = |text: &str| Err(Error::Spec(text.into()));
         let Some(linux) = linux else { return Ok(()) };
         let offsets = linux.time_offsets().as_ref();
@@ -103,6 +96,11 @@ impl Plan {
             (joined.st_dev, joined.st_ino) == (own.dev(), own.ino())
         };
         self.is_new(kind) || self.joined(kind).is_some_and(|joined| !same(joined))
+    }
+
+    /// Whether the container has no mount namespace but the caller's.
+    pub(crate) fn shares_mounts(&self) -> bool {
+        !self.has(LinuxNamespaceType::Mount)
     }
 
     /// Whether the container's ids are not the caller's.

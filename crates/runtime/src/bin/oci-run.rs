@@ -10,6 +10,7 @@
 //! | `run.user`, `run.init`, `run.copy-up`, `run.group-add`, `run.map-rootfs`, `run.no-pivot` | as the fields of `Launch` |
 //! | `run.terminal` | `ROWSxCOLS`: a terminal, whose output goes to standard output |
 //! | `run.cgroup` | a cgroup to create and, at the end, delete |
+//! | `run.release` | at the end, take away what a container in the host's mount namespace leaves |
 //! | `run.fail` | the work in the namespaces fails |
 //! | `run.hold` | print how many descriptors the container holds before it is started |
 //! | `run.rounds` | create and kill the container this often, instead of starting it |
@@ -26,7 +27,7 @@ use std::time::Instant;
 use oci::Rootfs;
 use oci::runtime::{ContainerState, Spec, State};
 use runtime::cgroup::Cgroup;
-use runtime::{Error, Exec, Launch, Process, Stdio, create, exec, seal_executable};
+use runtime::{Error, Exec, Launch, Process, Stdio, create, exec, release_root, seal_executable};
 
 /// The annotations of a bundle.
 struct Bundle {
@@ -128,6 +129,9 @@ fn run(bundle: &Bundle, mut times: Times) -> Result<i32, Error> {
     let cgroup = path.map(|path| Cgroup::create(path, resources)).transpose()?;
     times.done("cgroups");
     let result = run_in(bundle, cgroup.as_ref(), &mut times);
+    if bundle.annotation("release").is_some() {
+        release_root(&bundle.directory.join("rootfs"), 0)?;
+    }
     if let Some(cgroup) = cgroup {
         let _ = cgroup.delete();
     }

@@ -5,15 +5,15 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use oci::runtime::{LinuxNamespace, LinuxNamespaceType, Mount};
+use oci::runtime::{LinuxNamespaceType, Mount};
 use rustix::fs::{FileType, OFlags, fstat, fstatfs};
 
 use super::filesystem::{Description, attach, change, copy_tree_at};
 use super::mask::{self, Masks};
 use super::option::{Bind, Options, attributes_of};
 use super::{
-    Extra, Sources, apart_from_host, below_root, copy_up, describe, idmap, inside, is_bind,
-    is_cgroup, kind_of, make_filesystem, mounts_of, root_propagation, words_of,
+    Extra, Sources, apart_from_host, below_root, copy_up, describe, has_namespace, idmap, inside,
+    is_bind, is_cgroup, kind_of, make_filesystem, mounts_of, root_propagation, words_of,
 };
 use crate::error::{Doing, Error};
 use crate::inroot::{Root, file_type};
@@ -54,9 +54,7 @@ pub(crate) struct Placement<'a> {
 impl<'a> Placement<'a> {
     /// Nothing is placed yet.
     pub(crate) fn new(launch: &'a Launch<'a>, root: &'a Root) -> Placement<'a> {
-        let namespaces = launch.spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
-        let user = |namespace: &LinuxNamespace| namespace.typ() == LinuxNamespaceType::User;
-        let locked = namespaces.into_iter().flatten().any(user);
+        let locked = has_namespace(launch.spec, LinuxNamespaceType::User);
         Placement { launch, root, locked, read_only_later: Vec::new() }
     }
 

@@ -305,7 +305,10 @@ impl Monitor {
 pub(crate) fn stdio(tty: bool, open_stdin: bool) -> Result<(Stdio, Streams)> {
     if tty {
         let (rows, columns) = terminal::size().unwrap_or((24, 80));
-        return Ok((Stdio::Terminal { rows, cols: columns }, Streams::default()));
+        return Ok((
+            Stdio::Terminal { rows, cols: columns, plain_newlines: false },
+            Streams::default(),
+        ));
     }
     let make = || pipe_with(PipeFlags::CLOEXEC).doing(|| "make a pipe".into());
     let (out_reader, stdout) = make()?;

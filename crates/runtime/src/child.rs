@@ -116,11 +116,12 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
     run_anywhere();
     plan.join()?;
     enter_cgroup_namespace(plan)?;
-    if plan.maps_ids() {
-        become_root_inside()?;
-    }
+    // While the files of this process in procfs are its own: changing ids hides them.
     if let Some(linux) = spec.linux().as_ref().filter(|_| plan.is_new(LinuxNamespaceType::Time)) {
         enter_time_namespace(linux)?;
+    }
+    if plan.maps_ids() {
+        become_root_inside()?;
     }
     // Nobody in a joined namespace may look into this process, which still is the runtime.
     hide_memory()?;
@@ -143,10 +144,15 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
     let parameters = sysctl::open(spec)?;
     #[cfg(weaken)]
     crate::weak::place_by_path(launch);
+    let shared = plan.shares_mounts();
     let root = match hooks_at {
+        _ if shared => Sources::share(&files, launch.rootfs)?,
         None => Sources::enter(&files, launch)?,
         Some(path) => Sources::show(&files, spec, path)?,
     };
+    if shared && hooks_at.is_none() {
+        Sources::change_root(root.as_fd(), true)?;
+    }
     drop(files);
 
     let mut placement = Placement::new(launch, &root);
@@ -165,10 +171,10 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
     sync.expect(Point::Furnished)?;
     if hooks_at.is_some() {
         hook::run_create_container(launch)?;
-        if launch.no_pivot {
+        if launch.no_pivot && !shared {
             mount::take_kernel_files_away(hooks_at)?;
         }
-        Sources::change_root(root.as_fd(), launch.no_pivot)?;
+        Sources::change_root(root.as_fd(), launch.no_pivot || shared)?;
     }
     sysctl::write(spec, parameters.as_ref())?;
     placement.finish()?;

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 
 use oci::runtime::{Linux, LinuxSeccomp, State};
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
@@ -102,6 +103,8 @@ const KINDS: [(ThreadNameSpaceType, &str); 8] = [
 #[derive(Debug)]
 struct Target<'a> {
     pidfd: BorrowedFd<'a>,
+    /// Its root, where that is not the root of a mount namespace to join.
+    root: Option<OwnedFd>,
     /// Those that are not the caller's: the others need not, and may not always, be joined.
     kinds: ThreadNameSpaceType,
 }
@@ -114,9 +117,13 @@ impl<'a> Target<'a> {
                 kinds |= kind;
             }
         }
+        let root = match kinds.contains(ThreadNameSpaceType::MOUNT) {
+            true => None,
+            false => Some(open_root(pid)?),
+        };
         // While the process is there, nothing else has its number: it was the one looked at.
         sys::pidfd_send_signal(pidfd, 0).doing(|| format!("look for the process {pid}"))?;
-        Ok(Target { pidfd, kinds })
+        Ok(Target { pidfd, root, kinds })
     }
 
     fn enter(&self, kinds: ThreadNameSpaceType) -> rustix::io::Result<()> {
@@ -136,10 +143,19 @@ impl<'a> Target<'a> {
     fn join(&self) -> Result<(), Error> {
         self.enter(self.kinds).doing(|| "join the namespaces of the container")?;
         if self.enters_user_namespace() {
-            return crate::child::become_root_inside();
+            crate::child::become_root_inside()?;
         }
-        Ok(())
+        let Some(root) = &self.root else { return Ok(()) };
+        let doing = || "enter the root of the container";
+        rustix::process::fchdir(root).doing(doing)?;
+        rustix::process::chroot(".").doing(doing)
     }
+}
+
+fn open_root(pid: i32) -> Result<OwnedFd, Error> {
+    let path = format!("/proc/{pid}/root");
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).doing(|| format!("open the root of process {pid}"))
 }
 
 fn is_other(pid: i32, name: &str) -> std::io::Result<bool> {

@@ -28,7 +28,9 @@ pub(crate) fn serve(sync: &Sync, given: Option<Given>, program: impl FnOnce() ->
             sys::exit(125);
         }
     };
-    // With our end of the socket closed, its end tells the parent that the program runs.
+    // With our end of the socket closed, its end tells the parent that the program runs. The filter
+    // may refuse to close the rest at once, of which there is none but what the program inherits.
+    sync.close_in_child();
     let _ = sys::close_from_three();
     // From here on, everything is on the stack.
     if let Some(given) = given {

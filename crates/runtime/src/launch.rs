@@ -29,6 +29,9 @@ pub enum Stdio {
         rows: u16,
         /// Width in characters.
         cols: u16,
+        /// Newlines reach the master as they are, without a carriage return (`ONLCR` of
+        /// termios(3)), from the first on.
+        plain_newlines: bool,
     },
 }
 

@@ -54,6 +54,7 @@ mod weak;
 pub use error::Error;
 pub use execution::{Exec, exec};
 pub use launch::{Launch, Oci, Stdio};
+pub use mount::{mounts_on, release_root};
 pub use namespace::Namespaces;
 pub use parent::{Created, create};
 pub use process::{ExitStatus, Process};

@@ -16,6 +16,7 @@ pub(crate) mod option;
 mod overlay;
 mod place;
 pub(crate) mod rootfs;
+mod shared;
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -41,9 +42,12 @@ use crate::namespace::Plan;
 use crate::procfs;
 use crate::sys::{MountAttr, mount_setattr};
 
+use self::device::in_user_namespace;
 pub(crate) use self::device::{host_null, is_null, new_null};
 pub(crate) use self::idmap::IdMap;
 pub(crate) use self::place::Placement;
+pub(crate) use self::shared::OnHost;
+pub use self::shared::{mounts_on, release_root};
 
 /// Everything that needs the host's view, made and not yet placed.
 #[derive(Debug)]
@@ -53,6 +57,9 @@ pub(crate) struct Sources {
     /// The host's `/dev/null`.
     null: OwnedFd,
     devices: Devices,
+    /// The user namespaces with the maps of what is bound from inside the root, by its place in the
+    /// specification.
+    maps: HashMap<usize, OwnedFd>,
     /// What the cgroup mounts show, by their place in the specification.
     views: HashMap<usize, View>,
 }
@@ -64,10 +71,18 @@ impl Sources {
     /// # Errors
     /// When a source is missing or the kernel refuses.
     pub(crate) fn make(launch: &Launch<'_>, user_namespace: bool) -> Result<Sources, Error> {
-        let mut maker = Maker { launch, maps: Vec::new() };
-        let made = mounts_of(launch.spec).iter().map(|mount| maker.make(mount));
+        let mut maker = Maker { launch, user_namespace, maps: Vec::new() };
+        let (mut mounts, mut maps) = (Vec::new(), HashMap::new());
+        for (at, mount) in mounts_of(launch.spec).iter().enumerate() {
+            let options = Options::parse(words_of(mount));
+            mounts.push(maker.make(mount, &options)?);
+            if inside(launch, mount, &options).is_some() {
+                maps.extend(maker.map_inside(mount, &options)?.map(|map| (at, map)));
+            }
+        }
         Ok(Sources {
-            mounts: made.collect::<Result<_, _>>()?,
+            mounts,
+            maps,
             null: copy_tree(Path::new("/dev/null"), Bind::Single)
                 .and_then(|null| is_null(null.as_fd()).map(|()| null))?,
             devices: Devices::make(launch.spec, user_namespace)?,
@@ -121,17 +136,21 @@ impl Sources {
         Ok(())
     }
 
-    /// Makes, in the child, procfs, sysfs and cgroups: they show its own namespaces, and in a user
-    /// namespace they are allowed only while the host's are in sight (mount_namespaces(7)).
+    /// Makes, in the child, what shows its own namespaces and needs the host's view: procfs and sysfs
+    /// in a user namespace are allowed only while the host's are in sight (mount_namespaces(7)).
+    ///
+    /// Elsewhere they are made when they are placed: the kernel lists mounts in the order in which
+    /// they were made.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub(crate) fn make_own(&mut self, spec: &Spec) -> Result<(), Error> {
+        let early = has_namespace(spec, LinuxNamespaceType::User) || in_user_namespace();
         for (at, (mount, source)) in mounts_of(spec).iter().zip(&mut self.mounts).enumerate() {
             if is_cgroup(mount) {
                 let options = Options::parse(words_of(mount));
-                self.views.insert(at, View::make(spec, mount, &options)?);
-            } else if source.is_none() && matches!(kind_of(mount), "proc" | "sysfs") {
+                self.views.insert(at, View::make(spec, (mount, early), &options)?);
+            } else if early && source.is_none() && matches!(kind_of(mount), "proc" | "sysfs") {
                 let options = Options::parse(words_of(mount));
                 *source = Some(make_filesystem(mount, &options, &Extra::default())?);
             }
@@ -164,6 +183,25 @@ impl Sources {
     /// When the kernel refuses.
     pub(crate) fn show(root: &OwnedFd, spec: &Spec, path: &Path) -> Result<Root, Error> {
         Self::part(root, spec)?;
+        Self::attach_at(root, path)
+    }
+
+    /// Attaches `root` at its own path in the mount namespace of the host, for a container without
+    /// one of its own; [`Sources::change_root`] is still to come, and
+    /// [`release_root`](self::release_root) in the end.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) fn share(root: &OwnedFd, rootfs: &Rootfs) -> Result<Root, Error> {
+        let Rootfs::Dir(path) = rootfs else {
+            return Err(Error::Unsupported("layers without a mount namespace".into()));
+        };
+        let private = MountAttr { propagation: libc::MS_PRIVATE, ..MountAttr::default() };
+        mount_setattr(root.as_fd(), private, true).doing(|| "detach the root from the host")?;
+        Self::attach_at(root, path)
+    }
+
+    fn attach_at(root: &OwnedFd, path: &Path) -> Result<Root, Error> {
         let doing = || format!("attach the root file system at `{}`", path.display());
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let target = rustix::fs::openat(rustix::fs::CWD, path, flags, rustix::fs::Mode::empty())
@@ -244,11 +282,32 @@ fn kernel_files(mountinfo: &str) -> Vec<PathBuf> {
 ///
 /// # Errors
 /// Names the field.
-pub(crate) fn check(launch: &Launch<'_>) -> Result<(), Error> {
+pub(crate) fn check(launch: &Launch<'_>, plan: &Plan) -> Result<(), Error> {
+    if plan.shares_mounts() {
+        check_shared(launch.spec, plan)?;
+    }
     let propagation = root_propagation(launch.spec)?;
     if launch.no_pivot && propagation.kind == libc::MS_PRIVATE {
         let text = "rootfsPropagation of [r]private is not safe without pivot_root";
         return Err(Error::Spec(text.into()));
+    }
+    Ok(())
+}
+
+fn check_shared(spec: &Spec, plan: &Plan) -> Result<(), Error> {
+    let linux = spec.linux().as_ref();
+    let paths = |paths: Option<&Option<Vec<String>>>| {
+        paths.and_then(Option::as_ref).is_some_and(|paths| !paths.is_empty())
+    };
+    if paths(linux.map(oci::runtime::Linux::masked_paths))
+        || paths(linux.map(oci::runtime::Linux::readonly_paths))
+    {
+        let text = "unable to restrict sys entries without a private MNT namespace";
+        return Err(Error::Spec(text.into()));
+    }
+    if plan.maps_ids() {
+        let text = "a user namespace without a mount namespace in linux.namespaces";
+        return Err(Error::Unsupported(text.into()));
     }
     Ok(())
 }
@@ -269,6 +328,12 @@ impl Unmapped {
     pub(crate) fn map(&self, ids: &IdMap) -> Result<(), Error> {
         ids.apply(self.tree.as_fd(), self.extent, &self.path)
     }
+}
+
+/// Whether the container has a namespace of this kind, of its own or joined.
+fn has_namespace(spec: &Spec, kind: LinuxNamespaceType) -> bool {
+    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+    namespaces.into_iter().flatten().any(|namespace| namespace.typ() == kind)
 }
 
 /// What the root exchanges with its copies in the end.
@@ -315,39 +380,55 @@ pub(crate) fn maps_ids_itself(spec: &Spec) -> bool {
 /// Makes what needs the host's view.
 struct Maker<'a> {
     launch: &'a Launch<'a>,
+    /// Whether the container has one of its own.
+    user_namespace: bool,
     /// The user namespaces of the maps that mounts bring.
     maps: Vec<(IdMapping<'a>, OwnedFd)>,
 }
 
 impl<'a> Maker<'a> {
     /// Bind mounts, and file systems on the host's devices; `None` is made in the container.
-    fn make(&mut self, mount: &'a Mount) -> Result<Option<OwnedFd>, Error> {
-        let options = Options::parse(words_of(mount));
+    fn make(&mut self, mount: &'a Mount, options: &Options) -> Result<Option<OwnedFd>, Error> {
+        let within = inside(self.launch, mount, options).is_some();
         let made = match (kind_of(mount), options.bind) {
-            _ if options.remount || inside(self.launch, mount, &options).is_some() => None,
-            ("bind", bind) => Some(self.bind(mount, bind.unwrap_or(Bind::Single), &options)?),
-            (_, Some(bind)) => Some(self.bind(mount, bind, &options)?),
+            _ if options.remount || within => None,
+            ("bind", bind) => Some(self.bind(mount, bind.unwrap_or(Bind::Single), options)?),
+            (_, Some(bind)) => Some(self.bind(mount, bind, options)?),
             ("proc" | "sysfs" | "tmpfs" | "devpts" | "mqueue" | "cgroup" | "cgroup2", None) => None,
             (_, None) => {
                 let label = label::of_mounts(self.launch.spec);
                 let extra = Extra { label, ..Extra::default() };
-                Some(make_filesystem(mount, &options, &extra)?)
+                Some(make_filesystem(mount, options, &extra)?)
             }
         };
-        let bound = is_bind(mount) && made.is_some();
-        if let Some(map) = IdMapping::of_mount(mount)? {
-            let on = mount.destination().display();
-            let Some(tree) = made.as_ref().filter(|_| bound) else {
-                let text = format!(
-                    "uidMappings of the mount on `{on}`, which is no bind mount of the host's,"
-                );
-                return Err(Error::Unsupported(text));
-            };
-            let extent = options.mapped.unwrap_or(Bind::Single);
-            let path = mount.source().as_deref().unwrap_or(Path::new(""));
-            idmap::apply(self.namespace(map)?, tree.as_fd(), (extent, path))?;
-        }
+        let Some(map) = IdMapping::of_mount(mount)?.filter(|_| !within) else { return Ok(made) };
+        let on = mount.destination().display();
+        let Some(tree) = made.as_ref().filter(|_| is_bind(mount)) else {
+            let text = format!("uidMappings of the mount on `{on}`, which is no bind mount,");
+            return Err(Error::Unsupported(text));
+        };
+        let extent = options.mapped.unwrap_or(Bind::Single);
+        let path = mount.source().as_deref().unwrap_or(Path::new(""));
+        idmap::apply(self.namespace(map)?, tree.as_fd(), (extent, path))?;
         Ok(made)
+    }
+
+    /// The map for a tree inside the root, which the container's process applies: root of a user
+    /// namespace may not.
+    fn map_inside(
+        &mut self,
+        mount: &'a Mount,
+        options: &Options,
+    ) -> Result<Option<OwnedFd>, Error> {
+        let map = IdMapping::of_mount(mount)?;
+        if self.user_namespace && (map.is_some() || options.mapped.is_some()) {
+            let on = mount.destination().display();
+            return Err(Error::Unsupported(format!(
+                "mapping the ids of what lies inside the root for `{on}`, in a user namespace,"
+            )));
+        }
+        let Some(map) = map else { return Ok(None) };
+        self.namespace(map)?.try_clone_to_owned().doing(|| "hold a user namespace").map(Some)
     }
 
     /// The user namespace with this map, made once.

@@ -49,14 +49,7 @@ impl Plan {
     }
 
     fn check(&self, linux: Option<&Linux>) -> Result<(), Error> {
-        use LinuxNamespaceType::{Mount, Time, User};
-        if !self.has(Mount) {
-            return Err(Error::Unsupported(
-                "a container without a mount namespace in linux.namespaces, whose mounts would stay \
-                 on the host,"
-                    .into(),
-            ));
-        }
+        use LinuxNamespaceType::{Time, User};
         let wrong = |text: &str| Err(Error::Spec(text.into()));
         let Some(linux) = linux else { return Ok(()) };
         let offsets = linux.time_offsets().as_ref();
@@ -105,6 +98,11 @@ impl Plan {
         self.is_new(kind) || self.joined(kind).is_some_and(|joined| !same(joined))
     }
 
+    /// Whether the container has no mount namespace but the caller's.
+    pub(crate) fn shares_mounts(&self) -> bool {
+        !self.has(LinuxNamespaceType::Mount)
+    }
+
     /// Whether the container's ids are not the caller's.
     pub(crate) fn maps_ids(&self) -> bool {
         self.has(LinuxNamespaceType::User)
@@ -130,34 +128,32 @@ impl Plan {
         cgroup: Option<BorrowedFd<'_>>,
         child: impl FnOnce() -> i32,
     ) -> Result<Process, Error> {
-        use LinuxNamespaceType::{Pid, User};
-        let enter_pid = || match self.joined(Pid) {
-            Some(pid) => move_into_link_name_space(pid.as_fd(), Some(LinkNameSpaceType::ProcessID)),
-            None => Ok(()),
-        };
         let birth = Birth { flags: self.clone_flags(), cgroup };
         if self.joins_first() {
             return birth.beyond(child, || self.join_all());
         }
-        match (self.joined(User), self.joined(Pid)) {
-            (Some(user), _) => birth.beyond(child, || {
-                move_into_link_name_space(user.as_fd(), Some(LinkNameSpaceType::User))?;
-                enter_pid()
+        match self.joined(LinuxNamespaceType::Pid) {
+            Some(pid) => birth.elsewhere(child, || {
+                move_into_link_name_space(pid.as_fd(), Some(LinkNameSpaceType::ProcessID))
             }),
-            (None, Some(_)) => birth.elsewhere(child, enter_pid),
-            (None, None) => birth.here(child),
+            None => birth.here(child),
         }
     }
 
-    /// Whether what is joined belongs to others than the new user namespace, whose root may not
-    /// join it any more.
+    /// Whether what is joined has to be joined before the first process is cloned: root of another
+    /// user namespace may not join what belongs to others.
     fn joins_first(&self) -> bool {
-        self.is_new(LinuxNamespaceType::User) && !self.joined.is_empty()
+        self.maps_ids() && !self.joined.is_empty()
     }
 
+    /// Joins everything: root a user namespace last, because its rights reach into each; without
+    /// privilege only those inside a user namespace count.
     fn join_all(&self) -> rustix::io::Result<()> {
-        let join = |(_, fd): &(_, OwnedFd)| move_into_link_name_space(fd.as_fd(), None);
-        self.joined.iter().try_for_each(join)
+        let first = rustix::process::geteuid().is_root();
+        let user = |kind| (kind == LinuxNamespaceType::User) == first;
+        let mut joined: Vec<_> = self.joined.iter().collect();
+        joined.sort_by_key(|(kind, _)| user(*kind));
+        joined.iter().try_for_each(|(_, fd)| move_into_link_name_space(fd.as_fd(), None))
     }
 
     /// Joins, in the child, what is still to be joined.
@@ -165,12 +161,11 @@ impl Plan {
     /// # Errors
     /// Names the namespace that refused.
     pub(crate) fn join(&self) -> Result<(), Error> {
-        use LinuxNamespaceType::{Pid, User};
         if self.joins_first() {
             return Ok(());
         }
-        for (kind, namespace) in self.joined.iter().filter(|(kind, _)| !matches!(kind, User | Pid))
-        {
+        let others = self.joined.iter().filter(|(kind, _)| *kind != LinuxNamespaceType::Pid);
+        for (kind, namespace) in others {
             move_into_link_name_space(namespace.as_fd(), None)
                 .doing(|| format!("join the {kind:?} namespace"))?;
         }

@@ -11,7 +11,7 @@ use crate::child::{self, Confined, Prepared};
 use crate::error::{Doing, Error};
 use crate::label::Labels;
 use crate::launch::Launch;
-use crate::mount::{self, IdMap, Sources, Unmapped};
+use crate::mount::{self, IdMap, OnHost, Sources, Unmapped};
 use crate::namespace::{Namespaces, Plan, write_id_maps};
 use crate::process::{Process, Unstarted};
 use crate::seccomp::agent::Agent;
@@ -40,7 +40,7 @@ pub fn create(launch: &Launch<'_>, in_namespaces: &mut Furnish<'_>) -> Result<Cr
     let null = mount::host_null()?;
     let plan = Plan::new(launch.spec)?;
     check(launch.spec, process, &plan)?;
-    mount::check(launch)?;
+    mount::check(launch, &plan)?;
     let linux = launch.spec.linux().as_ref();
     let profile = linux.and_then(|linux| linux.seccomp().as_ref());
     let filter = compile(profile)?;
@@ -67,6 +67,8 @@ pub fn create(launch: &Launch<'_>, in_namespaces: &mut Furnish<'_>) -> Result<Cr
     let group = rdt::Group::make(launch.spec, launch.id)?;
     let confined = Confined { filter, attributes, labels };
     let prepared = Prepared { launch, process, plan: &plan, confined, null, sources, entry, given };
+    // Dropped after the child, which may be busy in there.
+    let shared = plan.shares_mounts().then(|| OnHost::before(launch.rootfs)).transpose()?.flatten();
     let child = clone(prepared, (&ours, &theirs))?;
     drop(theirs);
     let parts = (child.process(), unmapped.as_deref(), &ours);
@@ -77,7 +79,7 @@ pub fn create(launch: &Launch<'_>, in_namespaces: &mut Furnish<'_>) -> Result<Cr
         group.keep();
     }
     let agent = agent.map(|agent| agent.of_first(child.process().pid()));
-    Ok(Created { process: child, socket: ours, master, agent })
+    Ok(Created { process: child, shared, socket: ours, master, agent })
 }
 
 fn clone(prepared: Prepared<'_>, (ours, theirs): (&Socket, &Socket)) -> Result<Unstarted, Error> {
@@ -173,6 +175,7 @@ pub(crate) fn compile(profile: Option<&LinuxSeccomp>) -> Result<Option<Filter>, 
 #[derive(Debug)]
 pub struct Created {
     process: Unstarted,
+    shared: Option<OnHost>,
     socket: Socket,
     master: Option<OwnedFd>,
     agent: Option<Agent>,
@@ -191,6 +194,14 @@ impl Created {
 
     /// Lets it wait at its gate, even after this process has ended.
     pub fn hand_over(self) -> Process {
+        self.release()
+    }
+
+    /// Lets everything of it live.
+    fn release(self) -> Process {
+        if let Some(shared) = self.shared {
+            shared.keep();
+        }
         self.process.release().with_master(self.master)
     }
 
@@ -202,7 +213,7 @@ impl Created {
     pub fn start(self) -> Result<Process, Error> {
         let process = self.process.process();
         start(&self.socket, self.agent.as_ref(), (process.pid(), process.pidfd()))?;
-        Ok(self.process.release().with_master(self.master))
+        Ok(self.release())
     }
 }
 

@@ -1,6 +1,7 @@
 //! From a prepared process to the program it runs: attributes, input and output, execve.
 
 use std::array::from_fn;
+use std::collections::HashSet;
 use std::ffi::{CString, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -46,9 +47,9 @@ impl Program {
         let args = process.args().as_deref().unwrap_or_default();
         let name = args.first().filter(|name| !name.is_empty());
         let name = name.ok_or_else(|| Error::Spec("no command is specified".into()))?;
-        let env = process.env().as_deref().unwrap_or_default();
-        let value = |key: &str| env.iter().rev().find_map(|entry| entry.strip_prefix(key));
-        let mut variables = c_strings(env)?;
+        let env = effective(process.env().as_deref().unwrap_or_default())?;
+        let value = |key: &str| env.iter().find_map(|entry| entry.strip_prefix(key));
+        let mut variables = c_strings(&env)?;
         if value("HOME=").is_none_or(str::is_empty) {
             variables.retain(|entry| entry.as_bytes() != b"HOME=");
             variables.extend(c_strings(&[format!("HOME={home}")])?);
@@ -129,9 +130,30 @@ impl Program {
     }
 }
 
-fn c_strings(texts: &[String]) -> Result<Vec<CString>, Error> {
-    let convert = |text: &String| {
-        CString::new(text.as_bytes())
+/// The environment without what a later entry replaces: of two, programs take either.
+fn effective(env: &[String]) -> Result<Vec<&str>, Error> {
+    let mut seen = HashSet::new();
+    let mut kept = Vec::with_capacity(env.len());
+    for entry in env.iter().rev() {
+        match entry.split_once('=') {
+            Some(("", _)) => {
+                return Err(Error::Spec("an environment variable has an empty name".into()));
+            }
+            None => {
+                let text = format!("invalid environment variable: missing '=' in `{entry}`");
+                return Err(Error::Spec(text));
+            }
+            Some((name, _)) if seen.insert(name) => kept.push(entry.as_str()),
+            Some(_) => {}
+        }
+    }
+    kept.reverse();
+    Ok(kept)
+}
+
+fn c_strings(texts: &[impl AsRef<str>]) -> Result<Vec<CString>, Error> {
+    let convert = |text: &_| {
+        CString::new(AsRef::<str>::as_ref(text).as_bytes())
             .map_err(|_| Error::Spec("an argument or variable contains a null character".into()))
     };
     texts.iter().map(convert).collect()
@@ -168,7 +190,9 @@ pub(crate) fn identity(
 }
 
 fn has_home(process: &Process) -> bool {
-    process.env().iter().flatten().any(|entry| entry.len() > 5 && entry.starts_with("HOME="))
+    let env = process.env().as_deref().unwrap_or_default();
+    let last = env.iter().rev().find_map(|entry| entry.strip_prefix("HOME="));
+    last.is_some_and(|home| !home.is_empty())
 }
 
 /// Makes the working directory if it is missing, as Docker does.
@@ -328,7 +352,9 @@ pub(crate) fn check_limits(process: &Process) -> Result<(), Error> {
 /// As [`terminal::open`].
 pub(crate) fn open_terminal(root: &Root, stdio: &Stdio) -> Result<Option<Pty>, Error> {
     match *stdio {
-        Stdio::Terminal { rows, cols } => terminal::open(root, rows, cols).map(Some),
+        Stdio::Terminal { rows, cols, plain_newlines } => {
+            terminal::open(root, (rows, cols), plain_newlines).map(Some)
+        }
         Stdio::Fds { .. } => Ok(None),
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rustix::fs::{OFlags, fstatfs};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::termios::{OptionalActions, OutputModes, Winsize, tcgetattr, tcsetattr, tcsetwinsize};
 
 use crate::error::{Doing, Error};
 use crate::inroot::Root;
@@ -22,11 +22,15 @@ pub(crate) struct Pty {
     pub(crate) slave: OwnedFd,
 }
 
-/// Opens a new terminal of this size.
+/// Opens a new terminal of this size, in rows and columns.
 ///
 /// # Errors
 /// When the container has no devpts on `/dev/pts`.
-pub(crate) fn open(root: &Root, rows: u16, cols: u16) -> Result<Pty, Error> {
+pub(crate) fn open(
+    root: &Root,
+    (rows, cols): (u16, u16),
+    plain_newlines: bool,
+) -> Result<Pty, Error> {
     let doing = || "open a terminal of the container";
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NOFOLLOW;
     let master = root.open(Path::new("/dev/pts/ptmx"), flags).doing(doing)?;
@@ -38,6 +42,11 @@ pub(crate) fn open(root: &Root, rows: u16, cols: u16) -> Result<Pty, Error> {
     let slave = ioctl_tiocgptpeer(&master, flags).doing(doing)?;
     let size = Winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
     tcsetwinsize(&slave, size).doing(doing)?;
+    if plain_newlines {
+        let mut modes = tcgetattr(&slave).doing(doing)?;
+        modes.output_modes.remove(OutputModes::ONLCR);
+        tcsetattr(&slave, OptionalActions::Now, &modes).doing(doing)?;
+    }
     Ok(Pty { master, slave })
 }
 

@@ -10,6 +10,7 @@
 //! | `run.user`, `run.init`, `run.copy-up`, `run.group-add`, `run.map-rootfs`, `run.no-pivot` | as the fields of `Launch` |
 //! | `run.terminal` | `ROWSxCOLS`: a terminal, whose output goes to standard output |
 //! | `run.cgroup` | a cgroup to create and, at the end, delete |
+//! | `run.release` | at the end, take away what a container in the host's mount namespace leaves |
 //! | `run.fail` | the work in the namespaces fails |
 //! | `run.hold` | print how many descriptors the container holds before it is started |
 //! | `run.hooks-at` | with `run.rounds`: as for hooks that want the host in sight, and the root here |
@@ -27,7 +28,9 @@ use std::time::Instant;
 use oci::Rootfs;
 use oci::runtime::{ContainerState, Spec, State};
 use runtime::cgroup::Cgroup;
-use runtime::{Error, Exec, Launch, Oci, Process, Stdio, create, exec, seal_executable};
+use runtime::{
+    Error, Exec, Launch, Oci, Process, Stdio, create, exec, release_root, seal_executable,
+};
 
 /// The annotations of a bundle.
 struct Bundle {
@@ -79,7 +82,7 @@ impl Bundle {
     fn stdio(&self) -> Stdio {
         let size = self.annotation("terminal").and_then(|size| size.split_once('x'));
         match size.map(|(rows, cols)| (rows.parse(), cols.parse())) {
-            Some((Ok(rows), Ok(cols))) => Stdio::Terminal { rows, cols },
+            Some((Ok(rows), Ok(cols))) => Stdio::Terminal { rows, cols, plain_newlines: false },
             _ => own_stdio(),
         }
     }
@@ -129,6 +132,9 @@ fn run(bundle: &Bundle, mut times: Times) -> Result<i32, Error> {
     let cgroup = path.map(|path| Cgroup::create(path, resources)).transpose()?;
     times.done("cgroups");
     let result = run_in(bundle, cgroup.as_ref(), &mut times);
+    if bundle.annotation("release").is_some() {
+        release_root(&bundle.directory.join("rootfs"), 0)?;
+    }
     if let Some(cgroup) = cgroup {
         let _ = cgroup.delete();
     }

@@ -87,7 +87,7 @@ impl Create<'_> {
         let spec = &self.bundle.spec;
         let cgroup = cgroup_path::of(spec, self.id, self.systemd_cgroup)?;
         let directory = Directory::make(self.root, self.id)?;
-        let record = self.record(cgroup);
+        let record = self.record(cgroup)?;
         let mut container = Container { directory, record };
         match self.create_in(&mut container) {
             Ok((process, master)) => Ok(Started { process, master, container }),
@@ -116,14 +116,17 @@ impl Create<'_> {
         Ok((process, master))
     }
 
-    fn record(&self, cgroup: PathBuf) -> Record {
+    fn record(&self, cgroup: PathBuf) -> Result<Record, Error> {
         let spec = &self.bundle.spec;
         let linux = spec.linux().as_ref();
         let namespaces = linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
         let own_pid_namespace = namespaces.iter().any(|namespace| {
             namespace.typ() == LinuxNamespaceType::Pid && namespace.path().is_none()
         });
-        Record {
+        let kind = LinuxNamespaceType::Mount;
+        let shared = !namespaces.iter().any(|namespace| namespace.typ() == kind);
+        let root_mounts = shared.then(|| crate::mounts_on(&self.bundle.rootfs)).transpose()?;
+        Ok(Record {
             oci_version: spec.version().clone(),
             id: self.id.into(),
             bundle: self.bundle.path.clone(),
@@ -132,9 +135,10 @@ impl Create<'_> {
             cgroup: Some(cgroup),
             own_pid_namespace,
             keep_keyring: self.keep_keyring,
+            root_mounts,
             annotations: spec.annotations().clone().unwrap_or_default(),
             ..Record::default()
-        }
+        })
     }
 
     fn make_cgroup(&self, record: &mut Record) -> Result<Option<Cgroup>, Error> {
@@ -196,7 +200,7 @@ impl Create<'_> {
             call("prestart", hook::prestart(hooks))?;
             Ok(call("createRuntime", hooks.create_runtime())?)
         });
-        Ok(created?)
+        created.map_err(Error::of_init)
     }
 
     /// The specification, with what systemd's sockets need (sd_listen_fds(3)).

@@ -71,6 +71,9 @@ pub(super) fn destroy(
         cgroup.kill()?;
         cgroup.delete()?;
     }
+    if let Some(kept) = container.record.root_mounts {
+        crate::release_root(&container.record.rootfs, kept)?;
+    }
     if let Some(spec) = spec {
         crate::delete_resctrl(spec, &container.record.id)?;
     }

@@ -63,6 +63,16 @@ impl From<RuntimeError> for Error {
     }
 }
 
+impl Error {
+    /// What ended a container, or a process in it, before its program ran.
+    pub(super) fn of_init(error: RuntimeError) -> Error {
+        match error {
+            error @ RuntimeError::Kernel { .. } => Error::Runtime(error),
+            other => other.into(),
+        }
+    }
+}
+
 fn not_found(program: &str, source: &io::Error) -> String {
     if !program.contains('/') {
         return format!("exec: \"{program}\": executable file not found in $PATH");

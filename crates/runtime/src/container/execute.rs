@@ -73,7 +73,7 @@ impl Container {
         let attempt = |subgroups: &[Subgroup]| -> Result<Process, Error> {
             let cgroup = self.cgroup()?.map(|cgroup| cgroup.inside(subgroups)).transpose()?;
             let target = (self.record.pid, init.as_fd());
-            Ok(exec(&Exec {
+            exec(&Exec {
                 linux,
                 id: &self.record.id,
                 seccomp: linux.and_then(|linux| linux.seccomp().as_ref()),
@@ -82,7 +82,8 @@ impl Container {
                 inherited: execute.preserved,
                 keep_keyring: self.record.keep_keyring,
                 ..Exec::new(target, execute.process, stdio::of(execute.process, &execute.console))
-            })?)
+            })
+            .map_err(Error::of_init)
         };
         let mut process = match attempt(execute.subgroups) {
             Err(error) if execute.subgroups.is_empty() && is_busy(&error) => {
@@ -118,7 +119,10 @@ impl Container {
 }
 
 fn is_busy(error: &Error) -> bool {
-    matches!(error, Error::Io { source, .. } if source.raw_os_error() == Some(libc::EBUSY))
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |e| e.source());
+    let mut errnos =
+        causes.filter_map(|cause| cause.downcast_ref::<std::io::Error>()?.raw_os_error());
+    errnos.any(|errno| errno == libc::EBUSY)
 }
 
 /// The path in version 2 that `/proc/<pid>/cgroup` tells (cgroups(7)), below `own`.

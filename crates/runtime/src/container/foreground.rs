@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::stdio::{stderr, stdin, stdout};
 use rustix::termios::{
-    OptionalActions, OutputModes, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
+    OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
 };
 
 use crate::process::{ExitStatus, Process};
@@ -61,10 +61,6 @@ struct Terminal {
 
 impl Terminal {
     fn new(master: OwnedFd) -> io::Result<Terminal> {
-        // Newlines reach this process' terminal as they are; that one makes of them what it does.
-        let mut modes = tcgetattr(&master)?;
-        modes.output_modes.remove(OutputModes::ONLCR);
-        tcsetattr(&master, OptionalActions::Now, &modes)?;
         rustix::io::ioctl_fionbio(&master, true)?;
         let own = own_terminal().map(|fd| Ok::<_, Errno>((fd, tcgetattr(fd)?))).transpose()?;
         if let Some((fd, modes)) = &own {

@@ -51,6 +51,10 @@ pub struct Record {
     pub own_pid_namespace: bool,
     /// Whether its processes stay in the session keyring of their creator.
     pub keep_keyring: bool,
+    /// How many mounts were on the root file system before, for a container in the mount namespace
+    /// of the host.
+    #[serde(default)]
+    pub root_mounts: Option<usize>,
     /// Those of the specification.
     #[serde(default)]
     pub annotations: HashMap<String, String>,

@@ -70,7 +70,9 @@ pub(super) fn of(process: &Process, console: &Console) -> Stdio {
         let said = process.console_size().map(|size| (cells(size.height()), cells(size.width())));
         let own = || own_size().filter(|_| *console == Console::Caller);
         let (rows, cols) = own().or(said).unwrap_or((0, 0));
-        return Stdio::Terminal { rows, cols };
+        // Newlines go to the caller's own terminal, which makes of them what it does.
+        let plain_newlines = *console == Console::Caller;
+        return Stdio::Terminal { rows, cols, plain_newlines };
     }
     let copy = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, 3).ok();
     Stdio::Fds {

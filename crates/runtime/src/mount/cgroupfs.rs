@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use super::filesystem::{Description, attach, change, copy_tree};
 use super::option::{Bind, Options};
-use super::{describe, kind_of};
+use super::{describe, has_namespace, kind_of};
 use crate::error::{Doing, Error};
 use crate::inroot::Root;
 use crate::procfs;
@@ -25,8 +25,8 @@ const SAFE: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT
 /// What one mount of the specification shows; made with the host's view.
 #[derive(Debug)]
 pub(super) enum View {
-    /// The hierarchy of version 2.
-    Unified(OwnedFd),
+    /// The hierarchy of version 2; `None` is made when it is placed.
+    Unified(Option<OwnedFd>),
     /// Those of version 1, each below its name.
     Hierarchies(Vec<Hierarchy>),
 }
@@ -39,29 +39,28 @@ pub(super) struct Hierarchy {
     tree: OwnedFd,
 }
 
-/// Whether the process that becomes the container sees its cgroup as the root.
-fn has_namespace(spec: &Spec) -> bool {
-    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
-    let mut namespaces = namespaces.into_iter().flatten();
-    namespaces.any(|namespace| namespace.typ() == LinuxNamespaceType::Cgroup)
-}
-
 impl View {
-    /// Makes what `mount` shows to this process, which is in its cgroup and cgroup namespace.
+    /// Makes what `mount` shows to this process, which is in its cgroup and cgroup namespace; what
+    /// can wait only if it is to be made `early`.
     ///
     /// # Errors
     /// Names the hierarchy that failed.
-    pub(super) fn make(spec: &Spec, mount: &Mount, options: &Options) -> Result<View, Error> {
+    pub(super) fn make(
+        spec: &Spec,
+        (mount, early): (&Mount, bool),
+        options: &Options,
+    ) -> Result<View, Error> {
         let own = procfs::read("/proc/self/cgroup").doing(|| "read `/proc/self/cgroup`")?;
         let hierarchies = controllers(&own);
         if kind_of(mount) == "cgroup2" || hierarchies.is_empty() {
-            return make_unified(options).map(View::Unified);
+            let made = early.then(|| make_unified(options)).transpose()?;
+            return Ok(View::Unified(made));
         }
         if let Some((key, _)) = options.parameters.first() {
             let on = mount.destination().display();
             return Err(Error::Unsupported(format!("`{key}` of the cgroup mount on `{on}`")));
         }
-        if has_namespace(spec) {
+        if has_namespace(spec, LinuxNamespaceType::Cgroup) {
             let make = |hierarchy: &String| make_hierarchy(hierarchy);
             return Ok(View::Hierarchies(hierarchies.iter().map(make).collect::<Result<_, _>>()?));
         }
@@ -81,7 +80,8 @@ impl View {
         let mut attr = options.attr();
         attr.set |= SAFE;
         match self {
-            View::Unified(tree) => {
+            View::Unified(made) => {
+                let tree = made.map_or_else(|| make_unified(options), Ok)?;
                 change(tree.as_fd(), attr, false).doing(doing)?;
                 attach(tree.as_fd(), target.as_fd()).doing(doing)?;
                 options.propagation.iter().try_for_each(|step| step.apply(tree.as_fd()))

@@ -122,7 +122,7 @@ impl Devices {
 }
 
 /// Whether this process itself is inside a user namespace, where nobody may make devices.
-fn in_user_namespace() -> bool {
+pub(super) fn in_user_namespace() -> bool {
     use std::os::unix::fs::MetadataExt as _;
     std::fs::metadata("/proc/self/ns/user").is_ok_and(|file| file.ino() != FIRST_USER_NAMESPACE)
 }

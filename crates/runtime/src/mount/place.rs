@@ -1,18 +1,19 @@
 //! Where made mounts are attached: what the container sees.
 
+use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use oci::runtime::{LinuxNamespace, LinuxNamespaceType, Mount};
+use oci::runtime::{LinuxNamespaceType, Mount};
 use rustix::fs::{FileType, OFlags, fstat, fstatfs};
 
 use super::filesystem::{Description, attach, change, copy_tree_at};
 use super::mask::{self, Masks};
 use super::option::{Bind, Options, attributes_of};
 use super::{
-    Extra, Sources, apart_from_host, below_root, copy_up, describe, has_own_map, inside, is_bind,
-    is_cgroup, kind_of, make_filesystem, mounts_of, root_propagation, words_of,
+    Extra, Sources, apart_from_host, below_root, copy_up, describe, has_namespace, idmap, inside,
+    is_bind, is_cgroup, kind_of, make_filesystem, mounts_of, root_propagation, words_of,
 };
 use crate::error::{Doing, Error};
 use crate::inroot::{Root, file_type};
@@ -53,9 +54,7 @@ pub(crate) struct Placement<'a> {
 impl<'a> Placement<'a> {
     /// Nothing is placed yet.
     pub(crate) fn new(launch: &'a Launch<'a>, root: &'a Root) -> Placement<'a> {
-        let namespaces = launch.spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
-        let user = |namespace: &LinuxNamespace| namespace.typ() == LinuxNamespaceType::User;
-        let locked = namespaces.into_iter().flatten().any(user);
+        let locked = has_namespace(launch.spec, LinuxNamespaceType::User);
         Placement { launch, root, locked, read_only_later: Vec::new() }
     }
 
@@ -84,23 +83,30 @@ impl<'a> Placement<'a> {
             return self.remount(mount, &options);
         }
         let made = match inside(self.launch, mount, &options) {
-            Some(path) => Some(self.bind_inside(&path, mount, &options)?),
+            Some(path) => {
+                let map = sources.maps.get(&at).map(AsFd::as_fd);
+                Some(self.bind_inside(&path, (mount, map), &options)?)
+            }
             None => sources.mounts[at].take(),
         };
         self.place(mount, &options, made)
     }
 
     /// A copy of a tree of the container's own.
-    fn bind_inside(&self, path: &Path, mount: &Mount, options: &Options) -> Result<OwnedFd, Error> {
+    fn bind_inside(
+        &self,
+        path: &Path,
+        (mount, map): (&Mount, Option<BorrowedFd<'_>>),
+        options: &Options,
+    ) -> Result<OwnedFd, Error> {
         let on = mount.destination().display();
-        if options.mapped.is_some() || has_own_map(mount) {
-            let text =
-                format!("mapping the ids of `{}` inside the root for `{on}`", path.display());
-            return Err(Error::Unsupported(text));
-        }
         let doing = || format!("bind `{}` inside the root on `{on}`", path.display());
         let tree = self.root.open(path, OFlags::PATH).doing(doing)?;
-        copy_tree_at(&tree, options.bind.unwrap_or(Bind::Single)).doing(doing)
+        let copy = copy_tree_at(&tree, options.bind.unwrap_or(Bind::Single)).doing(doing)?;
+        if let Some(map) = map {
+            idmap::apply(map, copy.as_fd(), (options.mapped.unwrap_or(Bind::Single), path))?;
+        }
+        Ok(copy)
     }
 
     /// Changes what is mounted on the destination (`MS_REMOUNT` of mount(2)).
@@ -138,7 +144,14 @@ impl<'a> Placement<'a> {
         }
         let label = label::of_mounts(self.launch.spec);
         let mut masks = Masks::new(self.root, sources.null.as_fd(), label);
-        linux.masked_paths().iter().flatten().try_for_each(|path| masks.cover(Path::new(path)))
+        let mut covered = HashSet::new();
+        for path in linux.masked_paths().iter().flatten().map(Path::new) {
+            // Named twice, it is covered already.
+            if covered.insert(path.components().collect::<PathBuf>()) {
+                masks.cover(path)?;
+            }
+        }
+        Ok(())
     }
 
     /// Gives the root its final attributes.
@@ -166,7 +179,11 @@ impl<'a> Placement<'a> {
         made: Option<OwnedFd>,
     ) -> Result<(), Error> {
         let destination = self.destination(mount)?;
-        let on = || format!("mount `{}` on `{}`", kind_of(mount), destination.display());
+        let on = || {
+            let source = mount.source().as_deref().unwrap_or(Path::new(kind_of(mount)));
+            let (source, on) = (source.display(), destination.display());
+            format!("error mounting \"{source}\" to rootfs at \"{on}\"")
+        };
         let kind = made.as_ref().map_or(Ok(FileType::Directory), file_type).doing(on)?;
         let directory = kind == FileType::Directory;
         let (target, existed) = self.target(mount, &destination, directory)?;

@@ -245,6 +245,19 @@ fn a_map_needs_both_halves_and_a_bind() {
 }
 
 #[test]
+fn a_map_applies_inside_the_root_too() {
+    let mut bundle = Bundle::script("stat -c %u:%g /mnt/file");
+    fs::create_dir(bundle.rootfs("data")).unwrap();
+    fs::write(bundle.rootfs("data/file"), "").unwrap();
+    chown(bundle.rootfs("data/file"), Some(101), Some(102)).unwrap();
+    bundle.add_mount(mapped(&bundle.rootfs("data"), "/mnt", "rbind,idmap", 1000));
+    assert_eq!(bundle.run().ok(), "1001:1002\n");
+    bundle.map_ids();
+    let complaint = bundle.run().fails(125);
+    assert!(complaint.contains("inside the root for `/mnt`"), "{complaint}");
+}
+
+#[test]
 fn files_keep_their_owners_unless_the_root_is_mapped() {
     let mut bundle = Bundle::script("stat -c %u:%g /mine /theirs; touch /made");
     bundle.map_ids();

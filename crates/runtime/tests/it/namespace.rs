@@ -88,6 +88,23 @@ fn a_mount_namespace_is_joined() {
 }
 
 #[test]
+fn namespaces_of_different_owners_are_joined_together() {
+    let mut one = Bundle::script("echo; sleep 1000");
+    one.map_ids();
+    let running = one.start();
+    let holder = Holder::new(&["--net", "--uts"]);
+    let mut bundle = Bundle::script("readlink /proc/self/ns/user; readlink /proc/self/ns/net");
+    bundle.annotate("map-rootfs", "");
+    bundle.remove_mount("/sys");
+    let user = format!("/proc/{}/ns/user", running.pid);
+    join(&mut bundle, "user", &user);
+    join(&mut bundle, "network", &holder.path("net"));
+    let theirs = fs::read_link(&user).unwrap();
+    assert_eq!(bundle.run().ok(), format!("{}\n{}\n", theirs.display(), holder.name("net")));
+    running.kill().fails(137);
+}
+
+#[test]
 fn what_is_no_such_namespace_is_refused() {
     let mut bundle = Bundle::new();
     for path in ["/proc/self/ns/ipc", "/etc/passwd", "/missing"] {
@@ -97,11 +114,44 @@ fn what_is_no_such_namespace_is_refused() {
     }
 }
 
+/// A bundle without a mount namespace.
+fn on_the_host(script: &str) -> Bundle {
+    let mut bundle = Bundle::script(script);
+    let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.retain(|namespace| namespace["type"] != "mount");
+    let linux = bundle.config["linux"].as_object_mut().unwrap();
+    linux.remove("maskedPaths");
+    linux.remove("readonlyPaths");
+    bundle
+}
+
+#[test]
+fn a_container_on_the_hosts_mounts_leaves_none() {
+    let own = fs::read_link("/proc/self/ns/mnt").unwrap();
+    let mut bundle = on_the_host("readlink /proc/self/ns/mnt; echo $$; ls /mnt");
+    let data = bundle.directory("data");
+    fs::write(data.join("mark"), "").unwrap();
+    bundle.add_mount(mount("bind", &data, "/mnt", "bind"));
+    // Where it fails, it takes its mounts away by itself; the bundle's end looks for what is left.
+    bundle.add_mount(mount("tmpfs", "tmpfs", "/x", "nonsense=1"));
+    bundle.run().fails(125);
+    bundle.remove_mount("/x");
+    bundle.annotate("release", "");
+    assert_eq!(bundle.run().ok(), format!("{}\n1\nmark\n", own.display()));
+    // Further processes have the container's root, not the host's.
+    bundle.args(&["/bin/sh", "-c", "echo; sleep 1000"]);
+    let running = bundle.start();
+    assert_eq!(bundle.exec(&running, &["/bin/ls", "/mnt"]).ok(), "mark\n");
+    running.kill().fails(137);
+}
+
 #[test]
 fn contradictions_are_refused() {
-    let mut without = Bundle::new();
-    let namespaces = without.config["linux"]["namespaces"].as_array_mut().unwrap();
-    namespaces.retain(|namespace| namespace["type"] != "mount");
+    let without = on_the_host("true");
+    let mut masked = Bundle::new();
+    masked.config["linux"]["namespaces"] = without.config["linux"]["namespaces"].clone();
+    let mut mapped = without;
+    mapped.map_ids();
     let mut twice = Bundle::new();
     twice.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "pid"}));
     let mut half = Bundle::new();
@@ -113,7 +163,8 @@ fn contradictions_are_refused() {
     both.map_ids();
     join(&mut both, "user", "/proc/self/ns/user");
     let cases = [
-        (without, "linux.namespaces"),
+        (masked, "unable to restrict sys entries"),
+        (mapped, "linux.namespaces"),
         (twice, "twice"),
         (half, "linux.gidMappings"),
         (none, "needs id mappings"),

@@ -119,6 +119,31 @@ fn a_filter_is_installed_with_and_without_no_new_privileges() {
 }
 
 #[test]
+fn a_filter_older_than_a_call_of_the_runtimes_is_no_obstacle() {
+    for no_new_privileges in [true, false] {
+        for init in [false, true] {
+            let mut bundle = Bundle::script("ls /proc/$$/fd; echo; sleep 1000");
+            bundle.config["process"]["noNewPrivileges"] = json!(no_new_privileges);
+            bundle.config["linux"]["seccomp"] = json!({
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "syscalls": [{
+                    "names": ["close_range", "clone3", "openat2", "pidfd_open", "execveat"],
+                    "action": "SCMP_ACT_ERRNO",
+                }],
+            });
+            if init {
+                bundle.annotate("init", "");
+            }
+            let mut running = bundle.start();
+            let seen: Vec<String> = (0..2).map(|_| running.read_line()).collect();
+            assert_eq!(seen, ["1", "2"]);
+            assert_eq!(bundle.exec(&running, &["/bin/ls", "/proc/self/fd"]).ok(), "0\n1\n2\n3\n");
+            running.kill().fails(137);
+        }
+    }
+}
+
+#[test]
 fn exit_codes_follow_dockers_convention() {
     let bundle = Bundle::new();
     let file = |name: &str, content: &str, mode| {
@@ -261,6 +286,11 @@ fn clocks_are_offset() {
     let uptime: f64 = output.split(' ').next().unwrap().parse().unwrap();
     assert!(uptime > (1000 * DAY) as f64, "{output}");
     assert!(!output.contains(&host_namespace("time")));
+    bundle.map_ids();
+    bundle.args(&["/bin/cat", "/proc/self/timens_offsets"]);
+    let output = bundle.run().ok();
+    let words: Vec<&str> = output.split_whitespace().collect();
+    assert_eq!(words, ["monotonic", "0", "0", "boottime", "86400000", "0"]);
 }
 
 #[test]

@@ -13,7 +13,9 @@ mod it {
     mod mounts;
     mod namespace;
     mod process;
+    mod rootless;
     mod seccomp;
+    mod systemd;
     mod user_namespace;
     mod version2;
 }

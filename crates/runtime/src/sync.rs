@@ -22,6 +22,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
@@ -32,6 +33,7 @@ use rustix::process::Pid;
 
 use crate::error::{Doing, Error, TEXT_MAX};
 use crate::launch::Oci;
+use crate::sys::monitor::SignalFd;
 
 /// One message: a point, or the header and text of an error.
 const MESSAGE_MAX: usize = TEXT_MAX + 16;
@@ -142,17 +144,30 @@ impl Sync {
     /// Lets go of the creator and waits at the gate for whoever starts the program; from then on,
     /// that is the other side. One that comes and goes without saying so starts nothing.
     ///
+    /// Meanwhile a signal that asks a process to end does end this one: the kernel keeps from the
+    /// first process of a namespace what it has no handler for (pid_namespaces(7)).
+    ///
     /// # Errors
     /// Those of accept(2).
     pub(crate) fn await_start(&self, gate: BorrowedFd<'_>) -> Result<(), Error> {
         self.close_in_child();
+        let doing = || "wait to be started";
+        let mut signals = SignalFd::ending().doing(doing)?;
         loop {
+            let events =
+                &mut [PollFd::new(&gate, PollFlags::IN), PollFd::new(&signals, PollFlags::IN)];
+            rustix::io::retry_on_intr(|| poll(events, None)).doing(doing)?;
+            if !events[1].revents().is_empty() {
+                let signal = signals.read().doing(doing)?;
+                crate::sys::exit(128 + signal.as_raw());
+            }
             let visitor = rustix::io::retry_on_intr(|| accept_with(gate, SocketFlags::CLOEXEC))
-                .doing(|| "wait to be started")?;
+                .doing(doing)?;
             let visitor = Sync::from(visitor);
             if matches!(visitor.hear(Point::Start), Ok(Heard::Point(_))) {
                 // There was none before: this function is called once.
                 let _ = self.starter.set(visitor.socket);
+                crate::sys::unblock_signals();
                 return Ok(());
             }
         }

@@ -282,6 +282,11 @@ pub(crate) fn block_signals() {
     set_signal_mask(libc::SIG_BLOCK);
 }
 
+/// Unblocks every signal.
+pub(crate) fn unblock_signals() {
+    set_signal_mask(libc::SIG_UNBLOCK);
+}
+
 fn full_signal_set() -> libc::sigset_t {
     // SAFETY: sigfillset initialises the set it is given.
     unsafe {

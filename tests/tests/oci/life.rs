@@ -148,6 +148,21 @@ fn a_wrong_id_bundle_or_program_leaves_nothing() {
 }
 
 #[test]
+fn what_waits_to_be_started_ends_when_asked() {
+    let oci = Oci::new();
+    oci.bundle("a", &["cat", "/proc/self/status"], |_| ());
+    for signal in ["HUP", "INT", "QUIT", "TERM", "KILL"] {
+        let _ = oci.detached("create --bundle a a").ok();
+        let _ = oci.line(&format!("kill a {signal}")).ok();
+        oci.wait_for_status("a", "stopped");
+        let _ = oci.line("delete a").ok();
+    }
+    // The program itself has no signal blocked.
+    let status = oci.line("run --bundle a a");
+    assert!(status.ok().contains("SigBlk:\t0000000000000000"), "{status}");
+}
+
+#[test]
 fn of_two_at_once_one_succeeds() {
     let oci = Oci::new();
     oci.bundle("a", &["sleep", "1000"], |_| ());
@@ -205,7 +220,7 @@ fn a_supervisor_learns_that_the_program_is_ready() {
     let socket = oci.path("state/a/notify/notify.sock");
     let _ = container.send_to(b"STATUS=none of its business\n", &socket).unwrap();
     let _ = container.send_to(b"STATUS=x\nREADY=1\n", &socket).unwrap();
-    let mut receive = || {
+    let receive = || {
         let mut bytes = [0; 64];
         let length = supervisor.recv(&mut bytes).unwrap();
         String::from_utf8_lossy(&bytes[..length]).into_owned()

@@ -169,6 +169,14 @@ impl SignalFd {
         )
     }
 
+    /// Those that ask a process to end.
+    ///
+    /// # Errors
+    /// Of `signalfd(2)`.
+    pub(crate) fn ending() -> io::Result<Self> {
+        Self::new([libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM])
+    }
+
     /// Only changes of the terminal's size.
     ///
     /// # Errors

@@ -1,11 +1,13 @@
 //! The namespaces of a specification: which are new, which are joined, in which order.
 
+mod id_map;
+
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use oci::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, Spec};
+use oci::runtime::{Linux, LinuxNamespaceType, Spec};
 use rustix::fs::{CWD, Mode, OFlags, fstat};
 use rustix::process::{
     DumpableBehavior, PidfdFlags, dumpable_behavior, pidfd_open, set_dumpable_behavior,
@@ -17,6 +19,9 @@ use crate::process::Process;
 use crate::sync::Sync as Socket;
 use crate::sys;
 use crate::sys::attribute::namespace_kind;
+
+use id_map::maps;
+pub(crate) use id_map::{write_id_maps, write_maps};
 
 /// The namespaces of a container, decided before it is cloned.
 #[derive(Debug)]
@@ -280,44 +285,6 @@ pub(crate) fn enter_time_namespace(linux: &Linux) -> Result<(), Error> {
     }
     let namespace = open(Path::new("/proc/self/ns/time_for_children"))?;
     move_into_link_name_space(namespace.as_fd(), None).doing(|| "enter the Time namespace")
-}
-
-fn maps(maps: &Option<Vec<LinuxIdMapping>>) -> &[LinuxIdMapping] {
-    maps.as_deref().unwrap_or_default()
-}
-
-/// Writes the id maps of the child's user namespace (user_namespaces(7)).
-///
-/// # Errors
-/// When the kernel refuses them.
-pub(crate) fn write_id_maps(pid: i32, linux: &Linux) -> Result<(), Error> {
-    write_maps(pid, (maps(linux.uid_mappings()), maps(linux.gid_mappings())))
-}
-
-/// Writes these maps of users and groups.
-///
-/// # Errors
-/// When the kernel refuses them.
-pub(crate) fn write_maps(
-    pid: i32,
-    (users, groups): (&[LinuxIdMapping], &[LinuxIdMapping]),
-) -> Result<(), Error> {
-    if !rustix::process::geteuid().is_root() {
-        // Without privilege the group map is accepted only when groups cannot be dropped.
-        write(pid, "setgroups", "deny")?;
-    }
-    write(pid, "uid_map", &format_map(users))?;
-    write(pid, "gid_map", &format_map(groups))
-}
-
-fn format_map(maps: &[LinuxIdMapping]) -> String {
-    let line =
-        |map: &LinuxIdMapping| format!("{} {} {}\n", map.container_id(), map.host_id(), map.size());
-    maps.iter().map(line).collect()
-}
-
-fn write(pid: i32, file: &str, text: &str) -> Result<(), Error> {
-    std::fs::write(format!("/proc/{pid}/{file}"), text).doing(|| format!("write the {file}"))
 }
 
 /// The namespaces of a container that is being made, for the caller's own work in them.

@@ -61,6 +61,8 @@ pub struct Job {
     pub directory: PathBuf,
     /// Program and arguments; blanks separate, nothing quotes.
     pub command: String,
+    /// Whether systemd shall be the machine's first process; those that need no systemd come first.
+    pub systemd: bool,
 }
 
 /// How a run of the machine ended.
@@ -174,15 +176,21 @@ fn write_programs(archive: &Path, files: &[PathBuf], jobs: &[Job]) -> Result<()>
         made.append_path_with_name(file, inside)
             .with_context(|| format!("take {} into the machine", file.display()))?;
     }
-    let line = |job: &Job| format!("{} {}\n", job.directory.display(), job.command);
-    let commands: String = jobs.iter().map(line).collect();
     for job in jobs {
         let inside = job.directory.strip_prefix("/").context("jobs have absolute directories")?;
         made.append_data(&mut header(tar::EntryType::Directory, 0), inside, std::io::empty())?;
     }
-    for (path, text) in
-        [("machine/main.sh", include_str!("machine/main.sh")), ("machine/commands", &commands)]
-    {
+    let lines = |systemd: bool| -> String {
+        let line = |job: &Job| format!("{} {}\n", job.directory.display(), job.command);
+        jobs.iter().filter(|job| job.systemd == systemd).map(line).collect()
+    };
+    for (path, text) in [
+        ("machine/main.sh", include_str!("machine/main.sh")),
+        ("machine/jobs.sh", include_str!("machine/jobs.sh")),
+        ("etc/systemd/system/cais-tests.service", include_str!("machine/cais-tests.service")),
+        ("machine/commands", &lines(false)),
+        ("machine/systemd-commands", &lines(true)),
+    ] {
         let size = text.len() as u64;
         made.append_data(&mut header(tar::EntryType::Regular, size), path, text.as_bytes())?;
     }
@@ -193,7 +201,8 @@ fn header(kind: tar::EntryType, size: u64) -> tar::Header {
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(kind);
     header.set_size(size);
-    header.set_mode(0o755);
+    // A unit that may be executed is complained about.
+    header.set_mode(if kind == tar::EntryType::Regular { 0o644 } else { 0o755 });
     header
 }
 

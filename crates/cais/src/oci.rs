@@ -282,7 +282,7 @@ fn root(global: &Matches) -> Result<PathBuf> {
 /// Whether it goes on where no cgroup can be made: without privilege, unless it was decided.
 fn cgroup_is_optional(global: &Matches) -> Result<bool> {
     match global.value("rootless").unwrap_or("auto").to_lowercase().as_str() {
-        "" | "auto" => Ok(!rustix::process::geteuid().is_root()),
+        "" | "auto" => Ok(runtime::container::is_rootless()),
         "true" | "t" | "1" => Ok(true),
         "false" | "f" | "0" => Ok(false),
         other => bail!("invalid value for --rootless: {other}"),

@@ -17,6 +17,7 @@ mod hierarchy;
 mod limit;
 mod stats;
 mod subgroup;
+mod systemd;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -24,7 +25,7 @@ mod tree;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use oci::runtime::LinuxResources;
 use rustix::process::{Pid, Signal};
@@ -38,6 +39,7 @@ pub use stats::{
     Stats, Waiting,
 };
 pub use subgroup::Subgroup;
+pub use systemd::Unit;
 
 /// How often [`Cgroup::kill`] looks for processes that were forked meanwhile.
 const KILL_ROUNDS_MAX: usize = 64;
@@ -74,6 +76,14 @@ pub enum Error {
         /// Why it was refused.
         source: io::Error,
     },
+    /// systemd did not do what was asked, or could not be reached.
+    #[error("{action}")]
+    Systemd {
+        /// What was being done.
+        action: String,
+        /// Its answer.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Anything else the kernel refused.
     #[error("{action}")]
     Io {
@@ -98,6 +108,18 @@ pub struct Cgroup {
     /// Relative to the root of each hierarchy.
     path: PathBuf,
     nodes: Vec<Node>,
+    /// What of systemd's way to make a group is not done yet.
+    pending: Mutex<Option<systemd::Pending>>,
+    /// The unit, where the user's systemd made the group: such a user may not move processes
+    /// between groups of the machine's, so nothing can be born in it.
+    of_user: Option<Unit>,
+}
+
+/// The caller's own group in version 2's hierarchy (proc_pid_cgroup(5)); `None` without one.
+#[must_use]
+pub fn own() -> Option<PathBuf> {
+    let text = crate::procfs::read("/proc/self/cgroup").ok()?;
+    text.lines().find_map(|line| line.strip_prefix("0::")).map(PathBuf::from)
 }
 
 /// Whether this kernel can limit swap per group; a limit on it is an error where it cannot.
@@ -146,11 +168,64 @@ impl Cgroup {
         // Whatever is wrong with the request shows before anything is touched.
         let plan = Plan::of(resources, &layout, &|_, _| None)?;
         let mut undo = Undo { layout: layout.clone(), made: Vec::new() };
-        let mut group = Self { layout, path, nodes: Vec::new() };
-        group.make(&plan, &mut undo)?;
+        let mut group =
+            Self { layout, path, nodes: Vec::new(), pending: Mutex::new(None), of_user: None };
+        group.make(&plan, &mut undo, None)?;
         group.apply(&plan)?;
         undo.made.clear();
         Ok(group)
+    }
+
+    /// Takes over the group at `path`, where only `holder` is in.
+    fn adopt(layout: Arc<Layout>, path: &Path, plan: &Plan, holder: i32) -> Result<Self, Error> {
+        let path = hierarchy::relative(path)?;
+        let mut undo = Undo { layout: layout.clone(), made: Vec::new() };
+        let mut group =
+            Self { layout, path, nodes: Vec::new(), pending: Mutex::new(None), of_user: None };
+        group.make(plan, &mut undo, Some(holder))?;
+        group.apply(plan)?;
+        undo.made.clear();
+        Ok(group)
+    }
+
+    fn with(self, pending: systemd::Pending) -> Self {
+        Self { pending: Mutex::new(Some(pending)), ..self }
+    }
+
+    /// Says which unit of systemd's the group is.
+    #[must_use]
+    pub fn of_unit(self, unit: &Unit) -> Self {
+        Self { of_user: unit.is_of_user().then(|| unit.clone()), ..self }
+    }
+
+    /// Has systemd move process `pid` into the group, where this process may not; whether that was
+    /// so.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Systemd`].
+    pub(crate) fn admit(&self, pid: i32) -> Result<bool, Error> {
+        match &self.of_user {
+            Some(unit) => unit.attach(pid).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Finishes a group of systemd's, once the container's first process is in it. Others are
+    /// finished.
+    ///
+    /// # Errors
+    ///
+    /// As for [`update`](Self::update).
+    pub(crate) fn settle(&self) -> Result<(), Error> {
+        let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner).take();
+        pending.map_or(Ok(()), |pending| pending.settle(self))
+    }
+
+    /// Its path below the root of every hierarchy.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        Path::new("/").join(&self.path)
     }
 
     /// Opens the group at `path` in every hierarchy where it exists.
@@ -175,13 +250,14 @@ impl Cgroup {
         if nodes.is_empty() {
             return Err(Error::NotFound(path.to_path_buf()));
         }
-        Ok(Self { layout, path: relative, nodes })
+        Ok(Self { layout, path: relative, nodes, pending: Mutex::new(None), of_user: None })
     }
 
-    /// The directory in version 2's hierarchy, for `clone3(CLONE_INTO_CGROUP)`.
+    /// The directory in version 2's hierarchy, for `clone3(CLONE_INTO_CGROUP)`; `None` where there
+    /// is none, or nothing may be born in it.
     #[must_use]
     pub fn v2_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.v2().map(|node| node.dir.as_fd())
+        self.v2().filter(|_| self.of_user.is_none()).map(|node| node.dir.as_fd())
     }
 
     /// Moves process `pid` into the group; into version 2's only if it was not cloned into it.

@@ -111,6 +111,9 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
         files = sync.expect(Point::Mapped)?;
     }
     // Point 2: before anything is made that is to be counted.
+    if entry.as_ref().is_some_and(Entry::waits) {
+        sync.expect(Point::Admitted)?;
+    }
     entry.map_or(Ok(()), Entry::enter)?;
     sync.tell(Point::Attached, None)?;
     run_anywhere();

@@ -172,7 +172,10 @@ impl Container {
     pub(crate) fn cgroup(&self) -> Result<Option<Cgroup>, Error> {
         let Some(path) = &self.record.cgroup else { return Ok(None) };
         match Cgroup::open(path) {
-            Ok(cgroup) => Ok(Some(cgroup)),
+            Ok(cgroup) => Ok(Some(match &self.record.unit {
+                Some(unit) => cgroup.of_unit(unit),
+                None => cgroup,
+            })),
             Err(crate::cgroup::Error::NotFound(_)) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -344,7 +347,12 @@ pub fn update(root: &Path, id: &str, resources: &LinuxResources) -> Result<(), E
     let container = Container::open_locked(root, id, Access::Change)?;
     match container.status()? {
         Status::Stopped => Err(Error::NotRunning),
-        _ => Ok(container.own_cgroup()?.update(resources)?),
+        _ => {
+            let cgroup = container.own_cgroup()?;
+            // First, since it may write to the same files, in its own way.
+            container.record.unit.as_ref().map_or(Ok(()), |unit| unit.update(resources))?;
+            Ok(cgroup.update(resources)?)
+        }
     }
 }
 
@@ -372,13 +380,15 @@ pub fn ids(root: &Path) -> io::Result<Vec<String>> {
 pub fn default_root() -> PathBuf {
     let session = std::env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty());
     match session {
-        Some(path) if is_of_user_session() => PathBuf::from(path).join("cais-runc"),
+        Some(path) if is_rootless() => PathBuf::from(path).join("cais-runc"),
         _ => PathBuf::from("/run/cais-runc"),
     }
 }
 
-/// As runc: root of the machine keeps containers in `/run`, whatever its session.
-fn is_of_user_session() -> bool {
+/// Whether this process is without the machine's privilege, as runc decides it: root of a user
+/// namespace is, unless it says that its user is `root`.
+#[must_use]
+pub fn is_rootless() -> bool {
     if !rustix::process::geteuid().is_root() {
         return true;
     }

@@ -231,6 +231,10 @@ fn accompany(
     guide: Unstarted,
     socket: &Sync,
 ) -> Result<(Option<OwnedFd>, Unstarted), Error> {
+    let guide_pid = guide.process().pid();
+    if exec.cgroup.map_or(Ok(false), |cgroup| cgroup.admit(guide_pid))? {
+        socket.tell(Point::Admitted, None)?;
+    }
     socket.expect(Point::Attached)?;
     let master = socket.expect(Point::Ready)?;
     let pid = socket.hear_pid()?;
@@ -274,6 +278,9 @@ fn set_up<'a>(
     hide_memory()?;
     if !exec.keep_keyring {
         confined.make_keyring()?;
+    }
+    if entry.as_ref().is_some_and(Entry::waits) {
+        sync.expect(Point::Admitted)?;
     }
     let count = entry.map_or(Ok(None), Entry::enter_uncounted)?;
     affinity.settle()?;

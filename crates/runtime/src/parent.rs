@@ -117,7 +117,13 @@ fn accompany(
         socket.tell(Point::Mapped, root.as_ref())?;
     }
     // Point 2: whoever looks at the child from now on finds it in its cgroup.
+    if launch.cgroup.map_or(Ok(false), |cgroup| cgroup.admit(child.pid()))? {
+        socket.tell(Point::Admitted, None)?;
+    }
     socket.expect(Point::Attached)?;
+    if let Some(cgroup) = launch.cgroup {
+        cgroup.settle()?;
+    }
     // Point 3.
     if launch.oci.as_ref().is_some_and(|oci| oci.hooks_at.is_some()) {
         socket.expect(Point::Placed)?;

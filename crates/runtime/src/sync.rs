@@ -5,6 +5,7 @@
 //! | point | direction | meaning |
 //! |---|---|---|
 //! | 1 `Mapped` | parent → child | the id maps of the user namespace are written; only where there is one; carries the root file system |
+//! | – `Admitted` | parent → child | systemd has moved the child into its cgroup; only where it must |
 //! | 2 `Attached` | child → parent | the child is in its cgroup |
 //! | – `Placed` | child → parent | the mounts are in place and the host is still in sight; only where hooks wait for it |
 //! | 3 `Furnished` | parent → child | the caller's work in the namespaces is done |
@@ -48,6 +49,7 @@ pub(crate) enum Point {
     Start = 5,
     Placed = 6,
     Listening = 7,
+    Admitted = 8,
 }
 
 /// What a child keeps open besides its end of the socket pair.

@@ -14,7 +14,9 @@ mod it {
     mod mounts;
     mod namespace;
     mod process;
+    mod rootless;
     mod seccomp;
+    mod systemd;
     mod user_namespace;
     mod version2;
 }

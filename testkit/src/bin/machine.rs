@@ -1,6 +1,7 @@
 //! The runtime's tests in a virtual machine whose control groups are of version 2 alone.
 //!
-//! `machine` builds the tests, starts the machine, shows what they print there and ends with 0 only
+//! First the machine has nothing but the tests, then systemd runs those that need it. `machine`
+//! builds the tests, starts the machine, shows what they print there and ends with 0 only
 //! if all of them passed. `machine WORD…` gives the words to the test programs, to choose some.
 
 use std::io::Write;
@@ -13,6 +14,9 @@ use testkit::{Job, Machine, Pool};
 
 /// The packages whose tests run inside.
 const PACKAGES: &[&str] = &["runtime"];
+
+/// What the tests that need systemd have in their names.
+const SYSTEMD: &str = "systemd::";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -36,11 +40,17 @@ fn run(words: &[String]) -> Result<bool> {
     let (mut files, mut jobs) = (Vec::new(), Vec::new());
     for package in PACKAGES {
         let built = build(package)?;
-        jobs.extend(built.tests.iter().map(|program| Job {
-            directory: built.directory.clone(),
-            command: format!("{} {}", program.display(), words.join(" ")).trim_end().to_owned(),
-        }));
-        files.extend(built.tests.into_iter().chain(built.programs));
+        for (program, integration) in &built.tests {
+            let (directory, program) = (built.directory.clone(), program.display());
+            let command = format!("{program} {}", words.join(" ")).trim_end().to_owned();
+            jobs.push(Job { directory: directory.clone(), command, systemd: false });
+            if *integration {
+                let command = format!("{program} {SYSTEMD}");
+                jobs.push(Job { directory, command, systemd: true });
+            }
+        }
+        let tests = built.tests.into_iter().map(|(program, _)| program);
+        files.extend(tests.chain(built.programs));
     }
     let machine = Machine::prepare(&Pool::open())?;
     say(&format!("machine: starting after {:.1} s", start.elapsed().as_secs_f64()));
@@ -50,7 +60,7 @@ fn run(words: &[String]) -> Result<bool> {
         say(&format!("machine: failed: {command}"));
     }
     say(&format!(
-        "machine: {} tests passed and {} failed in {} test programs on {}, in {:.1} s",
+        "machine: {} tests passed and {} failed in {} runs of test programs on {}, in {:.1} s",
         report.passed,
         report.failed,
         jobs.len(),
@@ -63,7 +73,8 @@ fn run(words: &[String]) -> Result<bool> {
 /// What cargo made of a package.
 struct Built {
     directory: PathBuf,
-    tests: Vec<PathBuf>,
+    /// With whether they are integration tests.
+    tests: Vec<(PathBuf, bool)>,
     /// Programs that the tests start.
     programs: Vec<PathBuf>,
 }
@@ -85,7 +96,7 @@ fn build(package: &str) -> Result<Built> {
         let manifest = PathBuf::from(message["manifest_path"].as_str().unwrap_or_default());
         built.directory = manifest.parent().context("a manifest lies in a directory")?.to_owned();
         match message["profile"]["test"].as_bool() {
-            Some(true) => built.tests.push(program),
+            Some(true) => built.tests.push((program, message["target"]["kind"][0] == "test")),
             _ => built.programs.push(program),
         }
     }

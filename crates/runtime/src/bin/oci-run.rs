@@ -2,7 +2,9 @@
 //!
 //! `oci-run BUNDLE` reads `BUNDLE/config.json`, creates, starts and waits, and exits with the
 //! container's code. `oci-run exec BUNDLE PID ARG…` executes a further process of the same
-//! configuration. Annotations that begin with `run.` say what is the caller's to decide:
+//! configuration. `oci-run container ROOT ID BUNDLE` does what the OCI command line does in turn:
+//! create, start, wait and delete; `run.unit` means systemd's group there, and `run.update` is a
+//! file of limits to apply meanwhile. Annotations that begin with `run.` say what is the caller's to decide:
 //!
 //! | annotation | meaning |
 //! |---|---|
@@ -11,6 +13,7 @@
 //! | `run.terminal` | `ROWSxCOLS`: a terminal, whose output goes to standard output |
 //! | `run.cgroup` | a cgroup to create and, at the end, delete |
 //! | `run.release` | at the end, take away what a container in the host's mount namespace leaves |
+//! | `run.unit` | the same by systemd, as `slice:prefix:name`; `run.user-unit` by the user's |
 //! | `run.fail` | the work in the namespaces fails |
 //! | `run.hold` | print how many descriptors the container holds before it is started |
 //! | `run.hooks-at` | with `run.rounds`: as for hooks that want the host in sight, and the root here |
@@ -27,7 +30,8 @@ use std::time::Instant;
 
 use oci::Rootfs;
 use oci::runtime::{ContainerState, Spec, State};
-use runtime::cgroup::Cgroup;
+use runtime::cgroup::{Cgroup, Unit};
+use runtime::container::{self, Console, Create};
 use runtime::{
     Error, Exec, Launch, Oci, Process, Stdio, create, exec, release_root, seal_executable,
 };
@@ -127,15 +131,21 @@ fn show(master: OwnedFd) {
 }
 
 fn run(bundle: &Bundle, mut times: Times) -> Result<i32, Error> {
+    let unit = unit_of(bundle)?;
     let path = bundle.annotation("cgroup").map(Path::new);
     let resources = bundle.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
-    let cgroup = path.map(|path| Cgroup::create(path, resources)).transpose()?;
+    let cgroup = match &unit {
+        Some(unit) => Some(unit.create(resources)?),
+        None => path.map(|path| Cgroup::create(path, resources)).transpose()?,
+    };
     times.done("cgroups");
     let result = run_in(bundle, cgroup.as_ref(), &mut times);
     if bundle.annotation("release").is_some() {
         release_root(&bundle.directory.join("rootfs"), 0)?;
     }
-    if let Some(cgroup) = cgroup {
+    if let Some(unit) = unit {
+        unit.stop()?;
+    } else if let Some(cgroup) = cgroup {
         let _ = cgroup.delete();
     }
     times.done("remove");
@@ -164,6 +174,12 @@ fn create_often(bundle: &Bundle, rounds: u32) -> Result<i32, Error> {
         let _ = create(&launch, &mut |_| Ok(()));
     }
     Ok(0)
+}
+
+fn unit_of(bundle: &Bundle) -> Result<Option<Unit>, Error> {
+    let given = [("unit", false), ("user-unit", true)];
+    let found = given.iter().find_map(|(name, user)| Some((bundle.annotation(name)?, *user)));
+    Ok(found.map(|(path, user)| Unit::parse(path, "box", user)).transpose()?)
 }
 
 fn run_in(bundle: &Bundle, cgroup: Option<&Cgroup>, times: &mut Times) -> Result<i32, Error> {
@@ -251,7 +267,66 @@ fn execute(bundle: &Bundle, pid: &str, args: &[String]) -> Result<i32, Error> {
     })?)
 }
 
+/// A container on disk, from its creation to its deletion.
+fn whole_life(root: &Path, id: &str, directory: &str) -> Result<i32, container::Error> {
+    let bundle = container::Bundle::load(Path::new(directory))?;
+    let annotation = |name: &str| {
+        let annotations = bundle.spec.annotations().as_ref()?;
+        annotations.get(&format!("run.{name}")).cloned()
+    };
+    let started = Create {
+        root,
+        id,
+        bundle: &bundle,
+        console: Console::of(true, false, None)?,
+        pid_file: None,
+        pidfd_socket: None,
+        listening: 0,
+        preserved: 0,
+        supervised: false,
+        systemd_cgroup: annotation("unit").is_some(),
+        cgroup_optional: container::is_rootless(),
+        no_pivot: false,
+        keep_keyring: false,
+        now_ns: 0,
+    }
+    .create()?;
+    let ended = started.start(None, true).and_then(|()| {
+        started.unlock();
+        if let Some(file) = annotation("update") {
+            let bytes = std::fs::read(file)
+                .map_err(|error| Error::kernel("read the limits to apply", error))?;
+            let resources = serde_json::from_slice(&bytes)
+                .map_err(|error| Error::Spec(format!("read the limits to apply: {error}")))?;
+            container::update(root, id, &resources)?;
+        }
+        let status = started.process.wait();
+        Ok(status.map_err(|error| Error::kernel("wait for the container", error))?.code())
+    });
+    started.unlock();
+    container::delete(root, id, true)?;
+    ended
+}
+
+/// The same, with its errors in one.
+fn live(root: &str, id: &str, bundle: &str) -> Result<i32, Error> {
+    whole_life(Path::new(root), id, bundle).map_err(|error| {
+        let mut text = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        Error::Spec(text)
+    })
+}
+
 fn dispatch(args: &[String]) -> Result<i32, Error> {
+    if let [verb, root, id, bundle] = args
+        && verb == "container"
+    {
+        return live(root, id, bundle);
+    }
     let mut times = Times::new();
     let bundle = Bundle::load(match args {
         [verb, bundle, ..] if verb == "exec" => bundle,
@@ -268,7 +343,11 @@ fn dispatch(args: &[String]) -> Result<i32, Error> {
             None => run(&bundle, times),
         },
         [verb, _, pid, args @ ..] if verb == "exec" => execute(&bundle, pid, args),
-        _ => Err(Error::Spec("usage: oci-run BUNDLE | oci-run exec BUNDLE PID ARG…".into())),
+        _ => Err(Error::Spec(
+            "usage: oci-run BUNDLE | oci-run exec BUNDLE PID ARG… | \
+                                    oci-run container ROOT ID BUNDLE"
+                .into(),
+        )),
     }
 }
 

@@ -35,6 +35,11 @@ impl Plan {
         Ok(Self { settings, devices })
     }
 
+    /// Takes out the limit on processes, for later.
+    pub(super) fn take_pids(&mut self) -> Vec<Setting> {
+        self.settings.extract_if(.., |setting| setting.controller == "pids").collect()
+    }
+
     fn controllers(&self) -> Vec<&str> {
         let mut needed: Vec<&str> = self.settings.iter().map(|s| s.controller.as_str()).collect();
         needed.sort_unstable();
@@ -59,7 +64,13 @@ impl Drop for Undo {
 }
 
 impl Cgroup {
-    pub(super) fn make(&mut self, plan: &Plan, undo: &mut Undo) -> Result<(), Error> {
+    /// Makes the group in every hierarchy; where it exists, only `holder` may be in it.
+    pub(super) fn make(
+        &mut self,
+        plan: &Plan,
+        undo: &mut Undo,
+        holder: Option<i32>,
+    ) -> Result<(), Error> {
         let layout = self.layout.clone();
         let needed = plan.controllers();
         for (index, hierarchy) in layout.joined(&needed) {
@@ -74,7 +85,7 @@ impl Cgroup {
             let dir = file::open_dir(hierarchy.root.as_fd(), &self.path).map_err(failed("open"))?;
             let node = Node { hierarchy: index, dir };
             if !new {
-                self.refuse_used(&node)?;
+                self.refuse_used(&node, holder)?;
             }
             if hierarchy.version == Version::V1 && hierarchy.has("cpuset") {
                 hierarchy.inherit_cpuset(&self.path).map_err(failed("prepare the cpuset of"))?;
@@ -88,14 +99,15 @@ impl Cgroup {
     }
 
     /// A group that exists may be taken over, but not joined.
-    fn refuse_used(&self, node: &Node) -> Result<(), Error> {
+    fn refuse_used(&self, node: &Node, holder: Option<i32>) -> Result<(), Error> {
         let shown = self.at(node).mount.join(&self.path);
         let procs = file::read(&node.dir, "cgroup.procs").map_err(self.failed(
             node,
             "read",
             "cgroup.procs",
         ))?;
-        if let Some(pid) = procs.lines().next() {
+        let holder = holder.map(|pid| pid.to_string());
+        if let Some(pid) = procs.lines().find(|pid| Some(*pid) != holder.as_deref()) {
             let shown = shown.display();
             return Err(Error::Busy(format!("control group {shown} is in use by process {pid}")));
         }
@@ -137,7 +149,7 @@ impl Cgroup {
         plan.devices.as_ref().map_or(Ok(()), |rules| self.set_devices(rules))
     }
 
-    fn set(&self, setting: &Setting) -> Result<(), Error> {
+    pub(super) fn set(&self, setting: &Setting) -> Result<(), Error> {
         let Some(node) = self.node_of(&setting.controller) else {
             return Err(Error::Unsupported(format!(
                 "limit {} = {}: the group does not belong to the {} controller: make it again \

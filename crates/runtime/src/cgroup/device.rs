@@ -79,9 +79,12 @@ fn line(device: &Device, access: u8) -> String {
         Some(Kind::Char) => 'c',
     };
     let number = |n: Option<u32>| n.map_or("*".to_owned(), |n| n.to_string());
-    let letters = [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')];
-    let access: String = letters.iter().filter(|l| access & l.0 != 0).map(|l| l.1).collect();
-    format!("{kind} {}:{} {access}", number(device.major), number(device.minor))
+    format!("{kind} {}:{} {}", number(device.major), number(device.minor), letters(access))
+}
+
+fn letters(access: u8) -> String {
+    let all = [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')];
+    all.iter().filter(|letter| access & letter.0 != 0).map(|letter| letter.1).collect()
 }
 
 /// A checked list of rules.
@@ -148,6 +151,27 @@ impl Rules {
             }
         }
         Ok(lines)
+    }
+
+    /// What is allowed as systemd names it (`DeviceAllow=` of systemd.resource-control(5)): paths
+    /// and accesses; `None` where everything is but for a few. Devices of every major number with
+    /// one minor number have no name there.
+    pub(super) fn allowed(&self) -> Result<Option<Vec<(String, String)>>, Error> {
+        let found = self.exceptions()?;
+        if found.allow {
+            return Ok(None);
+        }
+        let named = found.devices.iter().filter_map(|(device, access)| {
+            let kind = if device.kind == Some(Kind::Block) { "block" } else { "char" };
+            let path = match (device.major, device.minor) {
+                (Some(major), Some(minor)) => format!("/dev/{kind}/{major}:{minor}"),
+                (Some(major), None) => format!("{kind}-{major}"),
+                (None, None) => format!("{kind}-*"),
+                (None, Some(_)) => return None,
+            };
+            Some((path, letters(*access)))
+        });
+        Ok(Some(named.collect()))
     }
 
     /// The rules in the form version 1 keeps them: a default and exceptions from it.

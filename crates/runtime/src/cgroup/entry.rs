@@ -18,9 +18,15 @@ pub(crate) struct Entry {
     files: Vec<(OwnedFd, PathBuf)>,
     /// The hierarchy that counts processes, if it does nothing else.
     count: Option<(OwnedFd, PathBuf)>,
+    waits: bool,
 }
 
 impl Entry {
+    /// Whether the parent lets the process into version 2's group ([`Cgroup::admit`]).
+    pub(crate) fn waits(&self) -> bool {
+        self.waits
+    }
+
     /// Moves the calling thread, which must be the only one of its process, into the group.
     ///
     /// The rights are those of whoever opened the files.
@@ -76,7 +82,7 @@ impl Cgroup {
     /// # Errors
     /// [`Error::Io`] if the group is gone or not this user's.
     pub(crate) fn entry(&self) -> Result<Entry, Error> {
-        let mut entry = Entry { files: Vec::new(), count: None };
+        let mut entry = Entry { files: Vec::new(), count: None, waits: self.of_user.is_some() };
         for node in self.nodes.iter().filter(|node| self.at(node).version == Version::V1) {
             let path = self.at(node).display(&self.path, "tasks");
             let tasks = file::open_write(&node.dir, "tasks");

@@ -13,7 +13,8 @@ use super::Error;
 use super::hierarchy::Version;
 
 #[cfg(test)]
-pub(super) use {cpu::weight_of_shares, io::io_weight, memory::swap_alone};
+pub(super) use io::io_weight;
+pub(super) use {cpu::weight_of_shares, memory::swap_alone};
 
 /// One value to write.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,14 +2,15 @@
 
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use oci::Rootfs;
 use oci::runtime::{ContainerState, Hook, LinuxNamespaceType, LinuxResources, Spec};
 
+use super::cgroup_path::Place;
 use super::record::{Directory, Record};
-use super::{Bundle, Console, Container, Error, cgroup_path, delete, gate, stdio};
-use crate::cgroup::{self, Cgroup};
+use super::{Bundle, Console, Container, Error, delete, gate, stdio};
+use crate::cgroup::Cgroup;
 use crate::error::{Doing, Error as RuntimeError};
 use crate::launch::{Launch, Oci};
 use crate::parent::Created;
@@ -40,7 +41,8 @@ pub struct Create<'a> {
     pub supervised: bool,
     /// The cgroup's path is systemd's.
     pub systemd_cgroup: bool,
-    /// Go on without a cgroup where none can be made.
+    /// Without privilege: the cgroup lies beside the caller's own or is the user's systemd's, and
+    /// there is none where none can be made and no limit was asked for.
     pub cgroup_optional: bool,
     /// See [`Launch::no_pivot`].
     pub no_pivot: bool,
@@ -85,11 +87,11 @@ impl Create<'_> {
     /// Whatever prevents it; nothing of it is left then.
     pub fn create(&self) -> Result<Started, Error> {
         let spec = &self.bundle.spec;
-        let cgroup = cgroup_path::of(spec, self.id, self.systemd_cgroup)?;
+        let place = Place::of(spec, self.id, self.systemd_cgroup, self.cgroup_optional)?;
         let directory = Directory::make(self.root, self.id)?;
-        let record = self.record(cgroup)?;
+        let record = self.record(&place)?;
         let mut container = Container { directory, record };
-        match self.create_in(&mut container) {
+        match self.create_in(&mut container, &place) {
             Ok((process, master)) => Ok(Started { process, master, container }),
             Err(error) => {
                 // What went wrong first is what matters.
@@ -99,11 +101,16 @@ impl Create<'_> {
         }
     }
 
-    fn create_in(&self, container: &mut Container) -> Result<(Process, Option<OwnedFd>), Error> {
+    fn create_in(
+        &self,
+        container: &mut Container,
+        place: &Place,
+    ) -> Result<(Process, Option<OwnedFd>), Error> {
         // From here on, what is made can be found and deleted.
         container.directory.write(&container.record)?;
         container.directory.write_spec(&self.bundle.bytes)?;
-        let cgroup = self.make_cgroup(&mut container.record)?;
+        let cgroup = self.make_cgroup(place)?;
+        container.record.cgroup = cgroup.as_ref().map(Cgroup::path);
         let gate = gate::make(container.directory.as_fd()).doing(|| "make the gate")?;
         let mut created = self.launch(container, cgroup.as_ref(), gate.as_fd())?;
         let master = self.console.deliver(created.take_master())?;
@@ -116,7 +123,11 @@ impl Create<'_> {
         Ok((process, master))
     }
 
-    fn record(&self, cgroup: PathBuf) -> Result<Record, Error> {
+    fn record(&self, place: &Place) -> Result<Record, Error> {
+        let (cgroup, unit) = match place {
+            Place::Path(path) => (Some(path.clone()), None),
+            Place::Unit(unit) => (None, Some(unit.clone())),
+        };
         let spec = &self.bundle.spec;
         let linux = spec.linux().as_ref();
         let namespaces = linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
@@ -132,7 +143,8 @@ impl Create<'_> {
             bundle: self.bundle.path.clone(),
             rootfs: self.bundle.rootfs.clone(),
             created_ns: self.now_ns,
-            cgroup: Some(cgroup),
+            cgroup,
+            unit,
             own_pid_namespace,
             keep_keyring: self.keep_keyring,
             root_mounts,
@@ -141,17 +153,11 @@ impl Create<'_> {
         })
     }
 
-    fn make_cgroup(&self, record: &mut Record) -> Result<Option<Cgroup>, Error> {
-        let Some(path) = &record.cgroup else { return Ok(None) };
-        let linux = self.bundle.spec.linux().as_ref();
+    fn make_cgroup(&self, place: &Place) -> Result<Option<Cgroup>, Error> {
+        let spec = &self.bundle.spec;
+        let linux = spec.linux().as_ref();
         let resources = linux.and_then(|linux| linux.resources().clone()).unwrap_or_default();
-        match Cgroup::create(path, Some(&with_default_devices(resources))) {
-            Err(error) if self.cgroup_optional && is_denied(&error) => {
-                record.cgroup = None;
-                Ok(None)
-            }
-            other => Ok(Some(other?)),
-        }
+        place.make((spec, &with_default_devices(resources)), self.cgroup_optional)
     }
 
     fn launch(
@@ -254,14 +260,6 @@ fn with_default_devices(mut resources: LinuxResources) -> LinuxResources {
     rules.extend(super::device::default_rules());
     resources.set_devices(Some(rules));
     resources
-}
-
-/// Whether a cgroup cannot be made for lack of rights.
-fn is_denied(error: &cgroup::Error) -> bool {
-    use std::error::Error as _;
-    let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
-    let errno = source.and_then(io::Error::raw_os_error);
-    matches!(errno, Some(libc::EACCES | libc::EPERM | libc::EROFS))
 }
 
 impl From<io::Error> for Error {

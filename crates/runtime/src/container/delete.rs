@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use super::record::{Access, Directory};
 use super::{Container, Error, Status};
+use crate::cgroup::Cgroup;
 use crate::error::{Doing, Error as RuntimeError};
 use crate::hook;
 
@@ -69,7 +70,14 @@ pub(super) fn destroy(
     if let Some(cgroup) = container.cgroup()? {
         // Without a process namespace of its own, the others did not end with the first.
         cgroup.kill()?;
-        cgroup.delete()?;
+        if container.record.unit.is_none() {
+            cgroup.delete()?;
+        }
+    }
+    if let Some(unit) = &container.record.unit {
+        unit.stop()?;
+        // What systemd does not know of it, in hierarchies of version 1.
+        container.cgroup()?.map_or(Ok(()), Cgroup::delete)?;
     }
     if let Some(kept) = container.record.root_mounts {
         crate::release_root(&container.record.rootfs, kept)?;

@@ -34,6 +34,12 @@ pub enum Error {
     /// The container could not be made.
     #[error("unable to start container process: error during container init")]
     Runtime(#[source] RuntimeError),
+    /// Limits need a cgroup, and this user may make none.
+    #[error(
+        "limits need a control group that this user may make: run in a group of version 2 that \
+         is delegated to it (such as a service of its own systemd), or without limits"
+    )]
+    Denied(#[source] crate::cgroup::Error),
     /// Its cgroup.
     #[error(transparent)]
     Cgroup(#[from] crate::cgroup::Error),

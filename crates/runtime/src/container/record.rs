@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
+use crate::cgroup::Unit;
 use crate::error::Doing;
 
 /// The record's name.
@@ -47,6 +48,9 @@ pub struct Record {
     pub created_ns: u64,
     /// Its cgroup, below each hierarchy's root; `None` where it has none.
     pub cgroup: Option<PathBuf>,
+    /// The unit of systemd's that it is, if systemd made it.
+    #[serde(default)]
+    pub unit: Option<Unit>,
     /// Whether its processes end with the first.
     pub own_pid_namespace: bool,
     /// Whether its processes stay in the session keyring of their creator.

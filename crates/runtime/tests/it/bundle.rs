@@ -183,14 +183,44 @@ impl Bundle {
 
     /// A command, run by `nobody` from a copy that everybody may execute.
     pub(crate) fn as_nobody(&self, command: &Command) -> Command {
+        self.as_user(65534, command)
+    }
+
+    /// The same of any user.
+    pub(crate) fn as_user(&self, id: u32, command: &Command) -> Command {
         let driver = self.path("driver");
         if !driver.exists() {
             copy_program(command.get_program().as_ref(), &driver);
         }
         let mut other = Command::new("setpriv");
-        other.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+        let id = id.to_string();
+        other.args(["--reuid", &id, "--regid", &id, "--clear-groups"]);
         other.arg(driver).args(command.get_args()).stdin(Stdio::null());
         other
+    }
+
+    /// The driver's `container`: what the OCI command line does in turn.
+    pub(crate) fn container(&self, id: &str) -> Command {
+        self.save();
+        let mut command = Command::new(DRIVER);
+        command.arg("container").arg(self.path("state")).arg(id).arg(self.directory.path());
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// A user namespace for a user without privilege, who owns the bundle then.
+    pub(crate) fn give_to(&mut self, id: u32, further: Option<(u32, u32)>) {
+        self.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        let mut map = vec![json!({"containerID": 0, "hostID": id, "size": 1})];
+        if let Some((first, size)) = further {
+            map.push(json!({"containerID": 1, "hostID": first, "size": size}));
+        }
+        self.config["linux"]["uidMappings"] = json!(map);
+        self.config["linux"]["gidMappings"] = json!(map);
+        fs::create_dir_all(self.path("state")).unwrap();
+        for path in ["", "rootfs", "rootfs/dev", "state"] {
+            std::os::unix::fs::chown(self.path(path), Some(id), Some(id)).unwrap();
+        }
     }
 
     fn start_with(&self, mut command: Command) -> Running {

@@ -77,13 +77,7 @@ fn it_enters_a_user_namespace() {
 fn it_works_without_privilege() {
     // `nobody` with a user namespace of its own.
     let mut bundle = Bundle::script("id -u; cat /proc/self/uid_map; echo; sleep 1000");
-    bundle.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
-    let map = json!([{"containerID": 0, "hostID": 65534, "size": 1}]);
-    bundle.config["linux"]["uidMappings"] = map.clone();
-    bundle.config["linux"]["gidMappings"] = map;
-    for path in ["", "rootfs", "rootfs/dev"] {
-        std::os::unix::fs::chown(bundle.path(path), Some(65534), Some(65534)).unwrap();
-    }
+    bundle.give_to(65534, None);
     let mut running = bundle.start_as_nobody();
     assert_eq!(running.read_line().split_whitespace().collect::<Vec<_>>(), ["0", "65534", "1"]);
     let output = bundle.as_nobody(&bundle.exec_command(&running, &["id", "-u"])).output().unwrap();

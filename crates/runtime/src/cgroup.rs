@@ -316,7 +316,8 @@ impl Cgroup {
         self.set_frozen(false)
     }
 
-    /// Whether the group was frozen by [`freeze`](Self::freeze), or by someone else the same way.
+    /// Whether the group was frozen by [`freeze`](Self::freeze), or by someone else the same way; one
+    /// that was removed meanwhile is not.
     ///
     /// # Errors
     ///
@@ -324,7 +325,10 @@ impl Cgroup {
     pub fn is_frozen(&self) -> Result<bool, Error> {
         let (version, node) = self.freezer()?;
         let name = freezer::file_of(version);
-        let text = file::read(&node.dir, name).map_err(self.failed(node, "read", name))?;
+        let text = match file::read(&node.dir, name) {
+            Err(error) if tree::is_gone(&error) => return Ok(false),
+            other => other.map_err(self.failed(node, "read", name))?,
+        };
         Ok(!matches!(text.trim(), "0" | "THAWED"))
     }
 
@@ -339,7 +343,8 @@ impl Cgroup {
     pub fn kill(&self) -> Result<(), Error> {
         if let Some(node) = self.v2() {
             match file::write(&node.dir, "cgroup.kill", "1") {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                // Without the file, or without the group.
+                Err(error) if tree::is_gone(&error) => {}
                 other => return other.map_err(self.failed(node, "write", "cgroup.kill")),
             }
         }
@@ -371,7 +376,11 @@ impl Cgroup {
     /// [`Error::Io`].
     pub fn pids(&self) -> Result<Vec<i32>, Error> {
         let Some(node) = self.v2().or_else(|| self.nodes.first()) else { return Ok(Vec::new()) };
-        tree::pids(&node.dir).map_err(self.failed(node, "read", "cgroup.procs"))
+        match tree::pids(&node.dir) {
+            // systemd removes a group as soon as nobody is in it.
+            Err(error) if tree::is_gone(&error) => Ok(Vec::new()),
+            other => other.map_err(self.failed(node, "read", "cgroup.procs")),
+        }
     }
 
     /// What the group has used so far.

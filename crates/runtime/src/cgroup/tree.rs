@@ -36,7 +36,7 @@ fn open_child(dir: &OwnedFd, name: &std::ffi::CStr) -> io::Result<OwnedFd> {
 }
 
 /// Whether a group was removed while it was looked at.
-fn is_gone(error: &io::Error) -> bool {
+pub(super) fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
 }
 

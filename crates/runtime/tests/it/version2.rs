@@ -133,7 +133,12 @@ fn processor_time_is_weighed_and_withheld() {
     assert_eq!(confined.content("cpu.weight"), "59");
     assert_eq!(confined.content("cpu.max"), "5000 100000");
     assert_eq!(confined.content("cpu.max.burst"), "1000");
-    confined.shell.order("i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo done");
+    let stat = Path::new("/sys/fs/cgroup").join(confined.path().strip_prefix("/").unwrap());
+    let stat = stat.join("cpu.stat");
+    confined.shell.order(&format!(
+        "until grep -q 'nr_throttled [1-9]' {}; do :; done; echo done",
+        stat.display()
+    ));
     assert_eq!(confined.shell.answer(), "done");
     let stats = confined.group.stats().unwrap().cpu;
     assert!(stats.throttled_periods > 0 && stats.throttled_ns > 0, "{stats:?}");

@@ -79,10 +79,7 @@ pub(crate) fn run(prepared: Prepared<'_>, sync: &Sync) -> i32 {
 
 fn become_container(prepared: Prepared<'_>, sync: &Sync) -> Error {
     let init = prepared.launch.init;
-    let advise = [0, 0, libc::MADV_DONTNEED as u64, 0, 0, 0];
-    let filter = prepared.confined.filter;
-    let permitted = filter.is_none_or(|filter| filter.permits(libc::SYS_madvise, advise));
-    let given = prepared.given.filter(|_| permitted);
+    let given = prepared.given.filter(|_| prepared.confined.filter.is_none_or(init::may_forget));
     match set_up(prepared, sync) {
         Ok(program) if init => init::serve(sync, given, || {
             let error = program.execute();

@@ -110,15 +110,24 @@ impl<'a> Credentials<'a> {
     /// Takes the final rights: the last step before execve(2).
     ///
     /// The filter comes last, so that a profile need allow nothing but `execve` for the runtime's
-    /// sake (and `write` and `read` where it notifies). Without no-new-privileges a filter needs
-    /// `CAP_SYS_ADMIN`: then that capability is kept and goes with execve(2), which computes the
-    /// effective and the permitted set anew from those that are final here (capabilities(7)). Only
-    /// who `stays`, to run something else before or instead, drops it right after; the profile has
-    /// to allow `capset` then.
+    /// sake (and `write` and `read` where it notifies).
     ///
     /// # Errors
     /// Names the step that the kernel refused.
     pub(crate) fn confine(&self, stays: bool, sync: &Sync) -> Result<(), Error> {
+        self.limit()?;
+        self.load_filter(stays, sync)
+    }
+
+    /// Takes the final rights but for the filter.
+    ///
+    /// Without no-new-privileges a filter needs `CAP_SYS_ADMIN`: then that capability is kept and
+    /// goes with execve(2), which computes the effective and the permitted set anew from those that
+    /// are final here (capabilities(7)).
+    ///
+    /// # Errors
+    /// Names the step that the kernel refused.
+    pub(crate) fn limit(&self) -> Result<(), Error> {
         let mut sets = self.sets;
         if self.load_with_privilege() {
             let held = capabilities(None).doing(|| "read the capabilities")?;
@@ -134,8 +143,18 @@ impl<'a> Credentials<'a> {
         if self.no_new_privileges && !weakened("new-privileges") {
             set_no_new_privs(true).doing(|| "set no-new-privileges")?;
         }
+        Ok(())
+    }
+
+    /// Loads the filter. Who `stays`, to run something else before the program or instead, drops
+    /// the capability that loading needed right after; the profile has to allow `capset` then.
+    ///
+    /// # Errors
+    /// Names the step that the kernel refused.
+    pub(crate) fn load_filter(&self, stays: bool, sync: &Sync) -> Result<(), Error> {
         self.install_filter(sync)?;
-        if stays && sets != self.sets {
+        let is_own = self.sets.effective.contains(CapabilitySet::SYS_ADMIN);
+        if stays && self.load_with_privilege() && !is_own {
             set_capabilities(None, self.sets).doing(|| "drop CAP_SYS_ADMIN")?;
         }
         Ok(())

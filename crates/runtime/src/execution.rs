@@ -174,7 +174,8 @@ fn is_other(pid: i32, name: &str) -> std::io::Result<bool> {
 /// Whoever may trace processes of the container (`CAP_SYS_PTRACE`) may take over any process that
 /// is seen there. So a *guide*, which is not seen there, does all that needs rights, gives them up,
 /// and only then clones the process into the container. Where the system call filter forbids what
-/// remains to be done, the process takes its last rights away by itself.
+/// remains to be done, the process loads it by itself, and without no-new-privileges keeps
+/// `CAP_SYS_ADMIN` until then.
 ///
 /// The calling process must have a single thread.
 ///
@@ -304,10 +305,14 @@ fn set_up<'a>(
     sync.tell_ready(master.as_ref(), kept)?;
     drop(master);
     program.close_on_execute()?;
-    let confined = filter.is_none_or(|filter| lets_arrive(filter, terminal, &credentials))
-        && !weakened("rights-kept-when-seen");
+    let gives_up = !weakened("rights-kept-when-seen");
+    let confined =
+        gives_up && filter.is_none_or(|filter| lets_arrive(filter, terminal, &credentials));
+    if gives_up {
+        credentials.limit()?;
+    }
     if confined {
-        credentials.confine(true, sync)?;
+        credentials.load_filter(true, sync)?;
     }
     Ok(Visitor { program, credentials, confined, terminal, count })
 }

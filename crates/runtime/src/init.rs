@@ -2,6 +2,7 @@
 
 use rustix::process::{Pid, WaitOptions, WaitStatus, getpid, setpgid, wait};
 
+use crate::seccomp::Filter;
 use crate::sync::Sync;
 use crate::sys;
 use crate::sys::memory::Given;
@@ -9,15 +10,28 @@ use crate::sys::memory::Given;
 /// What process 1 is called in lists of processes.
 pub(crate) const NAME: &str = "init";
 
+/// What the program waits for until it may look around.
+const GO: i32 = libc::SIGCONT;
+
+/// Whether a process under this filter may forget what it was given, and tell so.
+pub(crate) fn may_forget(filter: &Filter) -> bool {
+    let advise = [0, 0, libc::MADV_DONTNEED as u64, 0, 0, 0];
+    filter.permits(libc::SYS_madvise, advise)
+        && filter.permits(libc::SYS_rt_sigtimedwait, [0; 6])
+        && filter.permits(libc::SYS_kill, [0, GO as u64, 0, 0, 0, 0])
+}
+
 /// Starts `program` as a child, serves it until it ends, and exits with its code.
 ///
-/// What it was given is forgotten, the heap included, if there is somebody to read it.
+/// What was `given` is forgotten, the heap included, before the program could read it.
 ///
 /// `program` executes the container's program; it returns only when that failed, and has then
 /// reported the failure over `sync`.
 pub(crate) fn serve(sync: &Sync, given: Option<Given>, program: impl FnOnce() -> i32) -> ! {
     sys::block_signals();
+    let forgets = given.is_some();
     let child = match sys::fork(|| {
+        while forgets && sys::next_signal() != Some(GO) {}
         lead_the_terminal();
         sys::reset_signals();
         program()
@@ -35,6 +49,7 @@ pub(crate) fn serve(sync: &Sync, given: Option<Given>, program: impl FnOnce() ->
     // From here on, everything is on the stack.
     if let Some(given) = given {
         given.forget_heap();
+        let _ = sys::kill(child, GO);
     }
     loop {
         match sys::next_signal() {

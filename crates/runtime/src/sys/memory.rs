@@ -9,7 +9,7 @@ use crate::weak::weakened;
 const START_BRK: usize = 44;
 
 /// More than the C library keeps of a thread behind the address that names it, in bytes.
-const THREAD_MAX: usize = 8 << 10;
+const THREAD_MAX: usize = 3 << 10;
 
 /// Where this program has what it was given: the arguments and the environment, as the kernel shows
 /// them to others, and the heap.
@@ -58,6 +58,7 @@ impl Given {
             args.copy_from_nonoverlapping(name.as_ptr(), length);
         }
     }
+
     /// Gives the heap back to the kernel, with all that is in it. No value on it may be used any
     /// more: only a process that lives in a loop on its stack may call this.
     pub(crate) fn forget_heap(self) {
@@ -69,12 +70,15 @@ impl Given {
         // A static program's only thread has its own storage at the start of the heap.
         let start =
             if (self.heap..end).contains(&thread) { thread + THREAD_MAX } else { self.heap };
-        let (start, end) = (start.next_multiple_of(page), end / page * page);
-        if start >= end || weakened("memory-kept") {
+        let (first, end) = (start.next_multiple_of(page), end / page * page);
+        if first >= end || weakened("memory-kept") {
             return;
         }
-        let address = std::ptr::with_exposed_provenance_mut(start);
-        // SAFETY: the pages are this process' heap, of which the caller uses nothing any more.
-        unsafe { libc::madvise(address, end - start, libc::MADV_DONTNEED) };
+        // SAFETY: this is this process' heap, of which the caller uses nothing any more.
+        unsafe {
+            std::ptr::with_exposed_provenance_mut::<u8>(start).write_bytes(0, first - start);
+            let pages = std::ptr::with_exposed_provenance_mut(first);
+            libc::madvise(pages, end - first, libc::MADV_DONTNEED);
+        }
     }
 }

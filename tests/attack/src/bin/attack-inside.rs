@@ -138,7 +138,9 @@ fn search_memory() -> io::Result<()> {
         let mut bytes = vec![0; usize::try_from(end - start).unwrap_or(0)];
         let length = memory.read_at(&mut bytes, start).unwrap_or(0);
         if bytes[..length].windows(word.len()).any(|window| window == word.as_bytes()) {
-            say(&format!("found it in {line}"));
+            let at =
+                bytes[..length].windows(word.len()).position(|w| w == word.as_bytes()).unwrap_or(0);
+            say(&format!("found it at {at:#x} in {line}"));
         }
     }
     say("searched");

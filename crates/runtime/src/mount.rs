@@ -23,8 +23,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use oci::Rootfs;
-use oci::runtime::{LinuxNamespaceType, Mount, Spec};
-use rustix::fs::{Mode, OFlags};
+use oci::runtime::{Linux, LinuxNamespaceType, Mount, Spec};
+use rustix::fs::{Mode, OFlags, fstat};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::thread::move_into_link_name_space;
@@ -139,8 +139,8 @@ impl Sources {
     /// Makes, in the child, what shows its own namespaces and needs the host's view: procfs and sysfs
     /// in a user namespace are allowed only while the host's are in sight (mount_namespaces(7)).
     ///
-    /// Elsewhere they are made when they are placed: the kernel lists mounts in the order in which
-    /// they were made.
+    /// The kernel lists mounts in the order in which they were made. So the others are made with
+    /// these there, and elsewhere each when it is placed.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -150,9 +150,9 @@ impl Sources {
             if is_cgroup(mount) {
                 let options = Options::parse(words_of(mount));
                 self.views.insert(at, View::make(spec, (mount, early), &options)?);
-            } else if early && source.is_none() && matches!(kind_of(mount), "proc" | "sysfs") {
+            } else if early && source.is_none() && is_new(mount) {
                 let options = Options::parse(words_of(mount));
-                *source = Some(make_filesystem(mount, &options, &Extra::default())?);
+                *source = Some(make_new(spec, mount, &options, None)?);
             }
         }
         Ok(())
@@ -296,12 +296,9 @@ pub(crate) fn check(launch: &Launch<'_>, plan: &Plan) -> Result<(), Error> {
 
 fn check_shared(spec: &Spec, plan: &Plan) -> Result<(), Error> {
     let linux = spec.linux().as_ref();
-    let paths = |paths: Option<&Option<Vec<String>>>| {
-        paths.and_then(Option::as_ref).is_some_and(|paths| !paths.is_empty())
-    };
-    if paths(linux.map(oci::runtime::Linux::masked_paths))
-        || paths(linux.map(oci::runtime::Linux::readonly_paths))
-    {
+    let given = |paths: &Option<Vec<String>>| paths.as_ref().is_some_and(|paths| !paths.is_empty());
+    let restricts = |linux: &Linux| given(linux.masked_paths()) || given(linux.readonly_paths());
+    if linux.is_some_and(restricts) {
         let text = "unable to restrict sys entries without a private MNT namespace";
         return Err(Error::Spec(text.into()));
     }
@@ -481,6 +478,17 @@ fn inside(launch: &Launch<'_>, mount: &Mount, options: &Options) -> Option<PathB
     below_root(launch, &host_source(launch, mount).filter(|_| bound)?)
 }
 
+/// Whether a mount is a new file system whatever is at its place: a tmpfs may take the mode of that.
+fn is_new(mount: &Mount) -> bool {
+    let moded = || words_of(mount).iter().any(|word| word.starts_with("mode="));
+    let again = words_of(mount).iter().any(|word| word == "remount");
+    match kind_of(mount) {
+        _ if is_bind(mount) || again => false,
+        "proc" | "sysfs" | "devpts" | "mqueue" => true,
+        kind => kind == "tmpfs" && moded(),
+    }
+}
+
 /// What a new file system has besides its options.
 #[derive(Debug, Default)]
 struct Extra<'a> {
@@ -507,6 +515,31 @@ fn make_filesystem(mount: &Mount, options: &Options, extra: &Extra<'_>) -> Resul
     }
     describe(&description, options)?;
     description.mount(0)
+}
+
+/// Makes a file system of the container's own; a tmpfs without a mode takes that of the
+/// directory which it covers.
+fn make_new(
+    spec: &Spec,
+    mount: &Mount,
+    options: &Options,
+    covered: Option<&OwnedFd>,
+) -> Result<OwnedFd, Error> {
+    let kind = kind_of(mount);
+    let given = options.parameters.iter().any(|(key, _)| key == "mode");
+    let mode = match covered.filter(|_| kind == "tmpfs" && !given) {
+        Some(directory) => Some(fstat(directory).doing(|| "look at a mount point")?.st_mode),
+        None => None,
+    };
+    let label = label::of_mounts(spec);
+    // procfs and sysfs have labels of their own; that of message queues is on their root.
+    let apart = matches!(kind, "proc" | "sysfs" | "mqueue");
+    let extra = Extra { mode: mode.map(|mode| mode & 0o7777), label: label.filter(|_| !apart) };
+    let fd = make_filesystem(mount, options, &extra)?;
+    if let Some(label) = label.filter(|_| kind == "mqueue") {
+        label::set_on_root(&fd, label)?;
+    }
+    Ok(fd)
 }
 
 fn describe(description: &Description, options: &Options) -> Result<(), Error> {

@@ -12,8 +12,8 @@ use super::filesystem::{Description, attach, change, copy_tree_at};
 use super::mask::{self, Masks};
 use super::option::{Bind, Options, attributes_of};
 use super::{
-    Extra, Sources, apart_from_host, below_root, copy_up, describe, has_namespace, idmap, inside,
-    is_bind, is_cgroup, kind_of, make_filesystem, mounts_of, root_propagation, words_of,
+    Sources, apart_from_host, below_root, copy_up, describe, has_namespace, idmap, inside, is_bind,
+    is_cgroup, kind_of, make_new, mounts_of, root_propagation, words_of,
 };
 use crate::error::{Doing, Error};
 use crate::inroot::{Root, file_type};
@@ -189,7 +189,7 @@ impl<'a> Placement<'a> {
         let (target, existed) = self.target(mount, &destination, directory)?;
         let fd = match made {
             Some(fd) => fd,
-            None => self.make_filesystem(mount, options, existed.then_some(&target))?,
+            None => make_new(self.launch.spec, mount, options, existed.then_some(&target))?,
         };
         self.check_cover(mount.destination(), &target, &fd)?;
         if directory {
@@ -227,31 +227,6 @@ impl<'a> Placement<'a> {
         }
         change(fd.as_fd(), attr, false)?;
         change(fd.as_fd(), options.recursive, true)
-    }
-
-    /// Makes a file system of the container's own; a tmpfs without a mode takes that of the
-    /// directory which it covers.
-    fn make_filesystem(
-        &self,
-        mount: &Mount,
-        options: &Options,
-        covered: Option<&OwnedFd>,
-    ) -> Result<OwnedFd, Error> {
-        let kind = kind_of(mount);
-        let given = options.parameters.iter().any(|(key, _)| key == "mode");
-        let mode = match covered.filter(|_| kind == "tmpfs" && !given) {
-            Some(directory) => Some(fstat(directory).doing(|| "look at a mount point")?.st_mode),
-            None => None,
-        };
-        let label = label::of_mounts(self.launch.spec);
-        // procfs and sysfs have labels of their own; that of message queues is on their root.
-        let apart = matches!(kind, "proc" | "sysfs" | "mqueue");
-        let extra = Extra { mode: mode.map(|mode| mode & 0o7777), label: label.filter(|_| !apart) };
-        let fd = make_filesystem(mount, options, &extra)?;
-        if let Some(label) = label.filter(|_| kind == "mqueue") {
-            label::set_on_root(&fd, label)?;
-        }
-        Ok(fd)
     }
 
     /// Copies the image's content at `target` into a mount that asks for it, before it covers

@@ -143,6 +143,27 @@ fn a_tmpfs_has_the_mode_of_what_it_covers() {
 }
 
 #[test]
+fn mounts_are_listed_in_their_order() {
+    for user_namespace in [false, true] {
+        let mut bundle = Bundle::script("cat /proc/self/mountinfo");
+        if user_namespace {
+            bundle.map_ids();
+        }
+        let wanted: Vec<String> = bundle.config["mounts"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|mount| mount["destination"].as_str().unwrap().to_owned())
+            .collect();
+        let output = bundle.run().ok();
+        let points = output.lines().filter_map(|line| line.split(' ').nth(4));
+        let found: Vec<&str> =
+            points.filter(|point| wanted.iter().any(|one| one == point)).collect();
+        assert_eq!(found, wanted);
+    }
+}
+
+#[test]
 fn sources_count_from_the_bundle() {
     let mut bundle = Bundle::script("cat /mnt/file");
     fs::write(bundle.directory("data").join("file"), "relative\n").unwrap();

@@ -18,6 +18,7 @@ mod run;
 mod spec;
 mod start;
 mod state;
+mod trace;
 mod update;
 
 use std::error::Error as StdError;

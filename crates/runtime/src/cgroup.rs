@@ -329,7 +329,7 @@ impl Cgroup {
             Err(error) if tree::is_gone(&error) => return Ok(false),
             other => other.map_err(self.failed(node, "read", name))?,
         };
-        Ok(!matches!(text.trim(), "0" | "THAWED"))
+        Ok(freezer::is_frozen(&text))
     }
 
     /// Sends `SIGKILL` to every process of the group and of groups inside it.

@@ -198,6 +198,7 @@ impl Container {
     pub fn signal(&self, signal: i32) -> Result<(), Error> {
         if signal == libc::SIGKILL
             && !self.record.own_pid_namespace
+            && self.record.pid != 0
             && let Some(cgroup) = self.cgroup()?
         {
             return Ok(cgroup.kill()?);

@@ -6,7 +6,8 @@ use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::process::CommandExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,8 @@ pub(crate) struct Ready<'a> {
     output: Option<[File; 2]>,
     /// The state, which each hook reads.
     input: Option<File>,
+    /// Where they are called, unless it is where this process is.
+    directory: Option<&'a Path>,
 }
 
 impl<'a> Ready<'a> {
@@ -42,7 +45,8 @@ impl<'a> Ready<'a> {
     /// # Errors
     /// When the kernel gives no memory.
     pub(crate) fn new(name: &'static str, hooks: &'a [Hook], state: &State) -> Result<Self, Error> {
-        let mut ready = Ready { name, hooks, env: Vec::new(), output: None, input: None };
+        let mut ready =
+            Ready { name, hooks, env: Vec::new(), output: None, input: None, directory: None };
         if !hooks.is_empty() {
             let invalid = |error| Error::Spec(format!("describe the state for hooks: {error}"));
             let state = serde_json::to_vec(state).map_err(invalid)?;
@@ -85,6 +89,9 @@ impl<'a> Ready<'a> {
             return Err(failed(format!("its path `{}` is not absolute", hook.path().display())));
         }
         let mut command = command(hook, &self.env);
+        if let Some(directory) = self.directory {
+            command.current_dir(directory);
+        }
         for file in [out, err] {
             file.set_len(0).doing(|| "empty the output of a hook")?;
         }
@@ -123,7 +130,11 @@ impl<'a> Ready<'a> {
 pub(crate) fn run_create_container(launch: &Launch<'_>) -> Result<(), Error> {
     let (Some(hooks), Some(oci)) = (launch.spec.hooks(), &launch.oci) else { return Ok(()) };
     let hooks = hooks.create_container().as_deref().unwrap_or_default();
-    Ready::new("createContainer", hooks, &own_state(oci.state, ContainerState::Creating))?.run()
+    let state = own_state(oci.state, ContainerState::Creating);
+    let mut ready = Ready::new("createContainer", hooks, &state)?;
+    // As runc calls them: in the root file system that is about to become the root.
+    ready.directory = oci.hooks_at;
+    ready.run()
 }
 
 /// Prepares the `startContainer` hooks: in the container, with its files and what its program gets.
@@ -238,7 +249,14 @@ fn wait(mut child: Child, timeout: Option<Duration>) -> std::io::Result<Option<E
 fn spell(status: ExitStatus) -> String {
     match status.code() {
         Some(code) => format!("exit status {code}"),
-        None => status.to_string(),
+        None => match status.signal() {
+            Some(libc::SIGSYS) => "signal: bad system call".into(),
+            Some(libc::SIGKILL) => "signal: killed".into(),
+            Some(libc::SIGTERM) => "signal: terminated".into(),
+            Some(libc::SIGSEGV) => "signal: segmentation fault".into(),
+            Some(libc::SIGABRT) => "signal: aborted".into(),
+            _ => status.to_string(),
+        },
     }
 }
 

@@ -128,3 +128,27 @@ fn a_hook_may_ask_about_its_container() {
     });
     let _ = oci.line("run --bundle a a").ok();
 }
+
+#[test]
+fn a_create_container_hook_is_called_in_the_root_file_system() {
+    let oci = Oci::new();
+    oci.bundle("a", &["cat", "/bound"], |config| {
+        let script = "echo bound > made; touch bound; mount --bind made bound";
+        config["hooks"]["createContainer"] = json!([{
+            "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"],
+        }]);
+    });
+    oci.line("run --bundle a a").code(0).out("bound\n");
+}
+
+#[test]
+fn a_signal_that_ended_a_hook_is_named() {
+    let oci = Oci::new();
+    oci.bundle("a", &["true"], |config| {
+        config["hooks"]["createRuntime"] =
+            json!([{ "path": "/bin/sh", "args": ["sh", "-c", "kill -SYS $$"] }]);
+    });
+    oci.line("create --bundle a a")
+        .code(1)
+        .says("error running createRuntime hook #0: signal: bad system call");
+}

@@ -233,3 +233,28 @@ fn a_supervisor_learns_that_the_program_is_ready() {
     assert_eq!(where_to, "/run/notify/notify.sock\n");
     oci.delete("a");
 }
+
+#[test]
+fn what_is_in_the_cgroup_of_another_container_is_neither_joined_nor_ended() {
+    let oci = Oci::new();
+    oci.bundle("a", &["sleep", "1000"], |_| ());
+    oci.run_detached("a");
+    oci.bundle("b", &["true"], |config| {
+        config["linux"]["cgroupsPath"] = oci.cgroup("a").into();
+        let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|namespace| namespace["type"] != "pid");
+    });
+    oci.line("create --bundle b b").code(1).says("container's cgroup is not empty");
+    assert_eq!(oci.status("a"), "running");
+
+    // What a creator leaves that is killed before it has looked.
+    let record = fs::read(oci.path("state/a/state.json")).unwrap();
+    let mut record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+    (record["id"], record["pid"], record["ownPidNamespace"]) = (json!("b"), json!(0), json!(false));
+    fs::create_dir(oci.path("state/b")).unwrap();
+    fs::write(oci.path("state/b/state.json"), record.to_string()).unwrap();
+    let _ = oci.line("delete --force b").ok();
+    assert!(!oci.path("state/b").exists());
+    assert_eq!(oci.status("a"), "running");
+    oci.delete("a");
+}

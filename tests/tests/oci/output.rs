@@ -87,3 +87,33 @@ fn features_help_and_versions_are_shown() {
     oci.line("create --nope a").code(1).says("flag provided but not defined: -nope");
     oci.sandbox.words(&["oci", "--root", "/", "list"]).code(1).says("should not be set to /");
 }
+
+#[test]
+fn a_debug_log_shows_how_far_a_process_came() {
+    let oci = Oci::new();
+    oci.bundle("a", &["sleep", "1000"], |config| {
+        config["linux"]["seccomp"] = json!({ "defaultAction": "SCMP_ACT_ALLOW", "flags": [] });
+    });
+    let debug = |line: &str| {
+        let _ = oci.detached(&format!("--debug --log log {line}")).ok();
+        let log = fs::read_to_string(oci.path("log")).unwrap();
+        fs::remove_file(oci.path("log")).unwrap();
+        assert!(log.lines().all(|line| line.contains("level=debug")), "{log}");
+        log
+    };
+    let log = debug("create --bundle a a");
+    for part in ["nsexec container setup", "seccomp filter flags: 0", "child process in init()"] {
+        assert!(log.contains(part), "{part}: {log}");
+    }
+    let _ = oci.line("start a").ok();
+    fs::write(
+        oci.path("process.json"),
+        r#"{"args":["true"],"cwd":"/","user":{"uid":0,"gid":0},"execCPUAffinity":{"initial":"0"}}"#,
+    )
+    .unwrap();
+    let log = debug("exec --process process.json a");
+    for part in ["nsexec: affinity: 0x1", "setns_init: about to exec"] {
+        assert!(log.contains(part), "{part}: {log}");
+    }
+    oci.delete("a");
+}

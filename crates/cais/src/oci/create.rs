@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use runtime::container::{Bundle, Console, Create, Started};
 
 use super::flag::Flag;
-use super::{Args, Call, Verb, cgroup_is_optional};
+use super::{Args, Call, Verb, cgroup_is_optional, trace};
 
 /// What `create` and `run` share.
 pub(super) const BUNDLE: Flag = Flag::value(
@@ -66,6 +66,7 @@ pub(super) fn create(call: &Call<'_>, detach: bool) -> Result<Started> {
     let process = bundle.spec.process().as_ref();
     let terminal = process.is_some_and(|process| process.terminal() == Some(true));
     let console = Console::of(detach, terminal, path(call, "console-socket"))?;
+    trace::creating(call.log, &bundle.spec);
     let started = Create {
         root: call.root,
         id,
@@ -83,6 +84,7 @@ pub(super) fn create(call: &Call<'_>, detach: bool) -> Result<Started> {
         now_ns: now_ns().context("look at the clock")?,
     }
     .create()?;
+    trace::created(call.log);
     Ok(started)
 }
 

@@ -8,7 +8,7 @@ use runtime::container::{Console, Container, Execute, Foreground, Subgroup};
 
 use super::create::{CONSOLE_SOCKET, PID_FILE, PIDFD_SOCKET, PRESERVE_FDS, path};
 use super::flag::{Flag, Matches};
-use super::{Args, Call, Verb};
+use super::{Args, Call, Verb, trace};
 
 pub(super) const VERB: Verb = Verb {
     name: "exec",
@@ -63,7 +63,9 @@ fn run(call: &Call<'_>) -> Result<i32> {
     };
     let foreground = || Foreground::new(false).context("take the signals");
     let foreground = (!detach).then(foreground).transpose()?;
+    trace::executing(call.log, &process);
     let (process, master) = container.execute(&execute)?;
+    trace::executed(call.log);
     container.unlock();
     let Some(mut foreground) = foreground else { return Ok(0) };
     let status = foreground.attend(&process, master).context("wait for the process")?;

@@ -42,6 +42,11 @@ impl Log {
         self.line("warning", text);
     }
 
+    /// Whether [`debug`](Self::debug) shows anything.
+    pub(super) fn is_debug(&self) -> bool {
+        self.debug
+    }
+
     /// What only `--debug` shows.
     pub(super) fn debug(&self, text: &str) {
         if self.debug {

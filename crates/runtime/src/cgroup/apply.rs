@@ -9,7 +9,7 @@ use oci::runtime::LinuxResources;
 
 use super::hierarchy::{Hierarchy, Layout, Version};
 use super::limit::{self, Setting};
-use super::{Cgroup, Error, Node, bpf, device, file};
+use super::{Cgroup, Error, Node, bpf, device, file, freezer};
 
 /// What a request means on this machine.
 pub(super) struct Plan {
@@ -108,12 +108,18 @@ impl Cgroup {
         ))?;
         let holder = holder.map(|pid| pid.to_string());
         if let Some(pid) = procs.lines().find(|pid| Some(*pid) != holder.as_deref()) {
-            let shown = shown.display();
-            return Err(Error::Busy(format!("control group {shown} is in use by process {pid}")));
+            return Err(Error::Busy(format!(
+                "container's cgroup is not empty: {} is in use by process {pid}",
+                shown.display()
+            )));
         }
-        let frozen = file::read(&node.dir, "cgroup.freeze").is_ok_and(|text| text.trim() == "1");
-        if frozen {
-            return Err(Error::Busy(format!("control group {} is frozen", shown.display())));
+        // Whoever joins one that is frozen stops there, beyond the reach of any signal.
+        let state = file::read(&node.dir, freezer::file_of(self.at(node).version));
+        if state.is_ok_and(|text| freezer::is_frozen(&text)) {
+            return Err(Error::Busy(format!(
+                "container's cgroup unexpectedly frozen: {}",
+                shown.display()
+            )));
         }
         Ok(())
     }

@@ -20,6 +20,11 @@ pub(super) fn file_of(version: Version) -> &'static str {
     }
 }
 
+/// Whether what that file shows means frozen, or about to be.
+pub(super) fn is_frozen(state: &str) -> bool {
+    !matches!(state.trim(), "0" | "THAWED")
+}
+
 impl Cgroup {
     /// Version 2's freezer is part of its core and there even when controllers are bound
     /// elsewhere, since Linux 5.2; before, version 1's.

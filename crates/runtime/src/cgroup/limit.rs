@@ -231,8 +231,8 @@ fn unified_settings(resources: &LinuxResources, host: &Host<'_>) -> Result<Vec<S
         }
         if (host.version)(controller) != Some(Version::V2) {
             let why = format!(
-                "the {controller} controller is not bound to version 2 of control groups here: \
-                 use the limit's own field, or boot with cgroup_no_v1=all"
+                "invalid configuration: the {controller} controller is not bound to version 2 of \
+                 control groups here: use the limit's own field, or boot with cgroup_no_v1=all"
             );
             return Err(unsupported(&format!("unified.{file}"), value, &why));
         }

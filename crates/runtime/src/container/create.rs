@@ -109,7 +109,10 @@ impl Create<'_> {
         // From here on, what is made can be found and deleted.
         container.directory.write(&container.record)?;
         container.directory.write_spec(&self.bundle.bytes)?;
-        let cgroup = self.make_cgroup(place)?;
+        let cgroup = self.make_cgroup(place).inspect_err(|_| {
+            // Nothing of it is ours then, and it may be another's.
+            (container.record.cgroup, container.record.unit) = (None, None);
+        })?;
         container.record.cgroup = cgroup.as_ref().map(Cgroup::path);
         let gate = gate::make(container.directory.as_fd()).doing(|| "make the gate")?;
         let mut created = self.launch(container, cgroup.as_ref(), gate.as_fd())?;

@@ -67,18 +67,7 @@ pub(super) fn destroy(
     spec: Option<&Spec>,
 ) -> Result<Vec<RuntimeError>, Error> {
     end(container)?;
-    if let Some(cgroup) = container.cgroup()? {
-        // Without a process namespace of its own, the others did not end with the first.
-        cgroup.kill()?;
-        if container.record.unit.is_none() {
-            cgroup.delete()?;
-        }
-    }
-    if let Some(unit) = &container.record.unit {
-        unit.stop()?;
-        // What systemd does not know of it, in hierarchies of version 1.
-        container.cgroup()?.map_or(Ok(()), Cgroup::delete)?;
-    }
+    remove_cgroup(container)?;
     if let Some(kept) = container.record.root_mounts {
         crate::release_root(&container.record.rootfs, kept)?;
     }
@@ -92,6 +81,28 @@ pub(super) fn destroy(
     };
     let state = hook::with(&container.record.state(), 0, ContainerState::Stopped);
     Ok(hook::Ready::new("poststop", hooks, &state)?.run_each())
+}
+
+/// Ends what is left in the container's cgroup, and removes it.
+fn remove_cgroup(container: &Container) -> Result<(), Error> {
+    if container.record.pid == 0 {
+        // Whoever created it was killed before it had a process: what is in there is another's.
+        let _ = container.cgroup()?.map(Cgroup::delete);
+        return Ok(());
+    }
+    if let Some(cgroup) = container.cgroup()? {
+        // Without a process namespace of its own, the others did not end with the first.
+        cgroup.kill()?;
+        if container.record.unit.is_none() {
+            cgroup.delete()?;
+        }
+    }
+    if let Some(unit) = &container.record.unit {
+        unit.stop()?;
+        // What systemd does not know of it, in hierarchies of version 1.
+        container.cgroup()?.map_or(Ok(()), Cgroup::delete)?;
+    }
+    Ok(())
 }
 
 /// Ends the first process and waits until it has.

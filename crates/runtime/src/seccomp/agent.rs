@@ -77,7 +77,10 @@ impl Agent {
         socket.confirm_listener()?;
         let message = self.message(pid)?;
         self.send(&message, listener.as_fd()).doing(|| {
-            format!("send the seccomp listener to the agent at `{}`", self.path.display())
+            format!(
+                "failed to connect with seccomp agent `{}`, which is to get the listener",
+                self.path.display()
+            )
         })
     }
 

@@ -121,7 +121,7 @@ impl Rules {
         if entry.action() == Action::ScmpActNotify {
             // Whoever installs the filter hands the listener over by writing to a socket.
             if entry.names().iter().any(|n| n == "write") {
-                return Err(Error::invalid("SCMP_ACT_NOTIFY cannot be used for write"));
+                return Err(Error::invalid("SCMP_ACT_NOTIFY cannot be used for the write syscall"));
             }
             self.notifies = true;
         }

@@ -384,7 +384,7 @@ fn bad_profiles_are_refused() {
         (
             r#"{"defaultAction": "SCMP_ACT_ALLOW",
                 "syscalls": [{"names": ["write"], "action": "SCMP_ACT_NOTIFY"}]}"#,
-            "cannot be used for write",
+            "cannot be used for the write syscall",
         ),
         (
             r#"{"defaultAction": "SCMP_ACT_ALLOW",

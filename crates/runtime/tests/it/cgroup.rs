@@ -118,7 +118,7 @@ fn a_group_lives_in_every_hierarchy_and_goes_without_trace() {
     assert_eq!(group.pids().unwrap(), [shell.pid()]);
 
     let again = Cgroup::create(&path, None);
-    assert!(matches!(&again, Err(Error::Busy(text)) if text.contains("in use")), "{again:?}");
+    assert!(matches!(&again, Err(Error::Busy(text)) if text.contains("not empty")), "{again:?}");
     assert_eq!(directories(&path), everywhere, "a failed create must not remove what it found");
 
     group.kill().unwrap();
@@ -407,4 +407,28 @@ fn many_containers_share_a_parent_that_comes_and_goes() {
         }
     });
     assert_gone(&parent.join("any"));
+}
+
+#[test]
+fn a_group_that_is_frozen_is_refused_in_either_version() {
+    for (name, frozen, thawed) in
+        [("freezer.state", "FROZEN", "THAWED"), ("cgroup.freeze", "1", "0")]
+    {
+        let path = fresh();
+        let _guard = Guard(path.clone());
+        let group = Cgroup::create(&path, None).unwrap();
+        // Not every machine has both.
+        if let Some(file) = find(&path, name) {
+            std::fs::write(&file, frozen).unwrap();
+            let everywhere = directories(&path);
+            let again = Cgroup::create(&path, None);
+            let refused =
+                matches!(&again, Err(Error::Busy(text)) if text.contains("unexpectedly frozen"));
+            assert!(refused, "{name}: {again:?}");
+            assert_eq!(directories(&path), everywhere);
+            std::fs::write(&file, thawed).unwrap();
+        }
+        group.delete().unwrap();
+        assert_gone(&path);
+    }
 }

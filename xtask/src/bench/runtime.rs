@@ -10,7 +10,7 @@ use super::bundle;
 use super::contest::{Contestant, Spread, hold};
 use super::engine::{Engine, profile};
 use super::report::Section;
-use super::world::{World, output};
+use super::world::{World, output, version_2_alone};
 
 /// How many containers are started at once.
 const MANY: usize = 100;
@@ -23,6 +23,8 @@ pub(crate) fn measure(world: &World, rounds: usize) -> Result<Vec<Section>> {
         "`run` of a bundle that `runc spec` wrote (pid, net, ipc, uts, mnt and cgroup namespaces, read-only root) over unpacked files of busybox: create, start, wait and delete".to_owned(),
     ];
     let profile = profile(world, &mut notes)?;
+    notes.push("all of them see control groups of version 2 alone, since crun refuses a host with both versions; in a bundle that asks for no limits".to_owned());
+    version_2_alone()?;
     let mut engines = vec![Engine::cais(world)];
     engines.extend(Engine::others(world, &mut notes)?);
     let mut sections = Vec::new();

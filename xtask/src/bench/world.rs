@@ -117,6 +117,19 @@ pub(crate) fn cgroup2() -> Result<PathBuf> {
     Ok(PathBuf::from(point.context("find cgroup2 among the mounts")?))
 }
 
+/// Shows this process and its children control groups of version 2 alone, for good: crun refuses to
+/// see both versions. Not for what comes later and needs controllers.
+///
+/// # Errors
+/// If the kernel refuses.
+pub(crate) fn version_2_alone() -> Result<()> {
+    let script = "umount -l /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup";
+    if has_cgroup1() {
+        output(Command::new("sh").args(["-c", script]))?;
+    }
+    Ok(())
+}
+
 /// Whether controllers of version 1 are mounted.
 pub(crate) fn has_cgroup1() -> bool {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();

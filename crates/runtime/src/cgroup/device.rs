@@ -252,6 +252,8 @@ fn access_bits(text: &str) -> Option<u8> {
         'r' => Some(bits | READ),
         'w' => Some(bits | WRITE),
         'm' => Some(bits | MKNOD),
+        // As runc reads it: there is a kind of device of this name, and profiles mix them up.
+        'a' => Some(bits),
         _ => None,
     })
 }
@@ -269,7 +271,7 @@ fn rule(rule: &LinuxDeviceCgroup) -> Result<Rule, Error> {
         Some(n) => u32::try_from(n).map(Some).map_err(|_| invalid(format!("{name} number {n}"))),
     };
     let text = rule.access().as_deref().filter(|text| !text.is_empty()).unwrap_or("rwm");
-    let access = access_bits(text).ok_or_else(|| {
+    let access = access_bits(text).filter(|bits| *bits != 0).ok_or_else(|| {
         invalid(format!("access {text:?} is made of other letters than r, w and m"))
     })?;
     let (major, minor) = (number("major", rule.major())?, number("minor", rule.minor())?);

@@ -203,6 +203,19 @@ fn changes_are_ordered_so_that_every_step_is_legal() {
         assert_eq!(written(Version::V1, json, &v1).unwrap(), v1_want, "{json}");
         assert_eq!(written(Version::V2, json, &v2).unwrap(), v2_want, "{json}");
     }
+    let realtime = |json: &str| {
+        let read = |_: &str, file: &str| (file == "cpu.rt_runtime_us").then(|| "500\n".to_owned());
+        written(Version::V1, json, &read).unwrap()
+    };
+    let (period, runtime) = ("cpu.rt_period_us", "cpu.rt_runtime_us");
+    assert_eq!(
+        realtime(r#"{"cpu": {"realtimePeriod": 100, "realtimeRuntime": 50}}"#),
+        [format!("{runtime}=50"), format!("{period}=100")]
+    );
+    assert_eq!(
+        realtime(r#"{"cpu": {"realtimePeriod": 9000, "realtimeRuntime": 800}}"#),
+        [format!("{period}=9000"), format!("{runtime}=800")]
+    );
     let checked = r#"{"memory": {"limit": 899, "checkBeforeUpdate": true}}"#;
     assert!(matches!(written(Version::V2, checked, &v2), Err(Error::Busy(_))));
     assert!(written(Version::V2, &checked.replace("899", "900"), &v2).is_ok());
@@ -290,7 +303,7 @@ fn the_last_device_rule_about_an_access_wins() {
     assert!(decide(&open, CHAR, READ, 1, 1), "what stands before a rule about all is void");
     assert!(decide(&open, BLOCK, READ, 8, 0));
     assert!(!decide(&open, BLOCK, READ | WRITE, 8, 0));
-    let bare = rules("allow c 1:3 r");
+    let bare = rules("allow c 1:3 ra");
     assert!(decide(&bare, CHAR, READ, 1, 3));
     assert!(!decide(&bare, CHAR, READ, 1, 5), "what no rule speaks about is denied");
     let large = rules("allow c 4294967295:1048575 r");

@@ -47,10 +47,15 @@ pub(super) fn settings(
         Version::V1 => bandwidth_v1(cpu, host),
         Version::V2 => bandwidth_v2(cpu, host),
     });
-    let realtime = [
+    let mut realtime = [
         ("cpu.realtimePeriod", "cpu.rt_period_us", cpu.realtime_period().map(|p| p.to_string())),
         ("cpu.realtimeRuntime", "cpu.rt_runtime_us", cpu.realtime_runtime().map(|r| r.to_string())),
     ];
+    // Their ratio may at no moment exceed the parent's: what shrinks it comes first.
+    let present = (host.read)("cpu", "cpu.rt_runtime_us").and_then(|text| text.trim().parse().ok());
+    if cpu.realtime_runtime() < present {
+        realtime.reverse();
+    }
     for (limit, file, value) in realtime {
         let Some(value) = value.filter(|value| value != "0") else { continue };
         if version == Version::V2 {

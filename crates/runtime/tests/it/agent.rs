@@ -159,7 +159,7 @@ fn an_agent_answers_for_a_further_process() {
 fn without_an_agent_nothing_runs() {
     let mut bundle = Bundle::new();
     ask_agent(&mut bundle);
-    assert!(bundle.run().fails(125).contains("to the agent at"));
+    assert!(bundle.run().fails(125).contains("failed to connect with seccomp agent"));
     bundle.config["linux"]["seccomp"]["listenerPath"] = json!("");
     assert!(bundle.run().fails(125).contains("SCMP_ACT_NOTIFY needs a listenerPath"));
     bundle.config["linux"]["seccomp"]["syscalls"][0]["names"] = json!(["write"]);

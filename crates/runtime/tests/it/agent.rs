@@ -163,7 +163,7 @@ fn without_an_agent_nothing_runs() {
     bundle.config["linux"]["seccomp"]["listenerPath"] = json!("");
     assert!(bundle.run().fails(125).contains("SCMP_ACT_NOTIFY needs a listenerPath"));
     bundle.config["linux"]["seccomp"]["syscalls"][0]["names"] = json!(["write"]);
-    assert!(bundle.run().fails(125).contains("cannot be used for write"));
+    assert!(bundle.run().fails(125).contains("cannot be used for the write syscall"));
 }
 
 /// What a static program needs to end, and the one call that the runtime needs to start it.

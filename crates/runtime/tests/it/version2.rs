@@ -117,7 +117,7 @@ fn a_limit_below_the_usage_is_refused_when_asked_to_look() {
     assert_eq!(confined.shell.answer(), "0");
     let request = r#"{"memory": {"limit": 4096, "checkBeforeUpdate": true}}"#;
     let error = confined.group.update(&resources(request)).unwrap_err();
-    assert!(matches!(&error, Error::Busy(text) if text.contains("not empty")), "{error}");
+    assert!(matches!(&error, Error::Busy(text) if text.contains("are in use")), "{error}");
     assert_eq!(confined.content("memory.max"), (64 * MIB).to_string());
     confined.end();
 }

@@ -40,6 +40,9 @@ fn blob(world: &World, descriptor: &Value) -> Result<PathBuf> {
 /// and without limits on open files, which not every machine lets root set.
 pub(crate) fn make(world: &World, name: &str) -> Result<PathBuf> {
     let bundle = world.path(name);
+    if bundle.exists() {
+        fs::remove_dir_all(&bundle)?;
+    }
     fs::create_dir(&bundle)?;
     output(Command::new("runc").arg("spec").arg("--bundle").arg(&bundle))?;
     let rootfs = rootfs(world)?;

@@ -1,9 +1,9 @@
 //! The OCI runtime beside others: the same bundle, the same life; and the floor below it.
 
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use super::bundle;
@@ -50,7 +50,7 @@ fn executions(world: &World, engines: &[Engine], rounds: usize) -> Result<Sectio
             spec["process"]["args"] = json!(["sleep", "1000"]);
         })?;
         let bundle = bundle.display().to_string();
-        output(&mut engine.command(&["run", "--detach", "--bundle", &bundle, "bench-sleep"]))?;
+        start(engine.command(&["run", "--detach", "--bundle", &bundle, "bench-sleep"]))?;
         let command = |_| Ok(engine.command(&["exec", "bench-sleep", "true"]));
         let name = engine.name.to_owned();
         contestants.push(Contestant { name, command: Box::new(command), daemon: None });
@@ -61,6 +61,14 @@ fn executions(world: &World, engines: &[Engine], rounds: usize) -> Result<Sectio
         output(&mut engine.command(&["delete", "--force", "bench-sleep"]))?;
     }
     Ok(Section::new("OCI runtime: `exec true` in a running container", &times?, Vec::new()))
+}
+
+/// Runs a command whose container keeps the streams.
+fn start(mut command: Command) -> Result<()> {
+    let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let status = command.status().with_context(|| format!("start {command:?}"))?;
+    ensure!(status.success(), "{command:?}: {status}");
+    Ok(())
 }
 
 /// A hundred containers at once, started and removed.
@@ -125,6 +133,7 @@ fn steps(world: &World, rounds: usize) -> Result<Section> {
     let driver = bundle::make(world, "driver")?;
     bundle::change(&driver, |spec| {
         spec["annotations"] = json!({"run.cgroup": "/cais-bench-driver", "run.times": "1"});
+        bundle::remove_resources(spec);
     })?;
     let rootfs = bundle::rootfs(world)?;
     let (mut ours, mut floor) = (Vec::new(), Vec::new());

@@ -26,7 +26,7 @@ echo text | $E run --rm -i --network none seen cat
 echo text | $E run --rm --network none seen cat
 
 $E run --rm --network none -h h -e A=1 -e A=2 -e B -e C= -e 'D=a b' seen env | sort
-B=2 $E run --rm --network none -h h -e B -e HOME=/x -e PATH=/bin seen env
+B=2 $E run --rm --network none -h h -e B -e HOME=/x -e PATH=/bin seen env | sort
 printf '# comment\n\nA=1 2\nB\nQ="x"\n  L=l\nE=a=b\n' >env-file; B=b $E run --rm --network none -h h --env-file env-file -e A=9 seen env
 printf 'A B=1\n' >env-bad; $E run --rm --network none --env-file env-bad seen env
 printf '=1\n' >env-bad; $E run --rm --network none --env-file env-bad seen env

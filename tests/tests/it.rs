@@ -2,5 +2,6 @@
 
 mod attack;
 mod docker;
+mod image;
 mod oci;
 mod parity;

@@ -95,8 +95,8 @@ const CONTAINER: &[Verb] = &[
     verb!(
         "diff",
         diff,
-        "Inspect changes to files or directories on a container's filesystem",
-        "cais container diff web"
+        "Inspect changes to files or directories on a container's filesystem, or between any two",
+        "cais diff web\n  cais diff --content web -- etc\n  cais diff --stat app:1 app:2\n  cais diff --content --binary app:1 dir:rootfs | git apply"
     ),
     verb!(
         "exec",

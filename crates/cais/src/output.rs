@@ -4,6 +4,7 @@
 //! Everything here is pure: the caller says what time it is and whether there is a terminal.
 
 mod inspect;
+pub(crate) mod patch;
 mod plain;
 mod size;
 mod table;

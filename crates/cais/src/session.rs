@@ -52,6 +52,19 @@ impl Session {
         let written = out.write_all(bytes).and_then(|()| out.flush());
         written.or_else(quiet)
     }
+
+    /// Writes as much as `write` has to say, piece by piece.
+    pub(crate) fn stream(
+        &self,
+        write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+    ) -> Result<()> {
+        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+        let written = write(&mut out).and_then(|()| out.flush());
+        written.or_else(|error| match error.downcast::<engine::Error>() {
+            Ok(error) => Err(error),
+            Err(error) => quiet(error),
+        })
+    }
 }
 
 fn quiet(error: std::io::Error) -> Result<()> {

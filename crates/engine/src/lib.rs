@@ -15,6 +15,7 @@
 
 mod attached;
 pub mod clock;
+mod compare;
 pub mod container;
 mod create;
 mod detach;
@@ -38,6 +39,7 @@ mod volume;
 use std::path::{Path, PathBuf};
 
 pub use attached::{Attachment, Outcome};
+pub use compare::Operand;
 pub use container::{Container, Record, State, Status};
 pub use error::{Error, Kind, Result};
 pub use image::Pulled;

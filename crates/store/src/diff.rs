@@ -1,7 +1,8 @@
-//! What a container changed, as `docker diff` says it.
+//! How two views differ: as `docker diff` says it, or exactly.
 //!
-//! Docker compares two complete views, the container's and its image's. The same answer comes from
-//! the writable layer alone, because overlayfs puts everything that differs there:
+//! Docker compares two complete views. The same answer comes from what the two do not have in
+//! common: an entry that only layers of both have is the same in both. For a container and its
+//! image that is the writable layer, where overlayfs puts everything that differs. Docker's rules:
 //!
 //! - an entry of the image counts as changed if its kind, permission bits, owner, device number or
 //!   capabilities differ or, unless it is a directory, its size or modification time. Times are the
@@ -11,25 +12,36 @@
 //! - everything in a new directory is added; of a deleted one, only the directory is deleted;
 //! - what replaces a directory by something else is a change, and its entries are not mentioned;
 //! - of a directory that was removed and made again, the entries that are not there are deleted.
+//!
+//! An exact comparison reports every entry by itself, with all that can be seen of it, and reads
+//! the files where everything else is equal.
 
-use std::collections::BTreeSet;
-use std::ffi::{CStr, CString, OsStr};
+use std::collections::BTreeMap;
+use std::ffi::{CStr, OsStr};
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io::{self, Read};
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use oci::Rootfs;
-use rustix::fs::{AtFlags, Dir, FileType, Stat, statat};
+use rustix::fs::{FileType, Stat, lgetxattr, llistxattr, readlinkat};
 use rustix::io::Errno;
 
 use crate::disk::Store;
-use crate::error::{Doing as _, Error, invalid};
-use crate::overlay::{is_directory, is_opaque, is_whiteout};
-use crate::walk::open_directory;
+use crate::error::{Doing as _, Error};
+use crate::extract::through_proc;
+use crate::overlay::is_directory;
+use crate::view::{Entry, Keep, Part, Place, Roots, View};
 
-/// Of the directories of a writable layer, each of which is open while its own are looked at.
+/// Of the directories of a tree, each of which is open while its own are looked at.
 const DEPTH_MAX: usize = 400;
+/// Bytes read at a time where two files are compared.
+const COMPARE_BUFFER_BYTES: usize = 64 * 1024;
+/// Bytes of an extended attribute's value, the kernel's own limit (`XATTR_SIZE_MAX`).
+const XATTR_BYTES_MAX: usize = 64 * 1024;
+/// Extended attributes that say how a layer lies over others, and nothing to who looks through.
+const OVERLAY_XATTRS: &[u8] = b"trusted.overlay.";
 
 /// What happened to a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -42,13 +54,59 @@ pub enum ChangeKind {
     Deleted,
 }
 
-/// A path that differs between a container and its image.
+/// A path that differs between a container and its image, or between any two views.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Change {
     /// How it differs.
     pub kind: ChangeKind,
     /// The absolute path in the container.
     pub path: PathBuf,
+}
+
+/// An entry that is not the same in two views: see [`Comparison::differences`].
+#[derive(Debug, Clone)]
+pub struct Difference {
+    /// Its path, relative to the root, which is empty.
+    pub path: PathBuf,
+    /// What it was.
+    pub old: Option<Node>,
+    /// What it is.
+    pub new: Option<Node>,
+    /// Whether what is in it differs: bytes, a link's target, a device's number, or its kind.
+    pub content: bool,
+}
+
+/// All that can be seen of an entry but what is in a file.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Its kind.
+    pub kind: FileType,
+    /// Permission bits.
+    pub mode: u32,
+    /// The owner's id.
+    pub uid: u32,
+    /// The group's id.
+    pub gid: u32,
+    /// Bytes in it.
+    pub size: u64,
+    /// When it was changed last: seconds, and nanoseconds.
+    pub mtime: (i64, u32),
+    /// The number of a device, as the kernel packs it.
+    pub device: u64,
+    /// Extended attributes.
+    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// What a symbolic link says.
+    pub target: Option<Vec<u8>>,
+    root: usize,
+}
+
+/// Two views side by side.
+#[derive(Debug)]
+pub struct Comparison {
+    roots: Roots,
+    old: Place,
+    new: Place,
+    _keep: Vec<Keep>,
 }
 
 impl Store {
@@ -59,87 +117,140 @@ impl Store {
     /// # Errors
     /// [`Error::Invalid`] if `rootfs` is a plain directory; [`Error::Io`].
     pub fn diff(&self, rootfs: &Rootfs) -> Result<Vec<Change>, Error> {
-        let Rootfs::Overlay { lower, upper, .. } = rootfs else {
-            return invalid("a plain directory has no image to compare it with");
-        };
-        let open = |path: &PathBuf| {
-            File::open(path).map(OwnedFd::from).doing(|| format!("open `{}`", path.display()))
-        };
-        let layers = lower.iter().map(open).collect::<Result<Vec<_>, Error>>()?;
-        let all = View((0..layers.len()).collect());
-        let upper_fd = open(upper)?;
-        let mut walk = Walk { layers, path: Vec::new(), depth: 0, changes: Vec::new() };
-        walk.directory(upper_fd.as_fd(), &all, true)
-            .doing(|| format!("compare `{}` with its image", upper.display()))?;
-        let mut changes = walk.changes;
-        changes.sort_by(|a, b| a.path.as_os_str().as_bytes().cmp(b.path.as_os_str().as_bytes()));
-        Ok(changes)
+        let (old, new) = self.view_rootfs(rootfs)?;
+        Comparison::new(old, new)?.changes(&[])
     }
 }
 
-/// A directory of the image: the layers that have a part of it that shows, topmost first. Empty
-/// where the image has none.
-///
-/// Layers do not change, so their parts are found again by path: an open descriptor for each would
-/// be more than a process may have.
-struct View(Vec<usize>);
+impl Comparison {
+    /// Puts two views side by side. The cost of comparing them is that of the layers which are not
+    /// in both.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn new(old: View, new: View) -> Result<Self, Error> {
+        let mut roots = Roots::default();
+        let doing = || "open what is compared";
+        let (above, below) = (old.roots, new.roots);
+        let (old_place, new_place) =
+            (roots.add(above).doing(doing)?, roots.add(below).doing(doing)?);
+        let keep = old.keep.into_iter().chain(new.keep).collect();
+        Ok(Self { roots, old: old_place, new: new_place, _keep: keep })
+    }
 
-/// An entry of the image: its own state and, if it is a directory, its parts.
-struct Entry {
-    stat: Stat,
-    /// The layer it shows from.
-    layer: usize,
-    view: View,
+    /// The changes by Docker's rules, sorted by the bytes of the paths; those at or below `within`,
+    /// relative paths, unless that is empty.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn changes(&self, within: &[PathBuf]) -> Result<Vec<Change>, Error> {
+        let found = self.walk(Rule::Docker, within)?;
+        let kind = |found: &Found| match (&found.old, &found.new) {
+            (None, _) => ChangeKind::Added,
+            (_, None) => ChangeKind::Deleted,
+            _ => ChangeKind::Changed,
+        };
+        let path = |found: &Found| [b"/", &found.path[..]].concat();
+        let change = |found: Found| Change {
+            kind: kind(&found),
+            path: Path::new(OsStr::from_bytes(&path(&found))).to_owned(),
+        };
+        Ok(found.into_iter().map(change).collect())
+    }
+
+    /// Every entry that differs in whatever can be seen, sorted as [`Comparison::changes`]; of
+    /// directories, not their times, which follow from what is in them.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn differences(&self, within: &[PathBuf]) -> Result<Vec<Difference>, Error> {
+        let found = self.walk(Rule::Exact, within)?;
+        let difference = |found: Found| Difference {
+            path: Path::new(OsStr::from_bytes(&found.path)).to_owned(),
+            content: found.content,
+            old: found.old,
+            new: found.new,
+        };
+        Ok(found.into_iter().map(difference).collect())
+    }
+
+    /// Opens a regular file that [`Comparison::differences`] found.
+    ///
+    /// # Errors
+    /// [`Error::Io`], too if it has become something else since.
+    pub fn open(&self, path: &Path, node: &Node) -> Result<File, Error> {
+        let opened = self.roots.open(node.root, path.as_os_str().as_bytes());
+        opened.doing(|| format!("open `{}`", path.display()))
+    }
+
+    fn walk(&self, rule: Rule, within: &[PathBuf]) -> Result<Vec<Found>, Error> {
+        let mut walk = Walk {
+            roots: &self.roots,
+            rule,
+            within,
+            path: Vec::new(),
+            depth: 0,
+            found: Vec::new(),
+        };
+        walk.directory(&self.old, &self.new)
+            .doing(|| format!("compare `/{}`", String::from_utf8_lossy(&walk.path)))?;
+        let mut found = walk.found;
+        found.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(found)
+    }
 }
 
-struct Walk {
-    /// The roots of the layers, topmost first.
-    layers: Vec<OwnedFd>,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rule {
+    Docker,
+    Exact,
+}
+
+/// A difference, without a slash in front of its path.
+struct Found {
+    path: Vec<u8>,
+    old: Option<Node>,
+    new: Option<Node>,
+    content: bool,
+}
+
+struct Walk<'a> {
+    roots: &'a Roots,
+    rule: Rule,
+    within: &'a [PathBuf],
     /// Of the directory being looked at, below the root, with a slash at its end unless it is that.
     path: Vec<u8>,
     depth: usize,
-    changes: Vec<Change>,
+    found: Vec<Found>,
 }
 
-impl Walk {
-    /// Compares a directory of the writable layer with the image's. `merges` is whether the
-    /// container sees both: everything below an opaque directory is as if it were opaque, too.
-    fn directory(
-        &mut self,
-        upper: BorrowedFd<'_>,
-        below: &View,
-        merges: bool,
-    ) -> Result<(), Errno> {
-        let merges = merges && !is_opaque(upper);
-        let listed = list(upper)?;
-        for (name, kind) in &listed {
-            let old = self.entry(below, name)?;
-            let stat = || statat(upper, name.as_c_str(), AtFlags::SYMLINK_NOFOLLOW);
-            if *kind == FileType::CharacterDevice && is_whiteout(&stat()?) {
-                if old.is_some() {
-                    self.add(ChangeKind::Deleted, name);
-                }
+impl Walk<'_> {
+    /// Compares what the two views have of one directory.
+    fn directory(&mut self, old: &Place, new: &Place) -> Result<(), Errno> {
+        let shared = old.shared(new);
+        let own = |place: &Place| self.roots.names(&place.0[..place.0.len() - shared], &self.path);
+        let mut names = own(old)?;
+        names.extend(own(new)?);
+        for name in &names {
+            if !self.is_wanted(name.to_bytes()) {
                 continue;
             }
-            let new = stat()?;
-            match old {
-                None => self.added(upper, name, &new)?,
-                Some(old) => self.both((upper, name, &new), &old, merges)?,
+            let before = self.roots.entry(old, &self.path, name)?;
+            let after = self.roots.entry(new, &self.path, name)?;
+            match (before, after) {
+                (None, None) => {}
+                (None, Some(entry)) => {
+                    self.add(name, None, Some((new, &entry)), true)?;
+                    self.descend(name, &Place::default(), &entry.place)?;
+                }
+                (Some(entry), None) => {
+                    self.add(name, Some((old, &entry)), None, true)?;
+                    if self.rule == Rule::Exact {
+                        self.descend(name, &entry.place, &Place::default())?;
+                    }
+                }
+                (Some(before), Some(after)) => self.both(name, (old, &before), (new, &after))?,
             }
-        }
-        if !merges {
-            let here: BTreeSet<CString> = listed.into_iter().map(|(name, _)| name).collect();
-            for name in self.names(below)?.difference(&here) {
-                self.add(ChangeKind::Deleted, name);
-            }
-        }
-        Ok(())
-    }
-
-    fn added(&mut self, upper: BorrowedFd<'_>, name: &CStr, new: &Stat) -> Result<(), Errno> {
-        self.add(ChangeKind::Added, name);
-        if is_directory(new) {
-            self.descend(upper, name, &View(Vec::new()), true)?;
         }
         Ok(())
     }
@@ -147,114 +258,224 @@ impl Walk {
     /// An entry that both have.
     fn both(
         &mut self,
-        (upper, name, new): (BorrowedFd<'_>, &CStr, &Stat),
-        old: &Entry,
-        merges: bool,
+        name: &CStr,
+        old: (&Place, &Entry),
+        new: (&Place, &Entry),
     ) -> Result<(), Errno> {
-        let at = self.changes.len();
-        if is_directory(new) {
-            self.descend(upper, name, &old.view, merges)?;
+        let (before, after) = (old.1, new.1);
+        let found = self.found.len();
+        if is_directory(&after.stat) || self.rule == Rule::Exact {
+            self.descend(name, &before.place, &after.place)?;
         }
-        let differs = stat_differs(&old.stat, new)
-            || capability(self.layers[old.layer].as_fd(), &self.below(name))?
-                != capability(upper, name.to_bytes())?;
-        if differs || self.changes.len() > at {
-            self.add(ChangeKind::Changed, name);
+        if before.root == after.root {
+            // One file, or a directory of which only what is in it can differ.
+            let below = self.found.len() > found && self.rule == Rule::Docker;
+            return if below { self.add(name, Some(old), Some(new), false) } else { Ok(()) };
         }
-        Ok(())
+        let (differs, content) = match self.rule {
+            Rule::Docker => {
+                let differs = stat_differs(&before.stat, &after.stat)
+                    || self.capability(old, name)? != self.capability(new, name)?;
+                (differs || self.found.len() > found, false)
+            }
+            Rule::Exact => {
+                let content = self.content_differs(name, old, new)?;
+                (content || self.node(old, name)? != self.node(new, name)?, content)
+            }
+        };
+        if differs { self.add(name, Some(old), Some(new), content) } else { Ok(()) }
     }
 
-    fn descend(
-        &mut self,
-        upper: BorrowedFd<'_>,
-        name: &CStr,
-        below: &View,
-        merges: bool,
-    ) -> Result<(), Errno> {
+    fn descend(&mut self, name: &CStr, old: &Place, new: &Place) -> Result<(), Errno> {
+        if old.0.is_empty() && new.0.is_empty() {
+            return Ok(());
+        }
         if self.depth == DEPTH_MAX {
             return Err(Errno::NAMETOOLONG);
         }
-        let directory = open_directory(upper, name.to_bytes())?;
         let length = self.path.len();
         self.path.extend_from_slice(name.to_bytes());
         self.path.push(b'/');
         self.depth += 1;
-        self.directory(directory.as_fd(), below, merges)?;
+        self.directory(old, new)?;
         self.depth -= 1;
         self.path.truncate(length);
         Ok(())
     }
 
-    fn add(&mut self, kind: ChangeKind, name: &CStr) {
-        let path = [b"/", &self.path[..], name.to_bytes()].concat();
-        self.changes.push(Change { kind, path: Path::new(OsStr::from_bytes(&path)).to_owned() });
-    }
-}
-
-impl Walk {
-    /// The path of an entry below the root.
-    fn below(&self, name: &CStr) -> Vec<u8> {
-        [&self.path, name.to_bytes()].concat()
-    }
-
-    /// Looks a name up in the image the way overlayfs does.
-    fn entry(&self, view: &View, name: &CStr) -> Result<Option<Entry>, Errno> {
-        let mut found: Option<Entry> = None;
+    /// Whether a path leads to one of those wanted, is one, or lies below one.
+    fn is_wanted(&self, name: &[u8]) -> bool {
         let path = self.below(name);
-        for &layer in &view.0 {
-            let root = self.layers[layer].as_fd();
-            let stat = match statat(root, &path[..], AtFlags::SYMLINK_NOFOLLOW) {
-                Err(Errno::NOENT) => continue,
-                stat => stat?,
-            };
-            let is_directory = is_directory(&stat);
-            if is_whiteout(&stat) || found.is_some() && !is_directory {
-                break;
-            }
-            let entry = found.get_or_insert_with(|| Entry { stat, layer, view: View(Vec::new()) });
-            if !is_directory {
-                break;
-            }
-            entry.view.0.push(layer);
-            if is_opaque(open_directory(root, &path)?.as_fd()) {
-                break;
-            }
-        }
-        Ok(found)
+        let path = Path::new(OsStr::from_bytes(&path));
+        self.within.is_empty()
+            || self.within.iter().any(|wanted| path.starts_with(wanted) || wanted.starts_with(path))
     }
 
-    /// The names in the image's directory, with the layers merged.
-    fn names(&self, view: &View) -> Result<BTreeSet<CString>, Errno> {
-        let mut hidden = BTreeSet::new();
-        let mut shown = BTreeSet::new();
-        for &layer in &view.0 {
-            let path = [&self.path[..], b"."].concat();
-            let part = open_directory(self.layers[layer].as_fd(), &path)?;
-            let mut hidden_below = Vec::new();
-            for (name, kind) in list(part.as_fd())? {
-                let stat = |name: &CStr| statat(&part, name, AtFlags::SYMLINK_NOFOLLOW);
-                if kind == FileType::CharacterDevice && is_whiteout(&stat(&name)?) {
-                    hidden_below.push(name);
-                } else if !hidden.contains(&name) {
-                    shown.insert(name);
-                }
-            }
-            hidden.extend(hidden_below);
+    fn add(
+        &mut self,
+        name: &CStr,
+        old: Option<(&Place, &Entry)>,
+        new: Option<(&Place, &Entry)>,
+        content: bool,
+    ) -> Result<(), Errno> {
+        let node =
+            |side: Option<(&Place, &Entry)>| side.map(|side| self.node(side, name)).transpose();
+        let (old, new) = (node(old)?, node(new)?);
+        // On the way to what is wanted, but not it.
+        let path = self.below(name.to_bytes());
+        let at = Path::new(OsStr::from_bytes(&path));
+        if self.rule == Rule::Docker
+            || self.within.is_empty()
+            || self.within.iter().any(|wanted| at.starts_with(wanted))
+        {
+            self.found.push(Found { path, old, new, content });
         }
-        Ok(shown)
+        Ok(())
     }
 }
 
-fn list(directory: BorrowedFd<'_>) -> Result<Vec<(CString, FileType)>, Errno> {
-    let mut names = Vec::new();
-    let mut entries = Dir::read_from(directory)?;
-    while let Some(entry) = entries.read() {
-        let entry = entry?;
-        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-            names.push((entry.file_name().to_owned(), entry.file_type()));
+impl Walk<'_> {
+    /// The path of an entry below the root.
+    fn below(&self, name: &[u8]) -> Vec<u8> {
+        [&self.path, name].concat()
+    }
+
+    /// Where the entry of a directory lies.
+    fn at<'p>(
+        &'p self,
+        (place, entry): (&'p Place, &Entry),
+        name: &CStr,
+    ) -> (BorrowedFd<'p>, Vec<u8>) {
+        let part: &Part =
+            place.part(entry.root).expect("an entry shows from a part of its directory");
+        self.roots.at(part, &self.path, name.to_bytes())
+    }
+
+    fn node(&self, side: (&Place, &Entry), name: &CStr) -> Result<Node, Errno> {
+        let stat = &side.1.stat;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        let (at, path) = self.at(side, name);
+        let exact = self.rule == Rule::Exact;
+        let target = match kind {
+            FileType::Symlink if exact => Some(readlinkat(at, &path[..], Vec::new())?.into_bytes()),
+            _ => None,
+        };
+        let xattrs = if exact { xattrs(at, &path)? } else { BTreeMap::new() };
+        Ok(Node {
+            kind,
+            mode: stat.st_mode & 0o7777,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            mtime: (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0)),
+            device: stat.st_rdev,
+            xattrs,
+            target,
+            root: side.1.root,
+        })
+    }
+
+    /// Whether what is in two entries differs; directories are compared entry by entry.
+    fn content_differs(
+        &self,
+        name: &CStr,
+        old: (&Place, &Entry),
+        new: (&Place, &Entry),
+    ) -> Result<bool, Errno> {
+        let (before, after) = (&old.1.stat, &new.1.stat);
+        let kind = FileType::from_raw_mode(before.st_mode);
+        if kind != FileType::from_raw_mode(after.st_mode) {
+            return Ok(true);
+        }
+        match kind {
+            FileType::RegularFile if before.st_size != after.st_size => Ok(true),
+            FileType::RegularFile => {
+                let path = self.below(name.to_bytes());
+                let open = |side: (&Place, &Entry)| self.roots.open(side.1.root, &path);
+                let differ = files_differ(open(old)?, open(new)?);
+                differ.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+            }
+            FileType::Symlink => {
+                let read = |side: (&Place, &Entry)| {
+                    let (at, path) = self.at(side, name);
+                    readlinkat(at, &path[..], Vec::new())
+                };
+                Ok(read(old)? != read(new)?)
+            }
+            FileType::CharacterDevice | FileType::BlockDevice => {
+                Ok(before.st_rdev != after.st_rdev)
+            }
+            _ => Ok(false),
         }
     }
-    Ok(names)
+
+    /// The value of `security.capability`, empty if there is none.
+    fn capability(&self, side: (&Place, &Entry), name: &CStr) -> Result<Vec<u8>, Errno> {
+        let (at, path) = self.at(side, name);
+        let mut value = vec![0; 64];
+        match lgetxattr(through_proc(at, &path), "security.capability", &mut value[..]) {
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(Vec::new()),
+            length => {
+                value.truncate(length?);
+                Ok(value)
+            }
+        }
+    }
+}
+
+impl PartialEq for Node {
+    /// Whether nothing that can be seen from outside differs; a directory's size and times follow
+    /// from its entries, a link's permission bits do not count.
+    fn eq(&self, other: &Self) -> bool {
+        let times =
+            |node: &Self| (node.kind != FileType::Directory).then_some((node.size, node.mtime));
+        self.kind == other.kind
+            && (self.mode == other.mode || self.kind == FileType::Symlink)
+            && (self.uid, self.gid) == (other.uid, other.gid)
+            && times(self) == times(other)
+            && self.xattrs == other.xattrs
+    }
+}
+
+fn files_differ(mut old: File, mut new: File) -> io::Result<bool> {
+    let mut buffers = (vec![0; COMPARE_BUFFER_BYTES], vec![0; COMPARE_BUFFER_BYTES]);
+    loop {
+        let n = old.read(&mut buffers.0)?;
+        let mut m = 0;
+        while m < n.max(1) {
+            match new.read(&mut buffers.1[m..n.max(1)])? {
+                0 => break,
+                more => m += more,
+            }
+        }
+        if n != m || buffers.0[..n] != buffers.1[..m] {
+            return Ok(true);
+        }
+        if n == 0 {
+            return Ok(false);
+        }
+    }
+}
+
+/// The extended attributes of an entry that it has for whoever looks through its layer.
+fn xattrs(at: BorrowedFd<'_>, path: &[u8]) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Errno> {
+    let path = through_proc(at, path);
+    let mut names = vec![0; XATTR_BYTES_MAX];
+    let length = match llistxattr(&path, &mut names[..]) {
+        Err(Errno::OPNOTSUPP | Errno::NOENT) => return Ok(BTreeMap::new()),
+        length => length?,
+    };
+    let mut all = BTreeMap::new();
+    let names = names[..length].split(|&b| b == 0);
+    for name in names.filter(|name| !name.is_empty() && !name.starts_with(OVERLAY_XATTRS)) {
+        let mut value = vec![0; XATTR_BYTES_MAX];
+        match lgetxattr(&path, name, &mut value[..]) {
+            Err(Errno::NODATA | Errno::NOENT) => continue,
+            length => value.truncate(length?),
+        }
+        all.insert(name.to_vec(), value);
+    }
+    Ok(all)
 }
 
 fn stat_differs(old: &Stat, new: &Stat) -> bool {
@@ -265,17 +486,4 @@ fn stat_differs(old: &Stat, new: &Stat) -> bool {
     (old.st_mode, old.st_uid, old.st_gid, old.st_rdev)
         != (new.st_mode, new.st_uid, new.st_gid, new.st_rdev)
         || !is_directory(new) && (old.st_size != new.st_size || !same_time)
-}
-
-/// The value of `security.capability`, empty if there is none.
-fn capability(at: BorrowedFd<'_>, path: &[u8]) -> Result<Vec<u8>, Errno> {
-    let path = crate::extract::through_proc(at, path);
-    let mut value = vec![0; 64];
-    match rustix::fs::lgetxattr(&path, "security.capability", &mut value[..]) {
-        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(Vec::new()),
-        length => {
-            value.truncate(length?);
-            Ok(value)
-        }
-    }
 }

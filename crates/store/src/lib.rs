@@ -59,11 +59,12 @@ mod spool;
 mod stream;
 mod tarball;
 mod trash;
+mod view;
 mod walk;
 
 pub use blob::Ingest;
 pub use collect::{Collected, DiskUsage, INGEST_AGE_MAX};
-pub use diff::{Change, ChangeKind};
+pub use diff::{Change, ChangeKind, Comparison, Difference, Node};
 pub use disk::{Exclusive, Lease, Store};
 pub use error::Error;
 pub use image::{DOCUMENT_BYTES_MAX, Image, ImageLayer, NewImage};
@@ -71,3 +72,4 @@ pub use import::Import;
 pub use layer::Layer;
 pub use load::Loaded;
 pub use remove::{ImageUse, Removed};
+pub use view::View;

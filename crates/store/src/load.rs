@@ -67,6 +67,31 @@ impl Store {
         self.load_spooled(Spool::of_directory(self, directory)?)
     }
 
+    /// As [`Store::load_dir`], of one image alone: by the name or tag that the layout gives it, or
+    /// the only one.
+    pub(crate) fn load_one(&self, directory: &Path, name: Option<&str>) -> Result<Image, Error> {
+        let _lease = self.lease()?;
+        let mut spool = Spool::of_directory(self, directory)?;
+        let file = spool.get("index.json")?;
+        let mut index = parse::<Index>(&file.read(DOCUMENT_BYTES_MAX)?, "index.json")?;
+        if let Some(name) = name {
+            index.manifests.retain(|entry| is_called(entry, name));
+        }
+        let doing = || format!("image: {}", directory.display());
+        match (index.manifests.len(), name) {
+            (0, None) => Err(Error::NotFound(doing())),
+            (0, Some(name)) => Err(Error::NotFound(format!("{}:{name}", doing()))),
+            (1, _) => {
+                let loaded = self.load_layout(&mut spool, index)?;
+                Ok(loaded.into_iter().next().expect("a layout that loads has an image").image)
+            }
+            (many, _) => invalid(format!(
+                "`{}` has {many} images: choose one by its name",
+                directory.display()
+            )),
+        }
+    }
+
     fn load_spooled(&self, mut spool: Spool<'_>) -> Result<Vec<Loaded>, Error> {
         let index = match spool.find("index.json")? {
             Some(file) => Some(parse::<Index>(&file.read(DOCUMENT_BYTES_MAX)?, "index.json")?),
@@ -247,6 +272,14 @@ fn name_of(entry: &Descriptor) -> Option<Reference> {
     let whole = entry.annotations.get(NAME_ANNOTATION);
     let short = entry.annotations.get(REF_ANNOTATION).filter(|name| name.contains(['/', ':']));
     whole.or(short).and_then(|name| name.parse().ok())
+}
+
+/// Whether an entry of an index is meant by a name, a tag or a digest.
+fn is_called(entry: &Descriptor, name: &str) -> bool {
+    let is_it = |known: &String| known == name || known.rsplit(':').next() == Some(name);
+    let annotations = [NAME_ANNOTATION, REF_ANNOTATION];
+    annotations.iter().filter_map(|key| entry.annotations.get(*key)).any(is_it)
+        || entry.digest.to_string() == name
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T, Error> {

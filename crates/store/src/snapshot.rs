@@ -21,7 +21,7 @@ use crate::walk::{Missing, Tree, make_directory};
 
 const RECORD: &str = "base.json";
 const WORK: &str = "work";
-const UPPER: &str = "upper";
+pub(crate) const UPPER: &str = "upper";
 /// The name of an image without layers among the bases.
 const SCRATCH_CHAIN: &str = "scratch";
 /// Symbolic links followed to the place of a mount point.
@@ -159,7 +159,7 @@ impl Store {
 /// Overlayfs does not look for the mark of an opaque directory on a layer's root, so what such a
 /// layer hides is left out here. It refuses the same directory twice, which images with several
 /// empty layers would need; of two equal layers, the lower one adds nothing to the upper one.
-fn showing(layers: &[Digest], is_opaque: &[bool]) -> Vec<Digest> {
+pub(crate) fn showing(layers: &[Digest], is_opaque: &[bool]) -> Vec<Digest> {
     let hidden = is_opaque.iter().rposition(|&is_opaque| is_opaque).unwrap_or(0);
     let mut showing = Vec::new();
     for layer in layers[hidden..].iter().rev() {

@@ -3,4 +3,4 @@
 mod cases;
 mod diff;
 mod edit;
-mod random;
+pub(crate) mod random;

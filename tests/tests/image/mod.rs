@@ -1,0 +1,4 @@
+//! Images as things to look into, to compare, and to get rid of.
+
+mod diff;
+mod patch;

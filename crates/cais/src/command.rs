@@ -22,6 +22,7 @@ mod run;
 mod start;
 mod stop;
 mod tag;
+mod tree;
 mod version;
 mod wait;
 
@@ -164,6 +165,12 @@ const IMAGE: &[Verb] = &[
         tag,
         "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE",
         "cais tag mine:1 registry.example.com/mine:1"
+    ),
+    verb!(
+        "tree",
+        tree,
+        "Show an image's layers and what they hide, or all images by the layers they share",
+        "cais image tree\n  cais image tree python:3\n  cais image tree --no-trunc --format json python:3"
     ),
 ];
 

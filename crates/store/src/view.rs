@@ -51,7 +51,7 @@ pub(crate) struct Root {
 impl Store {
     /// The root directory of an unpacked layer, in overlayfs' conventions: the one way by which
     /// contents of layers are read.
-    fn layer_root(&self, diff_id: &Digest) -> Result<Root, Error> {
+    pub(crate) fn layer_root(&self, diff_id: &Digest) -> Result<Root, Error> {
         let path = self.layer_tree(diff_id);
         match Root::open(path, false) {
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {

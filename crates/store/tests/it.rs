@@ -8,6 +8,7 @@ mod it {
     mod blobs;
     mod diff;
     pub(crate) mod fixture;
+    mod hidden;
     mod images;
     mod load;
     pub(crate) mod overlay;

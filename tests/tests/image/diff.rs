@@ -115,7 +115,9 @@ fn a_container_is_compared_with_its_image_and_with_anything() {
     let sandbox = Sandbox::new();
     make(&sandbox);
     let edit = "cd /d && sed -i s/three/3/ text && rm new && chmod 700 same && echo x >added && mv bin moved && mkfifo fifo";
-    let _ = sandbox.cais(["run", "--network", "none", "--name", "changed", "two", "sh", "-c", edit]).ok();
+    let _ = sandbox
+        .cais(["run", "--network", "none", "--name", "changed", "two", "sh", "-c", edit])
+        .ok();
     let letters =
         "C /d\nA /d/added\nD /d/bin\nA /d/fifo\nA /d/moved\nD /d/new\nC /d/same\nC /d/text\n";
     sandbox.line("cais diff changed").code(0).out(letters);

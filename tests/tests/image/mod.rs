@@ -2,3 +2,4 @@
 
 mod diff;
 mod patch;
+mod tree;

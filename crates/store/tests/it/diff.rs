@@ -195,11 +195,11 @@ fn apply(view: &Overlay, edit: &Edit) -> io::Result<()> {
 }
 
 /// One entry of a layer.
-fn entry() -> impl Strategy<Value = (String, u8)> {
+pub(crate) fn entry() -> impl Strategy<Value = (String, u8)> {
     (path(), 0u8..8)
 }
 
-fn layer(entries: &[(String, u8)]) -> Vec<u8> {
+pub(crate) fn layer(entries: &[(String, u8)]) -> Vec<u8> {
     let mut archive = Archive::new();
     for (path, kind) in entries {
         let (above, name) = path.rsplit_once('/').unwrap_or((".", path));

@@ -1,19 +1,24 @@
 //! The commands: one table, one file for each.
 
 mod attach;
+mod container_prune;
 mod create;
 pub(crate) mod create_options;
+mod df;
 mod diff;
 mod exec;
 mod filter;
+mod fsck;
 mod grammar;
 mod history;
+mod image_prune;
 mod images;
 mod import;
 mod inspect;
 mod kill;
 mod load;
 mod logs;
+mod prune;
 mod ps;
 mod pull;
 mod rm;
@@ -24,6 +29,11 @@ mod stop;
 mod tag;
 mod tree;
 mod version;
+mod volume_create;
+mod volume_inspect;
+mod volume_ls;
+mod volume_prune;
+mod volume_rm;
 mod wait;
 
 use std::ffi::OsString;
@@ -114,6 +124,12 @@ const CONTAINER: &[Verb] = &[
     verb!("kill", kill, "Kill one or more running containers", "cais kill -s HUP web"),
     verb!("logs", logs, "Fetch the logs of a container", "cais logs -f --tail 20 web"),
     verb!(
+        "prune",
+        container_prune,
+        "Remove all stopped containers",
+        "cais container prune -f --filter until=24h"
+    ),
+    verb!(
         "ps" | "ls" | "list",
         ps,
         "List containers",
@@ -154,6 +170,12 @@ const IMAGE: &[Verb] = &[
     verb!("load", load, "Load an image from a tar archive or STDIN", "cais load -i images.tar"),
     verb!("ls" | "list", images, "List images", "cais image ls -q"),
     verb!(
+        "prune",
+        image_prune,
+        "Remove unused images",
+        "cais image prune\n  cais image prune -a --filter 'label!=keep' --filter until=240h"
+    ),
+    verb!(
         "pull",
         pull,
         "Download an image from a registry",
@@ -174,6 +196,9 @@ const IMAGE: &[Verb] = &[
     ),
 ];
 
+/// The commands about containers that stand behind `container` only.
+const IN_GROUP: &[&str] = &["inspect", "prune"];
+
 /// The commands about images that stand at the top level too, by their names there and in the
 /// group.
 const TOP_IMAGE: &[(&str, &str)] = &[
@@ -184,6 +209,55 @@ const TOP_IMAGE: &[(&str, &str)] = &[
     ("pull", "pull"),
     ("rmi", "rm"),
     ("tag", "tag"),
+];
+
+/// `cais system …`
+const SYSTEM: &[Verb] = &[
+    verb!(
+        "df",
+        df,
+        "Show disk usage, and who holds every byte",
+        "cais system df -v\n  cais system df --why\n  cais system df --format '{{.Type}}: {{.Reclaimable}}'"
+    ),
+    verb!(
+        "fsck",
+        fsck,
+        "Check everything that is kept, and repair what is broken",
+        "cais system fsck\n  cais system fsck --deep --repair"
+    ),
+    verb!(
+        "prune",
+        prune,
+        "Remove unused data",
+        "cais system prune -f\n  cais system prune -a --volumes"
+    ),
+];
+
+/// `cais volume …`
+const VOLUME: &[Verb] = &[
+    verb!("create", volume_create, "Create a volume", "cais volume create --label app=web data"),
+    verb!(
+        "inspect",
+        volume_inspect,
+        "Display detailed information on one or more volumes",
+        "cais volume inspect -f '{{.Mountpoint}}' data"
+    ),
+    verb!("ls" | "list", volume_ls, "List volumes", "cais volume ls -q -f dangling=true"),
+    verb!(
+        "prune",
+        volume_prune,
+        "Remove unused local volumes",
+        "cais volume prune\n  cais volume prune -a --filter label=scratch"
+    ),
+    verb!("rm" | "remove", volume_rm, "Remove one or more volumes", "cais volume rm data"),
+];
+
+/// The commands that stand behind the name of what they are about.
+const GROUPS: &[(&str, &str, &[Verb])] = &[
+    ("container", "Manage containers", CONTAINER),
+    ("image", "Manage images", IMAGE),
+    ("system", "Manage Cais", SYSTEM),
+    ("volume", "Manage volumes", VOLUME),
 ];
 
 /// The commands about Cais itself, and about anything.
@@ -226,11 +300,11 @@ fn command(grammar: Grammar) -> Command {
         .arg_required_else_help(true)
         .arg(path("root", "Where state is kept (CAIS_ROOT)"))
         .arg(path("run-root", "Where state is kept that ends with the machine (CAIS_RUN)"))
-        .subcommand(group("container", "Manage containers", CONTAINER, grammar))
-        .subcommand(group("image", "Manage images", IMAGE, grammar))
         .subcommand(crate::oci::command())
         .subcommand(completion());
-    let at_top = CONTAINER.iter().filter(|verb| verb.name != "inspect");
+    let groups = GROUPS.iter().map(|(name, about, verbs)| group(name, about, verbs, grammar));
+    let top = groups.fold(top, Command::subcommand);
+    let at_top = CONTAINER.iter().filter(|verb| !IN_GROUP.contains(&verb.name));
     let top = at_top.chain(OWN).fold(top, |top, verb| {
         let aliases = if verb.name == "ps" { &[] } else { verb.aliases };
         top.subcommand(build(verb.name, verb, aliases, grammar))
@@ -313,11 +387,12 @@ pub(crate) fn parse(args: &[OsString]) -> std::result::Result<ArgMatches, ExitCo
 
 /// The help of the command that `args` call, with its options as they are written.
 fn help(args: &[OsString]) -> Option<clap::Error> {
-    let verbs = || CONTAINER.iter().chain(IMAGE).chain(OWN);
+    let verbs = || GROUPS.iter().flat_map(|(_, _, verbs)| *verbs).chain(OWN);
     let is_command = |word: &&OsString| {
         let top = TOP_IMAGE.iter().map(|(name, _)| *name);
         let names = verbs().flat_map(|verb| verb.aliases.iter().copied().chain([verb.name]));
-        top.chain(names).chain(["container", "image", "completion"]).any(|name| *word == name)
+        let groups = GROUPS.iter().map(|(name, ..)| *name);
+        top.chain(names).chain(groups).chain(["completion"]).any(|name| *word == name)
     };
     let path = args.iter().skip(1).take(COMMAND_PLACE_MAX).filter(is_command).cloned();
     let words = ["cais".into()].into_iter().chain(path).chain(["--help".into()]);
@@ -329,7 +404,7 @@ const UNSUPPORTED: &[&str] = &[
     "build", "builder", "buildx", "commit", "compose", "config", "context", "cp", "events",
     "export", "info", "login", "logout", "manifest", "network", "node", "pause", "plugin", "port",
     "prune", "push", "rename", "restart", "save", "search", "secret", "service", "stack", "stats",
-    "swarm", "system", "top", "trust", "unpause", "update", "volume",
+    "swarm", "top", "trust", "unpause", "update",
 ];
 
 /// Puts right what a usage error says: a word of Docker's that is missing here is no misspelling,
@@ -355,10 +430,10 @@ pub(crate) fn run(matches: &ArgMatches) -> i32 {
     if name == "completion" {
         return complete(inner);
     }
-    let (name, verb, inner) = match (name, inner.subcommand()) {
-        ("container", Some((name, inner))) => (name, find(CONTAINER, name), inner),
-        ("image", Some((name, inner))) => (name, find(IMAGE, name), inner),
-        (name, _) => (name, find_top(name), inner),
+    let group = GROUPS.iter().find(|(group, ..)| *group == name);
+    let (name, verb, inner) = match (group, inner.subcommand()) {
+        (Some((_, _, verbs)), Some((name, inner))) => (name, find(verbs, name), inner),
+        _ => (name, find_top(name), inner),
     };
     let verb = verb.expect("clap accepts only what is in the tables");
     let outcome = Session::new(matches).and_then(|session| (verb.run)(&session, inner));

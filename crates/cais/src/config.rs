@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use engine::{Error, Kind, Result};
+use engine::{Error, Kind, Result, Watermarks};
 use serde::Deserialize;
 
 /// What a configuration file may say.
@@ -15,6 +15,59 @@ pub(crate) struct Config {
     pub(crate) run_root: Option<PathBuf>,
     /// How registries are reached.
     pub(crate) registry: registry::Config,
+    /// How full the disk may be.
+    pub(crate) storage: Storage,
+}
+
+/// When room is made before something is added to the store, in percent of the disk as `df` counts.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Storage {
+    /// Beyond this, what nobody uses is removed; 100 for never.
+    high_watermark: Percent,
+    /// Until the disk is this full.
+    low_watermark: Percent,
+}
+
+/// `90` or `"90%"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Share")]
+struct Percent(u8);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Share {
+    Number(i64),
+    Text(String),
+}
+
+impl TryFrom<Share> for Percent {
+    type Error = String;
+
+    fn try_from(share: Share) -> std::result::Result<Self, String> {
+        let number = match &share {
+            Share::Number(number) => u8::try_from(*number).ok(),
+            Share::Text(text) => text.strip_suffix('%').and_then(|text| text.trim().parse().ok()),
+        };
+        let number = number.filter(|number| *number <= 100);
+        number
+            .map(Self)
+            .ok_or_else(|| "a watermark is a share from 0 to 100, as in \"90%\"".to_owned())
+    }
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self { high_watermark: Percent(95), low_watermark: Percent(90) }
+    }
+}
+
+impl Storage {
+    /// The marks, unless there are none.
+    pub(crate) fn watermarks(&self) -> Option<Watermarks> {
+        let (high, low) = (self.high_watermark.0, self.low_watermark.0);
+        (high < 100).then_some(Watermarks { high, low: low.min(high) })
+    }
 }
 
 impl Config {
@@ -124,6 +177,23 @@ mod tests {
         let host = &config.registry.hosts["docker.io"];
         assert!(host.insecure);
         assert_eq!(host.mirrors, ["http://x"]);
+    }
+
+    #[test]
+    fn watermarks_are_shares_of_the_disk() {
+        let marks = |text: &str| {
+            let table: toml::Table = text.parse().unwrap();
+            table.try_into::<Config>().map(|config| config.storage.watermarks())
+        };
+        let of = |high, low| Some(Watermarks { high, low });
+        assert_eq!(marks("").unwrap(), of(95, 90));
+        let both = "[storage]\nhigh-watermark = '80%'\nlow-watermark = 70";
+        assert_eq!(marks(both).unwrap(), of(80, 70));
+        assert_eq!(marks("[storage]\nhigh-watermark = 50").unwrap(), of(50, 50));
+        assert_eq!(marks("[storage]\nhigh-watermark = 100").unwrap(), None);
+        for wrong in ["101", "-1", "'80'", "'x%'", "true"] {
+            assert!(marks(&format!("[storage]\nhigh-watermark = {wrong}")).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -34,6 +34,21 @@ impl Session {
         Ok(self.engine.get_or_init(|| engine))
     }
 
+    /// Makes room if the disk is too full for what comes, and says so on standard error.
+    pub(crate) fn relieve(&self) -> Result<()> {
+        let Some(marks) = self.config.storage.watermarks() else { return Ok(()) };
+        if let Some(relief) = self.engine()?.relieve(marks)? {
+            crate::progress::note(&format!(
+                "cais: the disk was {}% full: removed {} unused images and what nothing needs, {}; now {}%",
+                relief.before,
+                relief.images,
+                crate::output::human_size(relief.bytes, 4),
+                relief.after
+            ));
+        }
+        Ok(())
+    }
+
     /// Writes a line of output. A reader that has gone ends the program quietly, as `head` expects.
     pub(crate) fn say(&self, line: impl AsRef<str>) -> Result<()> {
         let mut out = std::io::stdout().lock();

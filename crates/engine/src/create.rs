@@ -3,6 +3,7 @@
 use std::fs::File;
 
 use oci::{ContainerConfig, ImageConfig, PlatformError};
+use rustix::fs::FlockOperation;
 
 use crate::container::{Container, RECORD, Record, SHORT_ID_LENGTH, State};
 use crate::error::{Doing, Error, Kind, Result};
@@ -43,6 +44,8 @@ impl Engine {
     ) -> Result<Container> {
         check_user_namespace(&settings.security)?;
         let config = merge(&settings, &defaults.config);
+        // Until the record says that they are in use, nobody may remove the volumes.
+        let _volumes = self.hold_volumes(FlockOperation::LockShared)?;
         settings.mounts = self.mounts(id, &settings, &config)?;
         if let NetworkMode::Container(key) = &settings.network {
             settings.network = NetworkMode::Container(self.find(key)?.record.id);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use oci::{ContainerConfig, Digest, ImageConfig, Platform, Reference};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, openat2, statat};
 use rustix::io::Errno;
-use store::{INGEST_AGE_MAX, Image, ImageUse, Removed};
+use store::{Collected, INGEST_AGE_MAX, Image, ImageUse, Removed};
 
 use crate::Engine;
 use crate::container::SHORT_ID_LENGTH;
@@ -93,15 +93,7 @@ impl Engine {
     /// # Errors
     /// [`Kind::NotFound`], and [`Kind::Conflict`] if a container or another name keeps it.
     pub fn remove_image(&self, name: &str, force: bool) -> Result<Vec<Removed>> {
-        let containers = self.list()?;
-        let uses: Vec<ImageUse> = containers
-            .iter()
-            .map(|container| ImageUse {
-                image: container.record.image_id,
-                container: container.record.id[..SHORT_ID_LENGTH].to_owned(),
-                is_running: container.is_running(),
-            })
-            .collect();
+        let uses = self.image_uses()?;
         let removed = self.store.remove_image(name, force, &uses)?;
         if removed.iter().any(|line| matches!(line, Removed::Deleted(_))) {
             self.collect(INGEST_AGE_MAX)?;
@@ -109,19 +101,29 @@ impl Engine {
         Ok(removed)
     }
 
+    /// Which images containers were made from.
+    pub(crate) fn image_uses(&self) -> Result<Vec<ImageUse>> {
+        let containers = self.list()?;
+        let used = containers.iter().map(|container| ImageUse {
+            image: container.record.image_id,
+            container: container.record.id[..SHORT_ID_LENGTH].to_owned(),
+            is_running: container.is_running(),
+        });
+        Ok(used.collect())
+    }
+
     /// Removes what neither an image nor a container needs. Somebody else adding content meanwhile
     /// postpones it: what is left is removed by the next collection. Downloads that were
     /// interrupted are kept for `ingest_age`, to be continued.
-    fn collect(&self, ingest_age: Duration) -> Result<()> {
+    pub(crate) fn collect(&self, ingest_age: Duration) -> Result<Collected> {
         let exclusive = match self.store.exclusive() {
-            Err(store::Error::Busy(_)) => return Ok(()),
+            Err(store::Error::Busy(_)) => return Ok(Collected::default()),
             outcome => outcome?,
         };
         // Read under the lock: a container that is being created holds a lease.
         let layers = self.list()?.into_iter().flat_map(|container| container.record.layers);
         let in_use: HashSet<Digest> = layers.collect();
-        self.store.collect(exclusive, &in_use, ingest_age)?;
-        Ok(())
+        Ok(self.store.collect(exclusive, &in_use, ingest_age)?)
     }
 
     /// Loads the images of an archive: `docker save`'s, or an OCI layout.

@@ -22,6 +22,8 @@ mod detach;
 mod error;
 mod exec;
 mod file;
+mod fsck;
+mod holding;
 mod id;
 mod image;
 mod logs;
@@ -29,7 +31,9 @@ mod lookup;
 mod monitor;
 mod name;
 mod network;
+mod prune;
 mod settings;
+mod space;
 mod spec;
 mod start;
 mod stop;
@@ -42,16 +46,21 @@ pub use attached::{Attachment, Outcome};
 pub use compare::Operand;
 pub use container::{Container, Record, State, Status};
 pub use error::{Error, Kind, Result};
+pub use fsck::Finding;
+pub use holding::Holding;
 pub use image::Pulled;
 pub use logs::{LogLine, LogQuery};
 pub use monitor::log::Stream;
 pub use monitor::relay::Own;
+pub use prune::{PruneFilter, Pruned, Relief, Watermarks};
 pub use settings::{
     Device, Exec, Limits, Mount, MountSource, NetworkMode, Seccomp, Security, Settings, Ulimit,
 };
+pub use space::{ImageUsage, Usage, VolumeUsage};
 pub use start::seal;
 pub use stop::{RemoveOptions, signal};
 pub use terminal::RawMode;
+pub use volume::Volume;
 
 use container::Containers;
 

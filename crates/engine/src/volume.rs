@@ -1,13 +1,26 @@
 //! Volumes: directories that outlive containers.
 //!
 //! `<root>/volumes/<name>/_data` holds the content; an anonymous volume has beside it a file
-//! `owner` with the id of the container that it was made for.
+//! `owner` with the id of the container that it was made for, and one that was made by itself a
+//! file `volume.json` with its labels. Whoever makes or removes volumes holds a lock on `volumes/`.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Doing, Error, Result};
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+
+use crate::Engine;
+use crate::error::{Doing, Error, Kind, Result};
+use crate::settings::{Mount, MountSource};
+
+/// The directory of the content.
+const DATA: &str = "_data";
+/// What is known of a volume that was made by itself.
+const RECORD: &str = "volume.json";
 
 /// Accepts what Docker accepts as a volume's name.
 pub(crate) fn validate(name: &str) -> Result<()> {
@@ -27,7 +40,7 @@ pub(crate) fn make(dir: &Path, anonymous_for: Option<&str>) -> Result<()> {
     if let Some(id) = anonymous_for {
         crate::file::write_file(dir, "owner", id.as_bytes())?;
     }
-    let data = dir.join("_data");
+    let data = dir.join(DATA);
     let make = || -> std::io::Result<()> {
         match fs::create_dir(&data) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
@@ -48,4 +61,145 @@ pub(crate) fn made_for(volumes: &Path, names: &[&str], id: &str) -> Vec<PathBuf>
     let is_its =
         |dir: &PathBuf| fs::read_to_string(dir.join("owner")).is_ok_and(|owner| owner == id);
     names.iter().map(|name| volumes.join(name)).filter(is_its).collect()
+}
+
+/// A volume, as it stands on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    /// Its name.
+    pub name: String,
+    /// When it was made, RFC 3339.
+    pub created: String,
+    /// What its maker wrote on it; `None` if it was made for a container.
+    pub labels: Option<BTreeMap<String, String>>,
+    /// Whether nobody named it.
+    pub is_anonymous: bool,
+    /// Where its content is.
+    pub mountpoint: PathBuf,
+}
+
+/// What is kept of a volume that was made by itself.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    created: String,
+    labels: BTreeMap<String, String>,
+    is_anonymous: bool,
+}
+
+impl Engine {
+    /// All volumes, by their names.
+    ///
+    /// # Errors
+    /// If they cannot be listed.
+    pub fn volume_list(&self) -> Result<Vec<Volume>> {
+        let dir = self.volumes();
+        let entries = match fs::read_dir(&dir) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.doing(|| format!("list {}", dir.display()))?,
+        };
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let mut volumes: Vec<Volume> = names.filter_map(|name| self.volume(&name).ok()).collect();
+        volumes.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(volumes)
+    }
+
+    /// A volume by its name.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`].
+    pub fn volume(&self, name: &str) -> Result<Volume> {
+        let dir = self.volumes().join(name);
+        let mountpoint = dir.join(DATA);
+        if validate(name).is_err() || !mountpoint.is_dir() {
+            return Err(no_such(name));
+        }
+        let record: Option<Record> = crate::file::read_json(&dir.join(RECORD)).ok();
+        let made = || {
+            let modified = fs::metadata(&dir).and_then(|meta| meta.modified()).ok()?;
+            Some(crate::clock::format(jiff::Timestamp::try_from(modified).ok()?))
+        };
+        let is_anonymous = match &record {
+            Some(record) => record.is_anonymous,
+            None => dir.join("owner").exists(),
+        };
+        Ok(Volume {
+            name: name.to_owned(),
+            created: record.as_ref().map(|r| r.created.clone()).or_else(made).unwrap_or_default(),
+            labels: record.map(|record| record.labels),
+            is_anonymous,
+            mountpoint,
+        })
+    }
+
+    /// Makes a volume; with an empty name, one of 64 random digits. One that is there stays.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] for a name that none can have.
+    pub fn create_volume(&self, name: &str, labels: BTreeMap<String, String>) -> Result<Volume> {
+        let is_anonymous = name.is_empty();
+        let name = if is_anonymous { crate::id::fresh()? } else { name.to_owned() };
+        validate(&name)?;
+        let _held = self.hold_volumes(FlockOperation::LockExclusive)?;
+        if let Ok(volume) = self.volume(&name) {
+            return Ok(volume);
+        }
+        let dir = self.volumes().join(&name);
+        crate::file::create_dir(&dir)?;
+        let record = Record { created: crate::clock::now(), labels, is_anonymous };
+        crate::file::write_json(&dir, RECORD, &record)?;
+        make(&dir, None)?;
+        self.volume(&name)
+    }
+
+    /// Removes a volume with all that is in it.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`]; [`Kind::Conflict`] if a container uses it.
+    pub fn remove_volume(&self, name: &str) -> Result<()> {
+        let _held = self.hold_volumes(FlockOperation::LockExclusive)?;
+        let volume = self.volume(name)?;
+        let users = self.volume_users(&volume.name)?;
+        if !users.is_empty() {
+            let users = users.join(", ");
+            return Err(Error::new(
+                Kind::Conflict,
+                format!("remove {name}: volume is in use - [{users}]"),
+            )
+            .hint("remove the containers first"));
+        }
+        Ok(self.store().discard(&self.volumes().join(name))?)
+    }
+
+    /// The ids of the containers that a volume is mounted into.
+    ///
+    /// # Errors
+    /// If the containers cannot be listed.
+    pub fn volume_users(&self, name: &str) -> Result<Vec<String>> {
+        let containers = self.list()?.into_iter();
+        let users = containers.filter(|container| uses(&container.record, name));
+        Ok(users.map(|container| container.record.id).collect())
+    }
+
+    /// Keeps volumes as they are: shared, so that none is removed; alone, to remove some.
+    pub(crate) fn hold_volumes(&self, operation: FlockOperation) -> Result<fs::File> {
+        let dir = self.volumes();
+        if !dir.exists() {
+            crate::file::create_dir(&dir)?;
+        }
+        let file = fs::File::open(&dir).doing(|| format!("open {}", dir.display()))?;
+        crate::file::flock(&file, operation)?;
+        Ok(file)
+    }
+}
+
+/// Whether a volume is mounted into a container.
+pub(crate) fn uses(record: &crate::Record, volume: &str) -> bool {
+    let is_it =
+        |mount: &Mount| matches!(&mount.source, MountSource::Volume { name, .. } if name == volume);
+    record.settings.mounts.iter().any(is_it)
+}
+
+fn no_such(name: &str) -> Error {
+    Error::new(Kind::NotFound, format!("No such volume: {name}"))
+        .hint("`cais volume ls` lists all volumes")
 }

@@ -64,9 +64,9 @@ pub struct NewImage {
 
 /// One tag's record.
 #[derive(Debug, Serialize, Deserialize)]
-struct Tag {
-    reference: Reference,
-    image: Digest,
+pub(crate) struct Tag {
+    pub(crate) reference: Reference,
+    pub(crate) image: Digest,
 }
 
 impl Image {
@@ -317,7 +317,7 @@ impl Store {
         Ok(records)
     }
 
-    fn record(&self, id: &Digest) -> Result<Option<Image>, Error> {
+    pub(crate) fn record(&self, id: &Digest) -> Result<Option<Image>, Error> {
         let bytes = read_if_there(&self.part(Part::Images).join(record_name(id)))?;
         Ok(bytes.as_deref().and_then(parse_record))
     }
@@ -339,7 +339,7 @@ impl Store {
 }
 
 /// A record that is not whole was being written when the machine lost power: it is as good as none.
-fn parse_record<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+pub(crate) fn parse_record<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     serde_json::from_slice(bytes).ok()
 }
 
@@ -352,7 +352,7 @@ pub(crate) fn record_name(id: &Digest) -> String {
 }
 
 /// A reference is up to 384 bytes long and may hold slashes, so its digest is its file's name.
-fn tag_name(reference: &Reference) -> String {
+pub(crate) fn tag_name(reference: &Reference) -> String {
     format!("{}.json", Digest::of(reference.to_string().as_bytes()).hex())
 }
 

@@ -128,7 +128,7 @@ impl Store {
 /// A layer that is complete, but not visible yet.
 #[derive(Debug)]
 pub(crate) struct Unpacked {
-    scratch: Scratch,
+    pub(crate) scratch: Scratch,
     pub(crate) diff_id: Digest,
     extracted: Extracted,
 }

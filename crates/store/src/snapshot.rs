@@ -69,8 +69,9 @@ pub(crate) fn chain_ids(layers: &[Digest]) -> Vec<Digest> {
     chain
 }
 
-/// The name of a chain's base.
-pub(crate) fn base_name(layers: &[Digest]) -> String {
+/// The name of the directory in which the mount points of a chain of layers are kept.
+#[must_use]
+pub fn base_name(layers: &[Digest]) -> String {
     chain_ids(layers).last().map_or_else(|| SCRATCH_CHAIN.to_owned(), Digest::hex)
 }
 

@@ -131,6 +131,14 @@ impl View {
     }
 }
 
+impl View {
+    /// A layer's own directory, where what hides something is an entry like others.
+    pub(crate) fn raw(path: PathBuf) -> Result<Self, Error> {
+        let root = Root { is_layer: false, ..Root::open(path, false)? };
+        Ok(Self { roots: vec![root], keep: Vec::new() })
+    }
+}
+
 impl Root {
     fn open(origin: PathBuf, is_live: bool) -> Result<Self, Error> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -353,3 +353,34 @@ $E start -a once
 $E container diff once
 $E container diff no-such-container
 $E rm once
+
+$E volume create --label a=1 vol-one; $E volume create vol-one; $E volume ls -f name=vol-one
+$E volume ls -q -f name=vol-one -f dangling=true
+$E volume ls -q -f name=vol-one -f dangling=false
+$E volume ls --format '{{.Name}} {{.Driver}} {{.Labels}} {{.Scope}}' -f label=a=1
+$E volume ls -f nonsense=1
+$E volume inspect -f '{{.Name}} {{.Driver}} {{.Scope}} {{.Labels}} {{.Options}}' vol-one
+$E volume inspect -f '{{.Name}}' no-such-volume
+$E volume create .odd
+$E volume create -d no-such-driver vol-two
+$E volume create | wc -c
+$E run --network none --name vol-user -v vol-used:/x seen true; $E volume rm vol-used
+$E volume inspect -f '{{.Name}} {{.Labels}}' vol-used
+$E rm vol-user; $E volume rm vol-used vol-one
+$E volume rm no-such-volume
+$E volume rm -f no-such-volume
+
+$E create --network none --name pruned --label prune-me=1 seen true | wc -c; $E container prune -f --filter label=prune-me=1 | tail -n +3
+$E container prune -f --filter label=prune-me=1
+echo n | $E container prune --filter label=prune-me
+$E container prune -f --filter nonsense=1
+$E container prune -f --filter until=soon
+echo n | $E image prune
+echo n | $E image prune -a
+$E image prune -f --filter label=nobody-has-this
+$E image prune -f --filter dangling=maybe
+echo n | $E system prune
+echo n | $E system prune -a --filter label=x
+$E system prune -f --volumes --filter until=1h
+differs `volume prune` takes anonymous volumes only, unless all are asked for, as Docker does since version 23.
+echo n | $E volume prune

@@ -42,6 +42,7 @@ pub(super) fn create(
     let id_file = options.cidfile.as_deref().map(IdFile::create).transpose()?;
     let pull = || {
         let reference = super::reference(image)?;
+        session.relieve()?;
         progress::pull(engine, &reference, platform.as_ref(), progress::To::Stderr, options.quiet)
     };
     if options.pull == "always" {

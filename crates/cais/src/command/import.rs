@@ -41,6 +41,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
         ("", file) => format!("Imported from {file}"),
         (message, _) => message.to_owned(),
     };
+    session.relieve()?;
     let image = session.engine()?.import(&mut archive, config, &message, reference.as_ref())?;
     session.say(image.id.to_string()).map(|()| 0)
 }

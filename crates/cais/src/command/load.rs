@@ -27,6 +27,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
         }
         None => Box::new(std::io::stdin()),
     };
+    session.relieve()?;
     let loaded = session.engine()?.load(&mut archive, &mut |_| {}).map_err(|error| {
         let name = args.input.as_ref().map_or("standard input".into(), |path| path.display().to_string());
         match (error.kind(), error.hint_text().map(str::to_owned)) {

@@ -78,8 +78,9 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     containers.retain(|container| wanted.has(container));
     containers.truncate(last.unwrap_or(usize::MAX));
     let now = Timestamp::now();
+    let shown = Shown { no_trunc: args.no_trunc, size: args.size };
     let rows: Result<Vec<Row>> =
-        containers.iter().map(|container| row(engine, container, args, now)).collect();
+        containers.iter().map(|container| row(engine, container, shown, now)).collect();
     let table = if args.size { format!("{TABLE}\t{{{{.Size}}}}") } else { TABLE.to_owned() };
     super::show(session, args.format.as_deref(), args.quiet, &table, HEADERS, &rows?)
 }
@@ -147,7 +148,20 @@ impl<'a> Wanted<'a> {
     }
 }
 
-fn row(engine: &Engine, container: &Container, args: &Args, now: Timestamp) -> Result<Row> {
+/// What of a container is shown in full.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Shown {
+    no_trunc: bool,
+    size: bool,
+}
+
+/// A container as Docker lists it.
+pub(super) fn row(
+    engine: &Engine,
+    container: &Container,
+    args: Shown,
+    now: Timestamp,
+) -> Result<Row> {
     let record = &container.record;
     let id = if args.no_trunc { &record.id } else { container.short_id() };
     let command = command_line(record.config.entrypoint.iter().chain(&record.config.cmd));

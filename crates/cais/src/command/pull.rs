@@ -24,6 +24,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     if !reference.has_tag() && reference.digest().is_none() && !args.quiet {
         session.say("Using default tag: latest")?;
     }
+    session.relieve()?;
     progress::pull(
         session.engine()?,
         &reference,

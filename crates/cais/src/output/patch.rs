@@ -155,13 +155,14 @@ mod tests {
     #[test]
     fn headers_say_what_happens_to_the_file() {
         let empty: &dyn Fn() -> io::Result<Box<dyn Read>> = &|| Ok(Box::new(io::empty()));
-        let check = |old: Option<(&str, u32)>, new: Option<(&str, u32)>, expected: &str| {
-            let mut out = Vec::new();
-            let old = old.map(|(path, mode)| side(path, mode, empty));
-            let new = new.map(|(path, mode)| side(path, mode, empty));
-            header(&mut out, old.as_ref(), new.as_ref()).unwrap();
-            assert_eq!(String::from_utf8(out).unwrap(), expected);
-        };
+        let check =
+            |old: Option<(&'static str, u32)>, new: Option<(&'static str, u32)>, expected: &str| {
+                let mut out = Vec::new();
+                let old = old.map(|(path, mode)| side(path, mode, empty));
+                let new = new.map(|(path, mode)| side(path, mode, empty));
+                header(&mut out, old.as_ref(), new.as_ref()).unwrap();
+                assert_eq!(String::from_utf8(out).unwrap(), expected);
+            };
         check(None, Some(("a", FILE)), "diff --git a/a b/a\nnew file mode 100644\n");
         check(Some(("a", LINK)), None, "diff --git a/a b/a\ndeleted file mode 120000\n");
         check(

@@ -80,11 +80,33 @@ impl Write for Lines<'_> {
 mod tests {
     use super::*;
 
+    /// What git reads from such lines.
+    fn decoded(text: &str) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for line in text.lines().skip(1).filter(|line| !line.is_empty()) {
+            let (length, digits) = (line.as_bytes()[0], &line.as_bytes()[1..]);
+            let length = if length <= b'Z' { length - b'A' + 1 } else { length - b'a' + 27 };
+            let value = |digit: &u8| DIGITS.iter().position(|known| known == digit).unwrap() as u32;
+            let fours = digits.chunks(5).flat_map(|five| {
+                five.iter().fold(0u32, |all, digit| all * 85 + value(digit)).to_be_bytes()
+            });
+            bytes.extend(fours.take(length as usize));
+        }
+        let mut content = Vec::new();
+        flate2::read::ZlibDecoder::new(&bytes[..]).read_to_end(&mut content).unwrap();
+        content
+    }
+
     #[test]
-    fn nothing_is_encoded_as_git_does() {
-        let mut out = Vec::new();
-        literal(&mut out, 0, &mut io::empty()).unwrap();
-        assert_eq!(String::from_utf8(out).unwrap(), "literal 0\nHcmV?d00001\n\n");
+    fn whole_files_can_be_read_back() {
+        for size in [0usize, 1, 3, 51, 52, 53, 5000] {
+            let content: Vec<u8> = (0..size).map(|n| (n * n % 251) as u8).collect();
+            let mut out = Vec::new();
+            literal(&mut out, size as u64, &mut &content[..]).unwrap();
+            let text = String::from_utf8(out).unwrap();
+            assert!(text.starts_with(&format!("literal {size}\n")) && text.ends_with("\n\n"));
+            assert_eq!(decoded(&text), content);
+        }
     }
 
     #[test]

@@ -1,0 +1,198 @@
+//! The check of everything below the root, and its repair.
+
+use std::collections::HashSet;
+
+use oci::{Digest, Reference};
+use store::{Fault, FaultKind};
+
+use crate::Engine;
+use crate::error::Result;
+
+/// Something that was not as it should be, and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What it is: `blob`, `layer`, `image`, `tag`, `stray` or `container`.
+    pub kind: String,
+    /// Which.
+    pub name: String,
+    /// What is wrong with it.
+    pub why: String,
+    /// What was done about it; `None` if it is still wrong.
+    pub remedy: Option<String>,
+}
+
+impl Engine {
+    /// Looks at every blob, layer, image, tag and container. With `deep`, all layers are compared
+    /// with their archives.
+    ///
+    /// # Errors
+    /// If the disk cannot be read.
+    pub fn check(&self, deep: bool) -> Result<Vec<Finding>> {
+        let faults = self.store().check(deep)?;
+        let mut findings: Vec<Finding> = faults.iter().map(finding).collect();
+        let broken = named(&faults, FaultKind::Layer);
+        findings.extend(self.check_containers(&broken)?);
+        Ok(findings)
+    }
+
+    /// As [`Engine::check`], and takes away what is broken, gets again what can be got from an
+    /// archive here or from a registry that is known to have it, and forgets images that cannot be
+    /// made whole and that no container needs.
+    ///
+    /// # Errors
+    /// If the disk cannot be read or written, or somebody is using the store.
+    pub fn repair(
+        &self,
+        deep: bool,
+        progress: &(dyn Fn(registry::Event) + Sync),
+    ) -> Result<Vec<Finding>> {
+        let faults = self.store().check(deep)?;
+        let broken = named(&faults, FaultKind::Layer);
+        let containers = self.check_containers(&broken)?;
+        let running = self.running_layers()?;
+        let held = |fault: &Fault| {
+            let digest = fault.name.parse::<Digest>();
+            fault.kind == FaultKind::Layer && digest.is_ok_and(|digest| running.contains(&digest))
+        };
+        let free: Vec<Fault> = faults.iter().filter(|fault| !held(fault)).cloned().collect();
+        let archives = self.archives();
+        {
+            let exclusive = self.store().exclusive()?;
+            self.store().take_away(&exclusive, &free)?;
+        }
+        for (diff_id, blob) in &archives {
+            if !self.store().has_layer(diff_id) {
+                // Where it fails the layer is missing still, which the second look says.
+                let _ = self.store().restore_layer(diff_id, blob);
+            }
+        }
+        for fault in faults.iter().filter(|fault| fault.kind == FaultKind::Image) {
+            self.fetch_again(fault, progress);
+        }
+        let left = self.store().check(false)?;
+        self.forget_what_is_lost(&left)?;
+        self.outcome(deep, faults, containers)
+    }
+
+    /// What was found, with what is still wrong.
+    fn outcome(
+        &self,
+        deep: bool,
+        faults: Vec<Fault>,
+        containers: Vec<Finding>,
+    ) -> Result<Vec<Finding>> {
+        let left = self.check(deep)?;
+        let is_left =
+            |kind: &str, name: &str| left.iter().any(|f| f.kind == kind && f.name == name);
+        let mut findings: Vec<Finding> = faults.iter().map(finding).chain(containers).collect();
+        for finding in &mut findings {
+            if is_left(&finding.kind, &finding.name) {
+                continue;
+            }
+            let digest = finding.name.parse::<Digest>().ok();
+            let is_there = match (finding.kind.as_str(), &digest) {
+                ("blob", Some(digest)) => self.store().has_blob(digest),
+                ("layer", Some(digest)) => self.store().has_layer(digest),
+                ("image", _) => self.store().look_up(&finding.name).is_ok(),
+                ("container", _) => true,
+                _ => false,
+            };
+            finding.remedy = Some(if is_there { "restored" } else { "removed" }.to_owned());
+        }
+        let known: HashSet<(String, String)> =
+            findings.iter().map(|f| (f.kind.clone(), f.name.clone())).collect();
+        let fresh = left.into_iter();
+        findings.extend(fresh.filter(|f| !known.contains(&(f.kind.clone(), f.name.clone()))));
+        Ok(findings)
+    }
+
+    /// Layers that containers lack.
+    fn check_containers(&self, broken: &HashSet<Digest>) -> Result<Vec<Finding>> {
+        let mut findings = Vec::new();
+        for container in self.list()? {
+            let lacks = container.record.layers.iter();
+            let mut lacks =
+                lacks.filter(|layer| !self.store().has_layer(layer) || broken.contains(layer));
+            if let Some(layer) = lacks.next() {
+                findings.push(Finding {
+                    kind: "container".to_owned(),
+                    name: container.record.name.clone(),
+                    why: format!("it lacks the layer {layer}"),
+                    remedy: None,
+                });
+            }
+        }
+        Ok(findings)
+    }
+
+    /// The layers that are mounted now.
+    fn running_layers(&self) -> Result<HashSet<Digest>> {
+        let running = self.list()?.into_iter().filter(crate::Container::is_running);
+        Ok(running.flat_map(|container| container.record.layers).collect())
+    }
+
+    /// Which archive each layer that somebody needs came from.
+    fn archives(&self) -> Vec<(Digest, Digest)> {
+        let images = self.store().images().unwrap_or_default();
+        let layers = images.iter().flat_map(|image| &image.layers);
+        layers.map(|layer| (layer.diff_id, layer.blob.digest)).collect()
+    }
+
+    /// Pulls an image that lacks something from where it is known to be.
+    fn fetch_again(&self, fault: &Fault, progress: &(dyn Fn(registry::Event) + Sync)) {
+        let Ok(image) = self.store().look_up(&fault.name) else { return };
+        let config = image.config(self.store()).ok();
+        let platform = config.map(|config| oci::Platform {
+            os: config.os,
+            architecture: config.architecture,
+            variant: Some(config.variant).filter(|variant| !variant.is_empty()),
+        });
+        let is_whole = || {
+            let documents = [image.id, image.manifest.digest];
+            documents.iter().all(|digest| self.store().has_blob(digest))
+                && image.layers.iter().all(|layer| {
+                    self.store().has_layer(&layer.diff_id)
+                        && self.store().has_blob(&layer.blob.digest)
+                })
+        };
+        let pins: Vec<&Reference> = image.repo_digests.iter().collect();
+        for pin in pins {
+            if is_whole() {
+                return;
+            }
+            // Another repository may have it; if none has, the image is still found to lack it.
+            let _ = self.pull(pin, platform.as_ref(), progress);
+        }
+    }
+
+    /// Forgets images that lack something still and that no container is made from, and tags that
+    /// name nothing.
+    fn forget_what_is_lost(&self, left: &[Fault]) -> Result<()> {
+        let used: HashSet<Digest> = self.image_uses()?.into_iter().map(|used| used.image).collect();
+        for fault in left {
+            let digest = fault.name.parse::<Digest>();
+            match fault.kind {
+                FaultKind::Image if digest.is_ok_and(|digest| !used.contains(&digest)) => {
+                    self.store().forget(fault)?;
+                }
+                FaultKind::Tag => self.store().forget(fault)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn named(faults: &[Fault], kind: FaultKind) -> HashSet<Digest> {
+    let of = faults.iter().filter(|fault| fault.kind == kind);
+    of.filter_map(|fault| fault.name.parse().ok()).collect()
+}
+
+fn finding(fault: &Fault) -> Finding {
+    Finding {
+        kind: fault.kind.to_string(),
+        name: fault.name.clone(),
+        why: fault.why.clone(),
+        remedy: None,
+    }
+}

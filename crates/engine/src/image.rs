@@ -173,16 +173,6 @@ impl Engine {
         let layers = container.record.layers.iter();
         layers.filter_map(|layer| self.store.layer(layer).ok()).map(|layer| layer.size).sum()
     }
-
-    /// What a container changed in its own layer.
-    ///
-    /// # Errors
-    /// If the layer cannot be read.
-    pub fn diff(&self, container: &crate::Container) -> Result<Vec<store::Change>> {
-        let layers = &container.record.layers;
-        let rootfs = self.store.rootfs(layers, container.directory(), false)?;
-        Ok(self.store.diff(&rootfs)?)
-    }
 }
 
 /// Whether an image is made for the platform that was asked for.

@@ -241,8 +241,90 @@ proptest! {
         if let oci::Rootfs::Overlay { lower, .. } = &rootfs && lower.len() > 1 {
             let expected = by_docker(&view, &Overlay::image(&rootfs));
             prop_assert_eq!(shown(&fixture.store.diff(&rootfs).unwrap()), expected);
+            let (old, new) = fixture.store.view_rootfs(&rootfs).unwrap();
+            let exact = store::Comparison::new(old, new).unwrap().differences(&[]).unwrap();
+            let paths: Vec<String> =
+                exact.iter().map(|d| d.path.to_str().unwrap().to_owned()).collect();
+            let mut expected = unequal(&Overlay::image(&rootfs), &view);
+            expected.sort();
+            prop_assert_eq!(paths, expected);
         }
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(150) })]
+    #[test]
+    fn images_that_share_layers_or_none_differ_where_they_look_different(
+        layers in prop::collection::vec(prop::collection::vec(entry(), 0..14), 4..5),
+        shared in 0usize..3,
+    ) {
+        let fixture = Fixture::in_memory();
+        let unpacked = layers.iter().filter_map(|entries| fixture.unpack(&layer(entries)).ok());
+        let ids: Vec<oci::Digest> = unpacked.map(|layer| layer.diff_id).collect();
+        let shared = shared.min(ids.len());
+        let (below, above) = ids.split_at(shared);
+        let (left, right) = above.split_at(above.len() / 2);
+        let mut views = Vec::new();
+        for (name, own) in [("a", left), ("b", right)] {
+            let container = fixture.directory.path().join(name);
+            fs::create_dir(&container).unwrap();
+            views.push(fixture.store.prepare(&[below, own].concat(), &container, true).unwrap());
+        }
+        let image = |rootfs| fixture.store.view_rootfs(rootfs).unwrap().0;
+        let comparison = store::Comparison::new(image(&views[0]), image(&views[1])).unwrap();
+        let found = comparison.differences(&[]).unwrap();
+        let paths: Vec<String> =
+            found.iter().map(|d| d.path.to_str().unwrap().to_owned()).collect();
+        let is_mountable = |rootfs: &oci::Rootfs| {
+            matches!(rootfs, oci::Rootfs::Overlay { lower, .. } if lower.len() > 1)
+        };
+        if views.iter().all(is_mountable) {
+            let mut expected = unequal(&Overlay::image(&views[0]), &Overlay::image(&views[1]));
+            expected.sort();
+            prop_assert_eq!(paths, expected);
+        }
+    }
+}
+
+/// Every path with all that can be seen of it, as a walk through a mounted view finds it.
+fn seen(path: &Path, below: &str, all: &mut BTreeMap<String, String>) {
+    for entry in fs::read_dir(path).unwrap() {
+        let name = entry.unwrap().file_name();
+        let path = path.join(&name);
+        // As in `collect`: listed, and not there.
+        let Ok(meta) = fs::symlink_metadata(&path) else { continue };
+        let inner = format!("{below}{}", name.to_str().unwrap());
+        let content = match meta.is_file() {
+            true => fs::read(&path).unwrap(),
+            false => {
+                fs::read_link(&path).map_or(Vec::new(), |to| to.as_os_str().as_bytes().to_vec())
+            }
+        };
+        let times = (meta.size(), meta.mtime(), meta.mtime_nsec());
+        let mut xattrs = Vec::new();
+        for name in ["security.capability", "user.x"] {
+            let mut value = vec![0; 64];
+            let length = rustix::fs::lgetxattr(&path, name, &mut value[..]).unwrap_or(0);
+            xattrs.push(value[..length].to_vec());
+        }
+        let times = if meta.is_dir() { (0, 0, 0) } else { times };
+        let what = (meta.mode(), meta.uid(), meta.gid(), meta.rdev(), times, content, xattrs);
+        all.insert(inner.clone(), format!("{what:?}"));
+        if meta.is_dir() {
+            seen(&path, &format!("{inner}/"), all);
+        }
+    }
+}
+
+/// The paths that are not the same in two mounted views.
+fn unequal(old: &Overlay, new: &Overlay) -> Vec<String> {
+    let (mut before, mut after) = (BTreeMap::new(), BTreeMap::new());
+    seen(&old.path(""), "", &mut before);
+    seen(&new.path(""), "", &mut after);
+    let names: std::collections::BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let differ = names.into_iter().filter(|name| before.get(*name) != after.get(*name));
+    differ.cloned().collect()
 }
 
 fn edited(image: &[u8], edits: &[Edit]) -> Vec<String> {

@@ -88,7 +88,7 @@ fn pruning_takes_what_nobody_uses_and_asks_first() {
     let sandbox = Sandbox::new();
     fill(&sandbox);
     let no = sandbox.shell("echo n | $E image prune");
-    assert!(no.ok().ends_with("continue? [y/N] Total reclaimed space: 0B"), "{no}");
+    assert!(no.ok().ends_with("continue? [y/N] "), "{no}");
     sandbox
         .line("cais image prune -f --filter label=none")
         .code(0)

@@ -360,10 +360,11 @@ $E volume ls -q -f name=vol-one -f dangling=false
 $E volume ls --format '{{.Name}} {{.Driver}} {{.Labels}} {{.Scope}}' -f label=a=1
 $E volume ls -f nonsense=1
 $E volume inspect -f '{{.Name}} {{.Driver}} {{.Scope}} {{.Labels}} {{.Options}}' vol-one
+differs A failing `inspect` prints nothing on standard output, and exits with 1.
 $E volume inspect -f '{{.Name}}' no-such-volume
 $E volume create .odd
 $E volume create -d no-such-driver vol-two
-$E volume create | wc -c
+$E volume rm $($E volume create) | wc -c
 $E run --network none --name vol-user -v vol-used:/x seen true; $E volume rm vol-used
 $E volume inspect -f '{{.Name}} {{.Labels}}' vol-used
 $E rm vol-user; $E volume rm vol-used vol-one
@@ -378,6 +379,7 @@ $E container prune -f --filter until=soon
 echo n | $E image prune
 echo n | $E image prune -a
 $E image prune -f --filter label=nobody-has-this
+differs `image prune` refuses a filter `dangling` that is neither true nor false.
 $E image prune -f --filter dangling=maybe
 echo n | $E system prune
 echo n | $E system prune -a --filter label=x

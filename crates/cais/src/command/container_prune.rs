@@ -21,7 +21,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     let filters = Filters::parse(&args.filter, &["label", "label!", "until"])?;
     let filter = prune::filter(&filters)?;
     if !prune::goes_on(session, args.force, "all stopped containers")? {
-        return prune::finish(session, "", &[], 0);
+        return Ok(0);
     }
     let pruned = session.engine()?.prune_containers(&filter)?;
     prune::finish(session, "Deleted Containers:", &pruned.removed, pruned.bytes)

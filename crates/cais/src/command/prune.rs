@@ -35,7 +35,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     }
     let filter = filter(&filters)?;
     if !args.force && !confirm(session, &warning(args))? {
-        return report(session, "", 0);
+        return Ok(0);
     }
     let engine = session.engine()?;
     let mut bytes = 0;
@@ -66,7 +66,7 @@ fn warning(args: &Args) -> String {
         true => "all images without at least one container associated to them",
         false => "all dangling images",
     });
-    lines.push(if args.all { "all build cache" } else { "all dangling build cache" });
+    lines.push(if args.all { "all build cache" } else { "unused build cache" });
     let mut text = "WARNING! This will remove:\n".to_owned();
     lines.iter().for_each(|line| text.push_str(&format!("  - {line}\n")));
     if !args.filter.is_empty() {

@@ -25,10 +25,10 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
         found.push(json!({
             "CreatedAt": volume.created,
             "Driver": "local",
-            "Labels": volume.labels,
+            "Labels": volume.labels.unwrap_or_default(),
             "Mountpoint": volume.mountpoint.display().to_string(),
             "Name": volume.name,
-            "Options": volume.labels.as_ref().map(|_| json!({})),
+            "Options": {},
             "Scope": "local",
         }));
         Ok(())

@@ -29,7 +29,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
         false => "anonymous local volumes not used by at least one container",
     };
     if !prune::goes_on(session, args.force, what)? {
-        return prune::finish(session, "", &[], 0);
+        return Ok(0);
     }
     let pruned = session.engine()?.prune_volumes(all, &filter)?;
     prune::finish(session, "Deleted Volumes:", &pruned.removed, pruned.bytes)

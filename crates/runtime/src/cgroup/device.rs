@@ -41,6 +41,13 @@ struct Device {
 impl Device {
     const ALL: Self = Self { kind: None, major: None, minor: None };
 
+    /// The same devices, block devices apart from character devices, as version 1 keeps them.
+    fn by_kind(self) -> impl Iterator<Item = Self> {
+        let kinds = [Kind::Block, Kind::Char];
+        let wanted = move |kind: &Kind| meets(self.kind, Some(*kind));
+        kinds.into_iter().filter(wanted).map(move |kind| Self { kind: Some(kind), ..self })
+    }
+
     /// Whether every device of `other` is one of `self`.
     fn covers(&self, other: &Self) -> bool {
         covers(self.kind, other.kind)
@@ -129,7 +136,7 @@ impl Rules {
 
     /// What to write to reach these rules from those in `devices.list`: file and line.
     pub(super) fn lines(&self, list: &str) -> Result<Vec<(&'static str, String)>, Error> {
-        let wanted = self.exceptions()?;
+        let mut wanted = self.exceptions()?;
         let present = listed(list);
         let file = |allow: bool| if allow { "devices.allow" } else { "devices.deny" };
         let mut lines = Vec::new();
@@ -144,10 +151,13 @@ impl Rules {
                 lines.push((file(wanted.allow), line(device, gone)));
             }
         }
-        for (device, access) in &wanted.devices {
-            let new = access & !known.get(device).unwrap_or(&0);
+        // In the order of the rules, which is that of the kernel's list then.
+        let exceptions = self.0.iter().filter(|rule| rule.allow != wanted.allow);
+        for device in exceptions.flat_map(|rule| rule.device.by_kind()) {
+            let access = wanted.devices.remove(&device).unwrap_or(0);
+            let new = access & !known.get(&device).unwrap_or(&0);
             if new != 0 {
-                lines.push((file(!wanted.allow), line(device, new)));
+                lines.push((file(!wanted.allow), line(&device, new)));
             }
         }
         Ok(lines)
@@ -182,12 +192,8 @@ impl Rules {
                 found = Exceptions { allow: rule.allow, devices: BTreeMap::new() };
                 continue;
             }
-            let kinds = match rule.device.kind {
-                Some(kind) => vec![kind],
-                None => vec![Kind::Block, Kind::Char],
-            };
-            for kind in kinds {
-                found.add(rule, Device { kind: Some(kind), ..rule.device })?;
+            for device in rule.device.by_kind() {
+                found.add(rule, device)?;
             }
         }
         Ok(found)

@@ -340,6 +340,11 @@ fn version_1_is_told_only_what_changes() {
         lines("deny a *:* rwm, allow a *:* r", ""),
         ["devices.allow b *:* r", "devices.allow c *:* r"]
     );
+    assert_eq!(
+        lines("deny a *:* rwm, allow c 10:229 rwm, allow b 8:20 r, allow b *:* m", ""),
+        ["devices.allow c 10:229 rwm", "devices.allow b 8:20 r", "devices.allow b *:* m"],
+        "in the order of the rules"
+    );
     let hole = rules("deny a *:* rwm, allow c 1:* rw, deny c 1:3 w").lines("");
     let Err(Error::Unsupported(text)) = hole else { panic!("{hole:?}") };
     assert!(text.contains("deny c 1:3 w out of c 1:* rw"), "{text}");

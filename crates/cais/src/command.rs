@@ -14,14 +14,20 @@ mod inspect;
 mod kill;
 mod load;
 mod logs;
+mod pause;
 mod ps;
 mod pull;
+mod rename;
+mod restart;
 mod rm;
 mod rmi;
 mod run;
 mod start;
+mod stats;
 mod stop;
 mod tag;
+mod top;
+mod update;
 mod version;
 mod wait;
 
@@ -112,12 +118,15 @@ const CONTAINER: &[Verb] = &[
     ),
     verb!("kill", kill, "Kill one or more running containers", "cais kill -s HUP web"),
     verb!("logs", logs, "Fetch the logs of a container", "cais logs -f --tail 20 web"),
+    verb!("pause", pause, "Pause all processes within one or more containers", "cais pause web"),
     verb!(
         "ps" | "ls" | "list",
         ps,
         "List containers",
         "cais ps -a\n  cais ps -q -f status=exited\n  cais ps --format '{{.Names}}: {{.Status}}'"
     ),
+    verb!("rename", rename, "Rename a container", "cais rename web web-old"),
+    verb!("restart", restart, "Restart one or more containers", "cais restart -t 30 web"),
     verb!("rm" | "remove", rm, "Remove one or more containers", "cais rm -f web"),
     verb!(
         "run",
@@ -126,7 +135,31 @@ const CONTAINER: &[Verb] = &[
         "cais run --rm -it ubuntu bash\n  cais run -d --name web -m 256m --cpus 0.5 nginx\n  cais run --rm -v \"$PWD\":/work -w /work python:3 python job.py"
     ),
     verb!("start", start, "Start one or more stopped containers", "cais start -a web"),
+    verb!(
+        "stats",
+        stats,
+        "Display a live stream of container(s) resource usage statistics",
+        "cais stats\n  cais stats --no-stream --format '{{.Name}}: {{.MemUsage}}' web"
+    ),
     verb!("stop", stop, "Stop one or more running containers", "cais stop -t 30 web"),
+    verb!(
+        "top",
+        top,
+        "Display the running processes of a container",
+        "cais top web\n  cais top web -o pid,args"
+    ),
+    verb!(
+        "unpause",
+        pause::unpause,
+        "Unpause all processes within one or more containers",
+        "cais unpause web"
+    ),
+    verb!(
+        "update",
+        update,
+        "Update configuration of one or more containers",
+        "cais update -m 512m --cpus 2 web\n  cais update --restart unless-stopped web"
+    ),
     verb!(
         "wait",
         wait,
@@ -194,7 +227,7 @@ const OWN: &[Verb] = &[
 const RUNNERS: &[&str] = &["run", "create", "exec", "start", "attach"];
 
 /// Commands that make processes in containers.
-const SEALED: &[&str] = &["run", "exec", "start"];
+const SEALED: &[&str] = &["run", "exec", "start", "restart"];
 
 /// `cais`, two global options with their values, a group, and the command.
 const COMMAND_PLACE_MAX: usize = 7;
@@ -320,9 +353,8 @@ fn help(args: &[OsString]) -> Option<clap::Error> {
 /// Commands of Docker's that are known, and not supported yet.
 const UNSUPPORTED: &[&str] = &[
     "build", "builder", "buildx", "commit", "compose", "config", "context", "cp", "events",
-    "export", "info", "login", "logout", "manifest", "network", "node", "pause", "plugin", "port",
-    "prune", "push", "rename", "restart", "save", "search", "secret", "service", "stack", "stats",
-    "swarm", "system", "top", "trust", "unpause", "update", "volume",
+    "export", "info", "login", "logout", "manifest", "network", "node", "plugin", "port", "prune",
+    "push", "save", "search", "secret", "service", "stack", "swarm", "system", "trust", "volume",
 ];
 
 /// Puts right what a usage error says: a word of Docker's that is missing here is no misspelling,

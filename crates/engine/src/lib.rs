@@ -14,6 +14,7 @@
 //! containers through the binary.
 
 mod attached;
+mod change;
 pub mod clock;
 pub mod container;
 mod create;
@@ -21,6 +22,7 @@ mod detach;
 mod error;
 mod exec;
 mod file;
+mod hold;
 mod id;
 mod image;
 mod logs;
@@ -28,28 +30,35 @@ mod lookup;
 mod monitor;
 mod name;
 mod network;
+mod pause;
+mod restart;
 mod settings;
 mod spec;
 mod start;
 mod stop;
 mod terminal;
+mod usage;
 mod volume;
 
 use std::path::{Path, PathBuf};
 
 pub use attached::{Attachment, Outcome};
+pub use change::Update;
 pub use container::{Container, Record, State, Status};
 pub use error::{Error, Kind, Result};
 pub use image::Pulled;
 pub use logs::{LogLine, LogQuery};
+pub use monitor::health::{Health, HealthResult, HealthStatus};
 pub use monitor::log::Stream;
 pub use monitor::relay::Own;
+pub use restart::RestartPolicy;
 pub use settings::{
     Device, Exec, Limits, Mount, MountSource, NetworkMode, Seccomp, Security, Settings, Ulimit,
 };
 pub use start::seal;
 pub use stop::{RemoveOptions, signal};
 pub use terminal::RawMode;
+pub use usage::Usage;
 
 use container::Containers;
 

@@ -7,6 +7,7 @@ mod image;
 mod interruption;
 mod isolation;
 mod liar;
+mod life;
 mod pull;
 mod terminal;
 mod user_namespace;

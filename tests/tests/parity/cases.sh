@@ -316,6 +316,92 @@ $E inspect -f '{{.Config.StopSignal}}' signalled; $E stop signalled; $E wait sig
 $E run --rm --network none --stop-signal NOSUCH seen true
 $E run -d --network none --name slow seen sleep 1000 | wc -c; $E stop -t 1 slow; $E wait slow; $E rm slow
 
+$E run -d --network none --name frozen seen sleep 1000 | wc -c
+$E pause frozen
+$E pause frozen
+$E inspect -f '{{.State.Status}} {{.State.Running}} {{.State.Paused}} {{.State.Restarting}}' frozen
+$E ps --format '{{.Names}} {{.State}}' -f status=paused
+$E exec frozen true
+$E unpause frozen
+$E unpause frozen
+$E pause no-such-container
+$E rm -f frozen
+$E pause frozen
+
+$E create --network none --name before seen true | wc -c
+$E rename before after
+$E rename before again
+$E rename after after
+$E rename after no/such
+$E create --network none --name taken seen true | wc -c
+$E rename after taken
+$E inspect -f '{{.Name}}' after
+$E rename after before; $E ps -a --format '{{.Names}}' -f name=before -f name=after
+$E rm before taken
+
+$E create --network none --name updated -m 64m seen true | wc -c
+$E update -m 32m --memory-swap 64m updated
+$E inspect -f '{{.HostConfig.Memory}} {{.HostConfig.MemorySwap}}' updated
+$E update -m 128m updated
+$E update --cpus 0.5 --cpuset-cpus 0 --pids-limit 20 updated
+$E inspect -f '{{.HostConfig.NanoCpus}} {{.HostConfig.CpusetCpus}} {{.HostConfig.PidsLimit}}' updated
+$E update --cpu-quota 10000 updated
+$E update --restart on-failure:3 updated
+$E inspect -f '{{.HostConfig.RestartPolicy.Name}} {{.HostConfig.RestartPolicy.MaximumRetryCount}}' updated
+$E update --restart nonsense updated
+$E update --restart always:3 updated
+$E update --restart on-failure:x updated
+$E update updated
+$E update -m 32m no-such-container
+$E rm updated
+
+$E run -d --network none --name restarted --restart on-failure:2 seen sh -c 'echo run; exit 3' | wc -c
+until $E inspect -f '{{.State.Status}}' restarted | grep -q exited; do :; done; $E inspect -f '{{.RestartCount}} {{.State.ExitCode}} {{.State.Restarting}}' restarted; $E logs restarted
+$E rm restarted
+$E run -d --network none --name ended --restart on-failure seen true | wc -c; $E wait ended; $E inspect -f '{{.RestartCount}} {{.State.Status}}' ended; $E rm ended
+$E run -d --network none --name again --restart always seen sh -c 'sleep 0.1; exit 5' | wc -c
+until [ $($E inspect -f '{{.RestartCount}}' again) -ge 2 ]; do :; done; $E stop again; $E inspect -f '{{.State.Status}} {{.State.Restarting}}' again
+$E start again; $E rm -f again
+$E run --rm --restart always --network none seen true
+$E run --rm --restart no --network none seen true
+$E run --restart nonsense --network none seen true
+$E run --restart :3 --network none seen true
+$E run --restart on-failure:-1 --network none seen true
+$E run --restart unless-stopped:2 --network none seen true
+$E run -d --network none --name twice seen sh -c 'echo run; exec sleep 1000' | wc -c
+$E restart -t 0 twice; $E logs twice; $E inspect -f '{{.State.Status}}' twice
+$E stop -t 0 twice; $E restart twice; $E inspect -f '{{.State.Status}} {{.RestartCount}}' twice
+$E restart no-such-container
+$E rm -f twice
+$E run -d --rm --network none --name kept seen sleep 1000 | wc -c
+$E restart -t 0 kept; $E inspect -f '{{.State.Status}}' kept; $E rm -f kept
+
+$E run -d --network none --name checked --health-cmd 'test -e /tmp/ok' --health-interval 100ms --health-retries 2 seen sleep 1000 | wc -c
+until $E inspect -f '{{.State.Health.Status}}' checked | grep -q unhealthy; do :; done; $E ps --format '{{.Names}}' -f health=unhealthy
+$E inspect -f '{{json .Config.Healthcheck}}' checked
+$E exec checked touch /tmp/ok; until $E inspect -f '{{.State.Health.Status}}' checked | grep -qx healthy; do :; done; $E inspect -f '{{.State.Health.FailingStreak}}' checked
+$E inspect -f '{{range .State.Health.Log}}{{if eq .ExitCode 0}}{{.ExitCode}}{{.Output}}{{end}}{{end}}' checked | head -c 1
+$E rm -f checked
+$E ps -f health=nonsense
+$E run --rm --network none --no-healthcheck --health-cmd true seen true
+$E run --rm --network none --health-interval -1s seen true
+$E run --rm --network none --health-interval 1us seen true
+$E run --rm --network none --health-retries -1 seen true
+$E run -d --network none --name unchecked --health-cmd true --no-healthcheck=false seen sleep 1000 | wc -c; $E rm -f unchecked
+$E create --network none --name off --no-healthcheck seen true | wc -c; $E inspect -f '{{json .Config.Healthcheck}} {{if .State.Health}}yes{{end}}' off; $E rm off
+
+$E run -d --network none --name topped seen sleep 1000 | wc -c
+$E top topped | head -1
+$E top topped | tail -n +2 | wc -l
+$E top topped -o pid,args | tail -n +2 | sed 's/^[0-9]* *//'
+$E top topped -o args
+$E top topped --no-such-option
+$E top no-such-container
+$E stats --no-stream --format '{{.Name}} {{.PIDs}} {{.NetIO}}' topped
+$E stats --no-stream no-such-container
+$E rm -f topped
+$E top topped
+
 $E images seen
 $E images --format '{{.Repository}}:{{.Tag}} {{.ID}} {{.Digest}} {{.CreatedSince}}' with-config
 $E images -q --no-trunc seen

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use oci::Healthcheck;
 use runtime::Process;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
@@ -30,7 +31,6 @@ const RESULTS_MAX: usize = 5;
 const OUTPUT_BYTES_MAX: usize = 4096;
 /// The exit code of a check that took too long, or could not be executed.
 const NO_CODE: i32 = -1;
-const KILL: i32 = rustix::process::Signal::KILL.as_raw();
 
 /// What checks have found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -228,8 +228,7 @@ impl<'a> Checker<'a> {
             running.read();
             self.end();
         } else if Instant::now() >= running.deadline {
-            // One that has just ended needs no signal. A frozen one ends when it thaws.
-            let _ = running.process.signal(KILL);
+            running.kill();
             running.late = true;
             running.deadline += self.pace.interval;
         }
@@ -284,7 +283,7 @@ impl<'a> Checker<'a> {
 impl Drop for Checker<'_> {
     fn drop(&mut self) {
         if let Some(running) = self.running.take() {
-            let _ = running.process.signal(KILL);
+            running.kill();
             let _ = running.process.wait();
         }
     }
@@ -293,6 +292,16 @@ impl Drop for Checker<'_> {
 impl Running {
     fn ended(&self) -> PollFd<'_> {
         PollFd::from_borrowed_fd(self.process.pidfd(), PollFlags::IN)
+    }
+
+    /// Ends the check and what it has started. A frozen one ends when it thaws.
+    fn kill(&self) {
+        // It leads a session and a group of its own, whose number is not another's as long as the
+        // process has not been waited for.
+        if let Some(group) = Pid::from_raw(self.process.pid()) {
+            // One that has just ended needs no signal.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
     }
 
     /// Takes what was written, without waiting; what is beyond the bound is dropped.

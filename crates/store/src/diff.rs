@@ -269,7 +269,7 @@ fn stat_differs(old: &Stat, new: &Stat) -> bool {
 
 /// The value of `security.capability`, empty if there is none.
 fn capability(at: BorrowedFd<'_>, path: &[u8]) -> Result<Vec<u8>, Errno> {
-    let path = crate::extract::through_proc(at, path);
+    let path = crate::walk::through_proc(at, path);
     let mut value = vec![0; 64];
     match rustix::fs::lgetxattr(&path, "security.capability", &mut value[..]) {
         Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(Vec::new()),

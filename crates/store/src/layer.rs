@@ -2,14 +2,16 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use oci::{Descriptor, Digest};
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{Part, Scratch, Store, json, read_if_there};
+use crate::driver::dir::{DirSink, PIT, TREE};
 use crate::error::{Doing as _, Error};
-use crate::extract::{self, ENTRIES_MAX, Extracted, PIT, Site, TREE};
+use crate::extract::{self, ENTRIES_MAX, Extracted};
 use crate::stream::{self, Content, EXPANSION_MAX, Expansion};
 use crate::tarball::Tar;
 
@@ -140,10 +142,11 @@ fn unpack_into(
     limits: Limits,
 ) -> Result<(Extracted, Digest), Error> {
     let doing = || format!("create a tree in `{}`", directory.display());
-    let site = Site::new(File::open(directory).doing(doing)?.into()).doing(doing)?;
+    let site = OwnedFd::from(File::open(directory).doing(doing)?);
     stream::consume(archive, limits.expansion, progress, move |content: Content<'_>| {
         let mut tar = Tar::new(content);
-        let extracted = extract::extract(&mut tar, site, limits.entries_max)?;
+        let sink = DirSink::new(site).doing(doing)?;
+        let extracted = extract::extract(&mut tar, sink, limits.entries_max)?;
         tar.drain()?;
         Ok((extracted, tar.into_input().digest()))
     })

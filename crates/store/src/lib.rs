@@ -46,6 +46,7 @@ mod blob;
 mod collect;
 mod diff;
 mod disk;
+mod driver;
 mod error;
 mod extract;
 mod image;

@@ -15,8 +15,8 @@ use rustix::mount::{
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{Part, Store, json, read_if_there};
+use crate::driver::dir::TREE;
 use crate::error::{Doing as _, Error};
-use crate::extract::TREE;
 use crate::walk::{Missing, Tree, make_directory};
 
 const RECORD: &str = "base.json";

@@ -1,0 +1,3 @@
+//! How layers are kept on disk.
+
+pub(crate) mod dir;

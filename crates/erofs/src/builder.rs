@@ -6,7 +6,10 @@ use std::io;
 use rustix::io::Errno;
 
 use crate::directory::{self, Entry};
-use crate::format::{BLOCK, HOLE, INODE_BYTES, InodeRecord, Layout, SLOT, Superblock, blocks};
+use crate::format::{
+    BLOCK, DEVICES_START, HOLE, INODE_BYTES, InodeRecord, Layout, SLOT, Superblock, blocks,
+    first_blocks,
+};
 use crate::inode::{Attributes, Content, area, entry_type};
 use crate::output::Output;
 use crate::tree::{Body, Inode, Kind, Node, ROOT, Tree};
@@ -27,12 +30,12 @@ const REMEMBERED_BYTES_MAX: usize = 512 << 20;
 /// Where the data of a regular file lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Data {
-    size: u64,
-    place: Place,
+    pub(crate) size: u64,
+    pub(crate) place: Place,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Place {
+pub(crate) enum Place {
     /// With its inode.
     Inline(Box<[u8]>),
     /// From this block on.
@@ -52,14 +55,18 @@ pub struct Builder {
     output: Output,
     tree: Tree,
     has_chunks: bool,
+    /// The blocks of each image that data of this one lies in.
+    devices: Vec<u32>,
 }
 
 impl Builder {
-    /// Starts an image in an empty file.
+    /// Starts an image in an empty file. Data of it may lie in `devices`, images with so many
+    /// blocks.
     #[must_use]
-    pub fn new(file: File, root: Attributes) -> Self {
+    pub fn new(file: File, root: Attributes, devices: &[u32]) -> Self {
         let tree = Tree::new(root, REMEMBERED_BYTES_MAX);
-        Self { output: Output::new(file), tree, has_chunks: false }
+        let output = Output::new(file, first_blocks(devices.len()));
+        Self { output, tree, has_chunks: false, devices: devices.to_vec() }
     }
 
     /// What a file is.
@@ -103,6 +110,9 @@ impl Builder {
         attributes: Attributes,
         content: Content,
     ) -> Result<Node, Errno> {
+        if let Content::Regular(Data { place: Place::Chunks { .. }, .. }) = &content {
+            self.has_chunks = true;
+        }
         self.tree.add(place, attributes, Some(content))
     }
 
@@ -116,6 +126,11 @@ impl Builder {
         attributes: Attributes,
     ) -> Result<Node, Errno> {
         self.tree.add(place, attributes, None)
+    }
+
+    /// Makes stat(2) show so many links of a file, of which some names are elsewhere.
+    pub(crate) fn show_links(&mut self, node: Node, links: u32) {
+        self.tree.show_links(node, links);
     }
 
     /// Gives a file that is not a directory another name, which is free.
@@ -208,15 +223,15 @@ impl Builder {
                 }
             }
         }
-        self.has_chunks = true;
         Ok(Place::Chunks { bits, map: map.into() })
     }
 
-    /// Writes the metadata and, last of all, the superblock.
+    /// Writes the metadata and, last of all, the superblock. `id` tells file systems apart that are
+    /// mounted together.
     ///
     /// # Errors
     /// Those of writing; [`io::ErrorKind::FileTooLarge`] beyond 16 TiB.
-    pub fn finish(mut self) -> io::Result<File> {
+    pub fn finish(mut self, id: [u8; 16]) -> io::Result<File> {
         let meta_block = self.output.align()?;
         let plan = Plan::new(&self.tree, u64::from(meta_block))?;
         let mut written = 0;
@@ -230,14 +245,18 @@ impl Builder {
         self.output.skip_to(plan.end_block * BLOCK)?;
         plan.write_directories(&self.tree, &mut self.output)?;
         let end = self.output.align()?;
+        if !self.devices.is_empty() && u64::from(end) > DEVICES_START {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
         let first = Superblock {
+            id,
             root: plan.slots[ROOT.0 as usize] as u16,
             inodes: written,
             blocks: end,
             meta_block,
             has_chunks: self.has_chunks,
         };
-        self.output.finish(&first.encode())
+        self.output.finish(&first.encode(&self.devices))
     }
 }
 
@@ -369,7 +388,7 @@ impl Plan {
             gid: attributes.gid,
             seconds: attributes.seconds,
             nanoseconds: attributes.nanoseconds,
-            links: links(tree, inode),
+            links: if inode.shown_links > 0 { inode.shown_links } else { links(tree, inode) },
         };
         let mut tail = Vec::new();
         match &inode.body {

@@ -13,7 +13,8 @@ use rustix::mount::{
 
 use crate::loop_device;
 
-/// Mounts the image in a file, attached nowhere: the descriptor of its root directory.
+/// Mounts the image in a file, attached nowhere: the descriptor of its root directory. `devices`
+/// are the images that its data lies in, in the order in which it was made of them.
 ///
 /// From Linux 6.12 on the kernel reads the file itself, if its file system lets it; else it is
 /// given a loop device that ends with the mount. The kernel trusts an image no more than any disk,
@@ -22,31 +23,34 @@ use crate::loop_device;
 /// # Errors
 /// When the kernel knows no EROFS, refuses the image or the caller (`CAP_SYS_ADMIN` outside of user
 /// namespaces), or has no loop device left.
-pub fn mount(image: &Path) -> io::Result<OwnedFd> {
-    let file = File::open(image)?;
-    let own = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-    match mount_source(&own) {
+pub fn mount(image: &Path, devices: &[PathBuf]) -> io::Result<OwnedFd> {
+    let files = [image].into_iter().chain(devices.iter().map(PathBuf::as_path)).map(File::open);
+    let files = files.collect::<io::Result<Vec<File>>>()?;
+    // A path of any length in few bytes: one value of `fsconfig` holds at most 255.
+    let through = |file: &File| PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    match mount_sources(files.iter().map(through)) {
         // Before 6.12, and on file systems that cannot be read from inside of the kernel.
-        Err(Errno::NOTBLK | Errno::INVAL | Errno::NOTSUP) => mount_by_loop(&file),
+        Err(Errno::NOTBLK | Errno::INVAL | Errno::NOTSUP) => mount_by_loop(&files),
         mounted => Ok(mounted?),
     }
 }
 
-/// By a loop device.
-pub(crate) fn mount_by_loop(file: &File) -> io::Result<OwnedFd> {
-    let device = loop_device::attach(file)?;
-    // The device ends with its last user: this descriptor first, then the mount.
-    Ok(mount_source(device.path())?)
+/// By loop devices, which end with their last user: these descriptors first, then the mount.
+pub(crate) fn mount_by_loop(files: &[File]) -> io::Result<OwnedFd> {
+    let attached = files.iter().map(loop_device::attach).collect::<io::Result<Vec<_>>>()?;
+    Ok(mount_sources(attached.iter().map(|device| device.path().to_owned()))?)
 }
 
-fn mount_source(source: &Path) -> Result<OwnedFd, Errno> {
+fn mount_sources(mut sources: impl Iterator<Item = PathBuf>) -> Result<OwnedFd, Errno> {
     let description = fsopen("erofs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let description = description.as_fd();
-    fsconfig_set_string(description, "source", source)?;
+    let image = sources.next().ok_or(Errno::INVAL)?;
+    fsconfig_set_string(description, "source", &image)?;
+    for device in sources {
+        fsconfig_set_string(description, "device", &device)?;
+    }
     // A block device would be opened for writing otherwise.
     fsconfig_set_flag(description, "ro")?;
-    // Else the kernel's log has a line for every layer of every container.
-    let _ = fsconfig_set_flag(description, "silent");
     fsconfig_create(description)?;
     fsmount(description, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)
 }
@@ -62,11 +66,11 @@ mod tests {
         let path = directory.path().join("image");
         let file = File::create(&path).unwrap();
         let attributes = || Attributes { mode: 0o755, ..Attributes::default() };
-        let mut image = Builder::new(file, attributes());
+        let mut image = Builder::new(file, attributes(), &[]);
         image.add_directory((crate::ROOT, b"here"), attributes()).unwrap();
-        image.finish().unwrap();
+        image.finish([7; 16]).unwrap();
         let mounts: Vec<OwnedFd> =
-            (0..3).map(|_| mount_by_loop(&File::open(&path).unwrap()).unwrap()).collect();
+            (0..3).map(|_| mount_by_loop(&[File::open(&path).unwrap()]).unwrap()).collect();
         for mount in &mounts {
             let root = format!("/proc/self/fd/{}/here", mount.as_raw_fd());
             assert!(Path::new(&root).is_dir());

@@ -18,9 +18,9 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Starts with the second block; the first is written last.
-    pub(crate) fn new(file: File) -> Self {
-        Self { file, buffer: Vec::with_capacity(BUFFER_BYTES), start: BLOCK }
+    /// Starts behind the first blocks, which are written last.
+    pub(crate) fn new(file: File, first_blocks: u64) -> Self {
+        Self { file, buffer: Vec::with_capacity(BUFFER_BYTES), start: first_blocks * BLOCK }
     }
 
     /// Where the next byte goes.
@@ -76,7 +76,7 @@ impl Output {
         Ok(())
     }
 
-    /// Writes what is left and the first block.
+    /// Writes what is left and the first blocks.
     pub(crate) fn finish(mut self, first: &[u8]) -> io::Result<File> {
         self.align()?;
         self.flush()?;

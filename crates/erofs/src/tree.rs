@@ -45,6 +45,8 @@ pub(crate) struct Inode {
     pub(crate) body: Body,
     /// Names; a directory has one. Without any, the file is not part of the image.
     pub(crate) links: u32,
+    /// The number of links to show instead, unless 0.
+    pub(crate) shown_links: u32,
 }
 
 impl Inode {
@@ -68,7 +70,8 @@ pub(crate) struct Tree {
 impl Tree {
     pub(crate) fn new(root: Attributes, bytes_max: usize) -> Self {
         let directory = Box::new(Directory { parent: ROOT, names: BTreeMap::new() });
-        let root = Inode { attributes: root, body: Body::Directory(directory), links: 1 };
+        let root =
+            Inode { attributes: root, body: Body::Directory(directory), links: 1, shown_links: 0 };
         Self { inodes: vec![root], bytes: 0, bytes_max }
     }
 
@@ -136,7 +139,7 @@ impl Tree {
             }
         };
         let number = u32::try_from(self.inodes.len()).map_err(|_| Errno::NOSPC)?;
-        self.inodes.push(Inode { attributes, body, links: 0 });
+        self.inodes.push(Inode { attributes, body, links: 0, shown_links: 0 });
         self.link((directory, name), Node(number))?;
         Ok(Node(number))
     }
@@ -179,6 +182,10 @@ impl Tree {
         self.check(&attributes)?;
         self.inode_mut(node).attributes = attributes;
         Ok(())
+    }
+
+    pub(crate) fn show_links(&mut self, node: Node, links: u32) {
+        self.inode_mut(node).shown_links = links;
     }
 
     /// That the attributes can be written, and may be remembered.

@@ -60,3 +60,26 @@ pub(crate) fn count(area_bytes: usize) -> u16 {
         n => ((n - HEADER_BYTES) / 4 + 1) as u16,
     }
 }
+
+/// Bytes of an area, from what an inode says about it.
+pub(crate) fn bytes(count: u16) -> u64 {
+    match count {
+        0 => 0,
+        n => HEADER_BYTES as u64 + 4 * (u64::from(n) - 1),
+    }
+}
+
+/// Names and values of an area that [`encode`] made.
+pub(crate) fn decode(area: &[u8]) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut found = Vec::new();
+    let mut rest = area.get(HEADER_BYTES..).unwrap_or_default();
+    while !rest.is_empty() {
+        let (length, index) = (usize::from(*rest.first()?), *rest.get(1)?);
+        let size = usize::from(u16::from_le_bytes(rest.get(2..4)?.try_into().ok()?));
+        let (prefix, _) = PREFIXES.iter().find(|(_, known)| *known == index)?;
+        let name = [prefix, rest.get(4..4 + length)?].concat();
+        found.push((name, rest.get(4 + length..4 + length + size)?.to_vec()));
+        rest = rest.get((4 + length + size).next_multiple_of(4)..)?;
+    }
+    Some(found)
+}

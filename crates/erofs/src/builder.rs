@@ -44,6 +44,14 @@ pub(crate) enum Place {
     Chunks { bits: u32, map: Box<[u32]> },
 }
 
+impl Data {
+    /// That of an empty file.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self { size: 0, place: Place::Inline([][..].into()) }
+    }
+}
+
 /// A source of data: gives some of it, at most so many bytes.
 type Source<'a, E> = dyn FnMut(u64, &mut dyn FnMut(&[u8]) -> io::Result<()>) -> Result<u64, E> + 'a;
 

@@ -23,6 +23,8 @@ pub enum Kind<'a> {
     Symlink(&'a [u8]),
     /// A character device, with its number.
     CharDevice(u32),
+    /// A regular file.
+    Regular,
     /// Anything else.
     Other,
 }
@@ -88,6 +90,7 @@ impl Tree {
             Body::Directory(_) => Kind::Directory,
             Body::Content(Content::Symlink(target)) => Kind::Symlink(target),
             Body::Content(Content::CharDevice(number)) => Kind::CharDevice(*number),
+            Body::Content(Content::Regular(_)) => Kind::Regular,
             Body::Content(_) => Kind::Other,
         }
     }

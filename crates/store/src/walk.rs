@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use crate::overlay::{is_whiteout, set_opaque};
 
 /// Symbolic links followed in one resolution; the kernel's own limit.
-const LINKS_MAX: u32 = 40;
+pub(crate) const LINKS_MAX: u32 = 40;
 /// Directories kept open; deeper ones are opened again each time.
 const TRAIL_MAX: usize = 64;
 /// Mode of directories that are needed but not described.

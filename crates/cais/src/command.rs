@@ -252,6 +252,7 @@ fn command(grammar: Grammar) -> Command {
         .arg_required_else_help(true)
         .arg(path("root", "Where state is kept (CAIS_ROOT)"))
         .arg(path("run-root", "Where state is kept that ends with the machine (CAIS_RUN)"))
+        .arg(storage_driver())
         .subcommand(group("container", "Manage containers", CONTAINER, grammar))
         .subcommand(group("image", "Manage images", IMAGE, grammar))
         .subcommand(crate::oci::command())
@@ -265,6 +266,12 @@ fn command(grammar: Grammar) -> Command {
         let verb = IMAGE.iter().find(|verb| verb.name == *inner);
         top.subcommand(build(name, verb.expect("every name stands for a command"), &[], grammar))
     })
+}
+
+fn storage_driver() -> Arg {
+    let help = "How layers are kept: erofs or dir (CAIS_STORAGE_DRIVER)";
+    let arg = Arg::new("storage-driver").long("storage-driver").help(help).global(true);
+    arg.help_heading("Global options").value_name("DRIVER")
 }
 
 fn group(

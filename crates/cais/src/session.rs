@@ -21,6 +21,8 @@ impl Session {
         let path = |name| matches.get_one::<PathBuf>(name).cloned();
         config.root = path("root").or(config.root);
         config.run_root = path("run-root").or(config.run_root);
+        let driver = matches.get_one::<String>("storage-driver").cloned();
+        config.storage_driver = driver.or(config.storage_driver);
         Ok(Self { config, engine: OnceCell::new() })
     }
 
@@ -30,7 +32,8 @@ impl Session {
             return Ok(engine);
         }
         let (root, run_root) = self.config.roots();
-        let engine = Engine::open(&root, &run_root, self.config.registry.clone())?;
+        let driver = self.config.driver()?;
+        let engine = Engine::open(&root, &run_root, driver, self.config.registry.clone())?;
         Ok(self.engine.get_or_init(|| engine))
     }
 

@@ -219,7 +219,7 @@ fn graph_driver(engine: &Engine, container: &Container) -> Result<Value> {
     let layers = &container.record.layers;
     let rootfs = engine.store().rootfs(layers, container.directory(), false)?;
     let oci::Rootfs::Overlay { lower, upper, work, .. } = rootfs else { return Ok(Value::Null) };
-    let lower: Vec<String> = lower.iter().map(|path| path.display().to_string()).collect();
+    let lower: Vec<String> = lower.iter().map(|layer| layer.path().display().to_string()).collect();
     Ok(json!({
         "Data": { "LowerDir": lower.join(":"), "UpperDir": upper, "WorkDir": work },
         "Name": "overlay2",

@@ -138,6 +138,8 @@ impl Engine {
         let cgroup = Cgroup::create(&container.cgroup_path(), resources).map_err(from_cgroup)?;
         let record = &container.record;
         let settings = &record.settings;
+        // Until its mounts hold the layers, nobody may convert them.
+        let lease = self.store.lease()?;
         let rootfs = self.store.rootfs(&record.layers, &container.dir, settings.auto_remove)?;
         let (stdio, mut streams) = stdio(settings.tty, settings.open_stdin)?;
         let state = spec::state(container, None);
@@ -157,6 +159,7 @@ impl Engine {
             self.attach_network(network, namespaces, endpoint.as_ref()).map_err(Into::into)
         })
         .map_err(from_runtime)?;
+        drop(lease);
         let pid = created.pid();
         if let Some(master) = created.take_master() {
             streams = terminal_streams(master)?;

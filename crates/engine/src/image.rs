@@ -242,6 +242,9 @@ pub(crate) fn from_store(error: store::Error) -> Error {
             };
             Error::new(Kind::Conflict, error.to_string()).hint(hint)
         }
+        E::Driver { requested, .. } => Error::new(Kind::Conflict, error.to_string()).hint(format!(
+            "leave --storage-driver out, or convert the store: cais system migrate --to {requested}"
+        )),
         E::Busy(_) => Error::new(Kind::Unavailable, error.to_string()).hint("try again"),
         E::Invalid(_) => Error::new(Kind::Invalid, error.to_string()),
         E::Digest { .. } => Error::new(Kind::Internal, error.to_string())

@@ -74,19 +74,26 @@ pub struct Engine {
 impl Engine {
     /// Opens what lies under `root` (kept across reboots) and `run_root` (lost with them).
     ///
+    /// `driver` is how the store keeps layers, if that is not left to it.
+    ///
     /// Costs next to nothing: directories are made when they are first needed.
     ///
     /// # Errors
-    /// If the roots cannot be used, or others could: whoever can write there could plant files and
+    /// [`Kind::Conflict`] if the store has another driver. If the roots cannot be used, or others could: whoever can write there could plant files and
     /// links in the place of ours.
-    pub fn open(root: &Path, run_root: &Path, registry: registry::Config) -> Result<Self> {
+    pub fn open(
+        root: &Path,
+        run_root: &Path,
+        driver: Option<store::Driver>,
+        registry: registry::Config,
+    ) -> Result<Self> {
         let absolute = |path: &Path| {
             std::path::absolute(path).map_err(|error| {
                 Error::caused(Kind::Invalid, format!("use {} as a root", path.display()), error)
             })
         };
         let (root, run_root) = (absolute(root)?, absolute(run_root)?);
-        let store = store::Store::open(&root)?;
+        let store = store::Store::open(&root)?.with_driver(driver)?;
         let roots = [&root, &run_root];
         roots.into_iter().try_for_each(|root| file::is_ours(root))?;
         let containers = Containers::new(&root, &run_root);

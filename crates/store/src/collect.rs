@@ -67,8 +67,9 @@ impl Store {
     ) -> Result<Collected, Error> {
         let live = self.live(in_use_layers)?;
         let mut collected = Collected::default();
-        self.sweep_layers(&live, &mut collected)?;
+        // Before its layers, which may come again with their data elsewhere.
         self.sweep_bases(&live)?;
+        self.sweep_layers(&live, &mut collected)?;
         self.sweep_blobs(&live, &mut collected)?;
         self.sweep_ingests(ingest_age_max, &mut collected)?;
         for part in [Part::Images, Part::Tags] {

@@ -25,6 +25,7 @@ use rustix::io::Errno;
 
 use crate::disk::Store;
 use crate::error::{Doing as _, Error, invalid};
+use crate::layer::open_lower;
 use crate::overlay::{is_directory, is_opaque, is_whiteout};
 use crate::walk::open_directory;
 
@@ -62,12 +63,9 @@ impl Store {
         let Rootfs::Overlay { lower, upper, .. } = rootfs else {
             return invalid("a plain directory has no image to compare it with");
         };
-        let open = |path: &PathBuf| {
-            File::open(path).map(OwnedFd::from).doing(|| format!("open `{}`", path.display()))
-        };
-        let layers = lower.iter().map(open).collect::<Result<Vec<_>, Error>>()?;
+        let layers = lower.iter().map(open_lower).collect::<Result<Vec<_>, Error>>()?;
         let all = View((0..layers.len()).collect());
-        let upper_fd = open(upper)?;
+        let upper_fd = File::open(upper).doing(|| format!("open `{}`", upper.display()))?;
         let mut walk = Walk { layers, path: Vec::new(), depth: 0, changes: Vec::new() };
         walk.directory(upper_fd.as_fd(), &all, true)
             .doing(|| format!("compare `{}` with its image", upper.display()))?;
@@ -269,7 +267,7 @@ fn stat_differs(old: &Stat, new: &Stat) -> bool {
 
 /// The value of `security.capability`, empty if there is none.
 fn capability(at: BorrowedFd<'_>, path: &[u8]) -> Result<Vec<u8>, Errno> {
-    let path = crate::extract::through_proc(at, path);
+    let path = crate::walk::through_proc(at, path);
     let mut value = vec![0; 64];
     match rustix::fs::lgetxattr(&path, "security.capability", &mut value[..]) {
         Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(Vec::new()),

@@ -10,6 +10,7 @@ use rustix::fs::{FlockOperation, RenameFlags};
 use rustix::rand::GetRandomFlags;
 use serde::Serialize;
 
+use crate::driver::Driver;
 use crate::error::{Doing as _, Error};
 
 /// Images, layers and their content below one directory.
@@ -18,6 +19,8 @@ use crate::error::{Doing as _, Error};
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
+    /// The driver that was asked for.
+    pub(crate) requested: Option<Driver>,
 }
 
 /// A promise that the collector removes nothing while it is held.
@@ -82,7 +85,19 @@ impl Store {
     pub fn open(root: &Path) -> Result<Self, Error> {
         let root = std::path::absolute(root).doing(|| format!("resolve `{}`", root.display()))?;
         make_directory(&root)?;
-        Ok(Self { root })
+        Ok(Self { root, requested: None })
+    }
+
+    /// The same store, for somebody who wants this driver and no other, if any.
+    ///
+    /// # Errors
+    /// [`Error::Driver`] if the store has another one; [`Error::Io`].
+    pub fn with_driver(mut self, requested: Option<Driver>) -> Result<Self, Error> {
+        self.requested = requested;
+        if requested.is_some() {
+            self.driver()?;
+        }
+        Ok(self)
     }
 
     /// The directory everything lies in.
@@ -142,7 +157,7 @@ impl Store {
         self.part(Part::Blobs).join(digest.hex())
     }
 
-    /// The place of a layer: its tree and its record.
+    /// The place of a layer: its tree or image, and its record.
     pub(crate) fn layer_path(&self, diff_id: &Digest) -> PathBuf {
         self.part(Part::Layers).join(diff_id.hex())
     }

@@ -28,8 +28,8 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use oci::Rootfs;
 use oci::runtime::{ContainerState, Spec, State};
+use oci::{Lower, Rootfs};
 use runtime::cgroup::{Cgroup, Unit};
 use runtime::container::{self, Console, Create};
 use runtime::{
@@ -74,7 +74,7 @@ impl Bundle {
     }
 
     fn rootfs(&self) -> Rootfs {
-        let lower: Vec<PathBuf> = self.list("lower").map(PathBuf::from).collect();
+        let lower: Vec<Lower> = self.list("lower").map(|path| lower(path.into())).collect();
         if lower.is_empty() {
             let path = self.spec.root().as_ref().map_or(Path::new("rootfs"), |root| root.path());
             return Rootfs::Dir(self.directory.join(path));
@@ -364,4 +364,9 @@ pub(crate) fn main() -> std::process::ExitCode {
         error.exit_code()
     });
     std::process::ExitCode::from(u8::try_from(code).unwrap_or(255))
+}
+
+/// A layer: a file is an image.
+fn lower(path: PathBuf) -> Lower {
+    if path.is_file() { Lower::Image { path, devices: Vec::new() } } else { Lower::Directory(path) }
 }

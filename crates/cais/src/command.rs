@@ -16,6 +16,7 @@ mod load;
 mod logs;
 mod ps;
 mod pull;
+mod registry;
 mod rm;
 mod rmi;
 mod run;
@@ -38,6 +39,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use oci::{Platform, PlatformError, Reference, ReferenceError};
 
+use self::registry::{gc, serve};
 use crate::output::{self, Format, Row};
 use crate::session::Session;
 
@@ -179,6 +181,17 @@ const TOP_IMAGE: &[(&str, &str)] = &[
     ("tag", "tag"),
 ];
 
+/// `cais registry …`
+const REGISTRY: &[Verb] = &[
+    verb!("gc", gc, "Remove what no manifest of a repository needs any more", "cais registry gc"),
+    verb!(
+        "serve",
+        serve,
+        "Serve a registry of images from this machine's store",
+        "cais registry serve\n  cais registry serve --addr 0.0.0.0:443 --tls-cert site.crt --tls-key site.key --htpasswd users"
+    ),
+];
+
 /// The commands about Cais itself, and about anything.
 const OWN: &[Verb] = &[
     verb!(
@@ -221,6 +234,7 @@ fn command(grammar: Grammar) -> Command {
         .arg(path("run-root", "Where state is kept that ends with the machine (CAIS_RUN)"))
         .subcommand(group("container", "Manage containers", CONTAINER, grammar))
         .subcommand(group("image", "Manage images", IMAGE, grammar))
+        .subcommand(group("registry", "Serve a registry of images", REGISTRY, grammar))
         .subcommand(crate::oci::command())
         .subcommand(completion());
     let at_top = CONTAINER.iter().filter(|verb| verb.name != "inspect");
@@ -306,11 +320,13 @@ pub(crate) fn parse(args: &[OsString]) -> std::result::Result<ArgMatches, ExitCo
 
 /// The help of the command that `args` call, with its options as they are written.
 fn help(args: &[OsString]) -> Option<clap::Error> {
-    let verbs = || CONTAINER.iter().chain(IMAGE).chain(OWN);
+    let verbs = || CONTAINER.iter().chain(IMAGE).chain(REGISTRY).chain(OWN);
     let is_command = |word: &&OsString| {
         let top = TOP_IMAGE.iter().map(|(name, _)| *name);
         let names = verbs().flat_map(|verb| verb.aliases.iter().copied().chain([verb.name]));
-        top.chain(names).chain(["container", "image", "completion"]).any(|name| *word == name)
+        top.chain(names)
+            .chain(["container", "image", "registry", "completion"])
+            .any(|name| *word == name)
     };
     let path = args.iter().skip(1).take(COMMAND_PLACE_MAX).filter(is_command).cloned();
     let words = ["cais".into()].into_iter().chain(path).chain(["--help".into()]);
@@ -351,6 +367,7 @@ pub(crate) fn run(matches: &ArgMatches) -> i32 {
     let (name, verb, inner) = match (name, inner.subcommand()) {
         ("container", Some((name, inner))) => (name, find(CONTAINER, name), inner),
         ("image", Some((name, inner))) => (name, find(IMAGE, name), inner),
+        ("registry", Some((name, inner))) => (name, find(REGISTRY, name), inner),
         (name, _) => (name, find_top(name), inner),
     };
     let verb = verb.expect("clap accepts only what is in the tables");

@@ -34,6 +34,11 @@ impl Session {
         Ok(self.engine.get_or_init(|| engine))
     }
 
+    /// The root of what is kept, and of what ends with the machine.
+    pub(crate) fn roots(&self) -> (PathBuf, PathBuf) {
+        self.config.roots()
+    }
+
     /// Writes a line of output. A reader that has gone ends the program quietly, as `head` expects.
     pub(crate) fn say(&self, line: impl AsRef<str>) -> Result<()> {
         let mut out = std::io::stdout().lock();

@@ -183,12 +183,17 @@ const TOP_IMAGE: &[(&str, &str)] = &[
 
 /// `cais registry …`
 const REGISTRY: &[Verb] = &[
-    verb!("gc", gc, "Remove what no manifest of a repository needs any more", "cais registry gc"),
+    verb!(
+        "gc",
+        gc,
+        "Remove what no manifest of a repository needs any more",
+        "cais registry gc\n  cais registry gc --untagged --min-age 24h"
+    ),
     verb!(
         "serve",
         serve,
         "Serve a registry of images from this machine's store",
-        "cais registry serve\n  cais registry serve --addr 0.0.0.0:443 --tls-cert site.crt --tls-key site.key --htpasswd users"
+        "cais registry serve\n  cais registry serve --addr 0.0.0.0:443 --tls-cert site.crt --tls-key site.key --htpasswd users\n  cais registry serve --mirror-of docker.io --mirror-of quay.io"
     ),
 ];
 

@@ -37,4 +37,7 @@ pub use config::{Config, HostConfig};
 pub use error::Error;
 pub use event::{Event, LayerState};
 pub use pull::{Pulled, pull};
-pub use server::{Access, ServeError, Server, ServerConfig, Stopper};
+pub use server::{
+    Access, MirrorConfig, Released, ServeError, Server, ServerConfig, Stopper, UNNEEDED_AGE,
+    release,
+};

@@ -6,12 +6,14 @@
 mod access;
 mod blob;
 mod body;
+mod collect;
 mod connection;
 mod digest;
 mod document;
 mod durable;
 mod error;
 mod failure;
+mod fetch;
 mod handler;
 mod head;
 mod list;
@@ -38,13 +40,20 @@ use rustls::ServerConfig as TlsConfig;
 use store::Store;
 
 pub use access::Access;
+pub use collect::{Released, UNNEEDED_AGE, release};
 pub use error::ServeError;
+pub use mirror::MirrorConfig;
 
 use handler::Registry;
+use mirror::Mirrors;
 use place::Places;
+
+use crate::{Auth, Config};
 
 /// How long requests may go on after the server was told to stop.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
+/// Time between two looks for uploads that were given up.
+const SWEEP_PAUSE: Duration = Duration::from_secs(60 * 60);
 /// Nothing that a connection's thread does needs more; memory is taken as it is used.
 const STACK_BYTES: usize = 512 << 10;
 /// Descriptors for every connection: its socket and what it sends or receives.
@@ -61,6 +70,10 @@ pub struct ServerConfig {
     pub passwords: Option<PathBuf>,
     /// Refuse whatever would change something.
     pub is_read_only: bool,
+    /// Registries whose content is fetched when it is missing here.
+    pub mirrors: Vec<MirrorConfig>,
+    /// For how long a mirrored tag is served without a look at where it comes from.
+    pub mirror_fresh: Duration,
 }
 
 /// A registry that listens.
@@ -91,11 +104,17 @@ impl Stopper {
 }
 
 impl Server {
-    /// Listens as `config` says, with what is in `store`.
+    /// Listens as `config` says, with what is in `store`. Mirrored registries are reached as
+    /// `client` says, as `auth`.
     ///
     /// # Errors
     /// [`ServeError`], by its kinds.
-    pub fn bind(config: &ServerConfig, store: &Store) -> Result<Self, ServeError> {
+    pub fn bind(
+        config: &ServerConfig,
+        store: &Store,
+        client: &Config,
+        auth: &Auth,
+    ) -> Result<Self, ServeError> {
         let tls = match &config.tls {
             None => None,
             Some((certificate, key)) => Some(crate::tls::server_config(certificate, key)?),
@@ -113,7 +132,7 @@ impl Server {
             store: store.clone(),
             repositories: repository::Repositories::of(store),
             uploads: upload::Uploads::default(),
-            mirrors: mirror::Mirrors::default(),
+            mirrors: Mirrors::new(&config.mirrors, config.mirror_fresh, client, auth)?,
             passwords,
             is_read_only: config.is_read_only,
         };
@@ -147,6 +166,7 @@ impl Server {
     /// [`ServeError::Io`] if nobody can be listened to any more.
     pub fn run(self, log: Arc<dyn Fn(&Access) + Send + Sync>) -> Result<(), ServeError> {
         let failed = |source| ServeError::Io { doing: "accept a connection".into(), source };
+        self.sweep_now_and_then();
         for number in 0.. {
             if !self.places.wait_for_room() {
                 break;
@@ -161,6 +181,20 @@ impl Server {
         drop(self.listener);
         self.places.wait_until_empty(DRAIN_MAX);
         Ok(())
+    }
+
+    /// Removes uploads that were given up, now and every hour.
+    fn sweep_now_and_then(&self) {
+        let (registry, places) = (self.registry.clone(), self.places.clone());
+        let work = move || {
+            while !places.is_stopping() {
+                // What cannot be removed now is tried again.
+                let _ = collect::sweep_uploads(&registry.repositories, &registry.uploads);
+                places.wait_for_stop(SWEEP_PAUSE);
+            }
+        };
+        // Without this thread `registry gc` still removes them.
+        let _ = std::thread::Builder::new().name("sweeper".to_owned()).spawn(work);
     }
 
     /// The next connection; `None` if there is none after all, or the server stops.

@@ -143,7 +143,7 @@ impl Registry {
     }
 
     pub(super) fn cancel_upload(&self, name: &RepositoryName, id: &str) -> Result<Reply, Failure> {
-        self.uploads.open(&self.repositories.get(name), id)?.discard();
+        self.uploads.cancel(&self.repositories.get(name), id)?;
         Ok(Reply::new(204))
     }
 

@@ -69,27 +69,19 @@ impl Code {
 }
 
 /// A request that is not fulfilled.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Failure {
     pub(super) status: u16,
     errors: Vec<Value>,
     headers: Vec<(&'static str, String)>,
     /// Why, for the log: what the client is not told.
     pub(super) cause: Option<String>,
-    /// Whether the client's connection broke: nobody is there to be told.
-    pub(super) is_gone: bool,
 }
 
 impl Failure {
     pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
         let error = json!({ "code": code.text(), "message": message.into() });
-        Self {
-            status: code.status(),
-            errors: vec![error],
-            headers: Vec::new(),
-            cause: None,
-            is_gone: false,
-        }
+        Self { status: code.status(), errors: vec![error], headers: Vec::new(), cause: None }
     }
 
     /// The same with what it is about.
@@ -125,7 +117,7 @@ impl Failure {
             io::ErrorKind::InvalidData => Self::new(Code::BlobUploadInvalid, error.to_string()),
             _ => Self::new(Code::BlobUploadInvalid, "the request ended early").status(408),
         };
-        Self { cause, is_gone: true, ..told }
+        Self { cause, ..told }
     }
 
     pub(super) fn reply(self) -> Reply {

@@ -47,6 +47,10 @@ impl Head {
             Ok(httparse::Status::Partial) => return Ok(None),
             Err(httparse::Error::TooManyHeaders) => return Err(Bad(431, "too many header fields")),
             Err(httparse::Error::Version) => return Err(Bad(505, "HTTP/1.1 is spoken here")),
+            // The first byte of TLS' greeting (RFC 8446, section 5.1).
+            Err(_) if bytes.first() == Some(&0x16) => {
+                return Err(Bad(400, "this port speaks plain HTTP, not TLS"));
+            }
             Err(_) => return Err(Bad(400, "malformed request")),
         };
         if has_bare_line_feed(&bytes[..length]) {

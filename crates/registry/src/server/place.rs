@@ -62,6 +62,16 @@ impl Places {
         self.left.notify_all();
     }
 
+    /// Waits until the server stops, at most for `longest`.
+    pub(super) fn wait_for_stop(&self, longest: Duration) {
+        let deadline = Instant::now() + longest;
+        let mut known = self.lock();
+        while !self.is_stopping() {
+            let Some(left) = deadline.checked_duration_since(Instant::now()) else { return };
+            known = self.left.wait_timeout(known, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
     /// Waits until all have left: whether that happened within `longest`.
     pub(super) fn wait_until_empty(&self, longest: Duration) -> bool {
         let deadline = Instant::now() + longest;

@@ -142,6 +142,19 @@ impl Repository {
         }
     }
 
+    /// Removes names of what the repository does not have any more; the caller holds its lock.
+    pub(super) fn sweep_aliases(&self) -> io::Result<()> {
+        let folder = self.part("aliases");
+        for name in durable::names(&folder)? {
+            let digest = durable::read(&folder.join(&name))?
+                .and_then(|text| std::str::from_utf8(&text).ok()?.parse::<Digest>().ok());
+            if !digest.is_some_and(|digest| self.has(&digest)) {
+                durable::remove(&folder, &name)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Removes it if there is nothing in it; the caller holds its lock.
     pub(super) fn remove_if_empty(&self) -> io::Result<()> {
         let parts = ["manifests", "blobs", "tags", "aliases", "uploads"];

@@ -65,23 +65,7 @@ impl Uploads {
 
     /// Goes on with the upload `id` to `repository`.
     pub(super) fn open(&self, repository: &Repository, id: &str) -> Result<Upload<'_>, Failure> {
-        let unknown = || Failure::new(Code::BlobUploadUnknown, "no such upload");
-        let path = repository.part("uploads").join(id);
-        let file = match OpenOptions::new().read(true).write(true).open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(unknown()),
-            opened => opened?,
-        };
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => {
-                let what = "another request is writing to this upload";
-                return Err(Failure::new(Code::BlobUploadInvalid, what).status(409));
-            }
-            outcome => outcome.map_err(io::Error::from)?,
-        }
-        // It may have been finished or cancelled before we got the lock.
-        if !path.exists() {
-            return Err(unknown());
-        }
+        let (path, file) = lock(repository, id)?;
         let held = file.metadata()?.len();
         let known = self.lock().remove(id).filter(|(offset, _)| *offset == held);
         let (offset, hasher) = known.unwrap_or_default();
@@ -89,6 +73,15 @@ impl Uploads {
         let mut upload = Upload { uploads: self, id, path, file, offset, hasher, is_done: false };
         upload.catch_up(held)?;
         Ok(upload)
+    }
+
+    /// Gives up the upload `id`: how many bytes that frees.
+    pub(super) fn cancel(&self, repository: &Repository, id: &str) -> Result<u64, Failure> {
+        let (path, file) = lock(repository, id)?;
+        let held = file.metadata()?.len();
+        fs::remove_file(path)?;
+        self.lock().remove(id);
+        Ok(held)
     }
 
     /// How many bytes of the upload `id` are held.
@@ -109,10 +102,7 @@ impl Uploads {
                 continue;
             }
             // One that somebody writes to, or that has just gone, is none of ours.
-            if let Ok(upload) = self.open(repository, &id) {
-                freed += upload.offset;
-                upload.discard();
-            }
+            freed += self.cancel(repository, &id).unwrap_or(0);
         }
         Ok(freed)
     }
@@ -120,6 +110,25 @@ impl Uploads {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, (u64, Hasher)>> {
         self.hashers.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Opens the upload `id` as its only writer; closing the file ends that.
+fn lock(repository: &Repository, id: &str) -> Result<(PathBuf, File), Failure> {
+    let unknown = || Failure::new(Code::BlobUploadUnknown, "no such upload");
+    let path = repository.part("uploads").join(id);
+    let file = match OpenOptions::new().read(true).write(true).open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(unknown()),
+        opened => opened?,
+    };
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => {
+            let what = "another request is writing to this upload";
+            return Err(Failure::new(Code::BlobUploadInvalid, what).status(409));
+        }
+        outcome => outcome.map_err(io::Error::from)?,
+    }
+    // It may have been finished or cancelled before we got the lock.
+    if path.exists() { Ok((path, file)) } else { Err(unknown()) }
 }
 
 impl Upload<'_> {

@@ -4,10 +4,11 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine::{Error, Kind, Result};
 use jiff::Timestamp;
-use registry::{Access, ServeError, Server, ServerConfig, Stopper};
+use registry::{Access, Auth, MirrorConfig, ServeError, Server, ServerConfig, Stopper};
 use runtime::SignalFd;
 use serde_json::json;
 
@@ -35,6 +36,15 @@ pub(crate) struct Args {
     /// Ask for the users and passwords in this file, as `htpasswd -B` writes it
     #[arg(long, value_name = "FILE")]
     htpasswd: Option<PathBuf>,
+    /// Fetch what is missing from this registry, and keep it
+    ///
+    /// Its images are at NAME/…; those of the first one given also without it, and by `?ns=NAME`.
+    /// Where it is, and with which certificates, the configuration says, or URL.
+    #[arg(long, value_name = "NAME[=URL]", value_parser = mirror)]
+    mirror_of: Vec<MirrorConfig>,
+    /// For how long a mirrored tag is served without looking whether it has moved
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration)]
+    mirror_ttl: Duration,
     /// Refuse to be changed
     #[arg(long)]
     read_only: bool,
@@ -46,6 +56,24 @@ pub(crate) struct Args {
     quiet: bool,
 }
 
+/// `NAME`, or `NAME=URL`.
+fn mirror(text: &str) -> std::result::Result<MirrorConfig, String> {
+    let (name, location) = match text.split_once('=') {
+        Some((name, location)) => (name, Some(location.to_owned())),
+        None => (text, None),
+    };
+    if name.is_empty() || location.as_ref().is_some_and(String::is_empty) {
+        return Err("expected NAME or NAME=URL".to_owned());
+    }
+    Ok(MirrorConfig { name: name.to_owned(), location })
+}
+
+/// A duration as Go writes it: `90s`, `2h45m`.
+pub(super) fn duration(text: &str) -> std::result::Result<Duration, String> {
+    let parsed = output::parse_duration(text).map_err(|error| error.to_string())?;
+    parsed.try_into().map_err(|_| "a duration must not be negative".to_owned())
+}
+
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     let (root, _) = session.roots();
     let store = store::Store::open(args.storage.as_ref().unwrap_or(&root))
@@ -55,12 +83,18 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
         tls: args.tls_cert.clone().zip(args.tls_key.clone()),
         passwords: args.htpasswd.clone(),
         is_read_only: args.read_only,
+        mirrors: args.mirror_of.clone(),
+        mirror_fresh: args.mirror_ttl,
     };
+    let auth = Auth::load().map_err(|error| {
+        Error::caused(Kind::Invalid, "read the credentials for other registries", error)
+    })?;
     // Before the first thread, so that all of them leave signals to us.
     let signals = SignalFd::ending();
     let signals =
         signals.map_err(|error| Error::caused(Kind::Internal, "take over signals", error))?;
-    let server = Server::bind(&config, &store).map_err(failure)?;
+    let server =
+        Server::bind(&config, &store, session.registry_config(), &auth).map_err(failure)?;
     greet(session, args, &server, &store)?;
     obey(signals, server.stopper());
     server.run(logger(args)).map_err(failure)?;

@@ -4,3 +4,4 @@ mod attack;
 mod docker;
 mod oci;
 mod parity;
+mod registry;

@@ -17,6 +17,7 @@ mod logs;
 mod pause;
 mod ps;
 mod pull;
+mod registry;
 mod rename;
 mod restart;
 mod rm;
@@ -44,6 +45,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use oci::{Platform, PlatformError, Reference, ReferenceError};
 
+use self::registry::{gc, serve};
 use crate::output::{self, Format, Row};
 use crate::session::Session;
 
@@ -212,6 +214,22 @@ const TOP_IMAGE: &[(&str, &str)] = &[
     ("tag", "tag"),
 ];
 
+/// `cais registry …`
+const REGISTRY: &[Verb] = &[
+    verb!(
+        "gc",
+        gc,
+        "Remove what no manifest of a repository needs any more",
+        "cais registry gc\n  cais registry gc --untagged --min-age 24h"
+    ),
+    verb!(
+        "serve",
+        serve,
+        "Serve a registry of images from this machine's store",
+        "cais registry serve\n  cais registry serve --addr 0.0.0.0:443 --tls-cert site.crt --tls-key site.key --htpasswd users\n  cais registry serve --mirror-of docker.io --mirror-of quay.io"
+    ),
+];
+
 /// The commands about Cais itself, and about anything.
 const OWN: &[Verb] = &[
     verb!(
@@ -255,6 +273,7 @@ fn command(grammar: Grammar) -> Command {
         .arg(storage_driver())
         .subcommand(group("container", "Manage containers", CONTAINER, grammar))
         .subcommand(group("image", "Manage images", IMAGE, grammar))
+        .subcommand(group("registry", "Serve a registry of images", REGISTRY, grammar))
         .subcommand(crate::oci::command())
         .subcommand(completion());
     let at_top = CONTAINER.iter().filter(|verb| verb.name != "inspect");
@@ -346,11 +365,13 @@ pub(crate) fn parse(args: &[OsString]) -> std::result::Result<ArgMatches, ExitCo
 
 /// The help of the command that `args` call, with its options as they are written.
 fn help(args: &[OsString]) -> Option<clap::Error> {
-    let verbs = || CONTAINER.iter().chain(IMAGE).chain(OWN);
+    let verbs = || CONTAINER.iter().chain(IMAGE).chain(REGISTRY).chain(OWN);
     let is_command = |word: &&OsString| {
         let top = TOP_IMAGE.iter().map(|(name, _)| *name);
         let names = verbs().flat_map(|verb| verb.aliases.iter().copied().chain([verb.name]));
-        top.chain(names).chain(["container", "image", "completion"]).any(|name| *word == name)
+        top.chain(names)
+            .chain(["container", "image", "registry", "completion"])
+            .any(|name| *word == name)
     };
     let path = args.iter().skip(1).take(COMMAND_PLACE_MAX).filter(is_command).cloned();
     let words = ["cais".into()].into_iter().chain(path).chain(["--help".into()]);
@@ -390,6 +411,7 @@ pub(crate) fn run(matches: &ArgMatches) -> i32 {
     let (name, verb, inner) = match (name, inner.subcommand()) {
         ("container", Some((name, inner))) => (name, find(CONTAINER, name), inner),
         ("image", Some((name, inner))) => (name, find(IMAGE, name), inner),
+        ("registry", Some((name, inner))) => (name, find(REGISTRY, name), inner),
         (name, _) => (name, find_top(name), inner),
     };
     let verb = verb.expect("clap accepts only what is in the tables");

@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 use engine::{Engine, Result};
@@ -35,6 +35,22 @@ impl Session {
         let driver = self.config.driver()?;
         let engine = Engine::open(&root, &run_root, driver, self.config.registry.clone())?;
         Ok(self.engine.get_or_init(|| engine))
+    }
+
+    /// Another engine, over what is kept below `root`; the usual root without one.
+    pub(crate) fn engine_at(&self, root: Option<&Path>) -> Result<Engine> {
+        let (own, run_root) = self.config.roots();
+        Engine::open(root.unwrap_or(&own), &run_root, self.config.registry.clone())
+    }
+
+    /// How registries are reached.
+    pub(crate) fn registry_config(&self) -> &registry::Config {
+        &self.config.registry
+    }
+
+    /// The root of what is kept, and of what ends with the machine.
+    pub(crate) fn roots(&self) -> (PathBuf, PathBuf) {
+        self.config.roots()
     }
 
     /// Writes a line of output. A reader that has gone ends the program quietly, as `head` expects.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use oci::{ContainerConfig, Digest, ImageConfig, Platform, Reference};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, openat2, statat};
 use rustix::io::Errno;
-use store::{INGEST_AGE_MAX, Image, ImageUse, Removed};
+use store::{Collected, Exclusive, INGEST_AGE_MAX, Image, ImageUse, Removed};
 
 use crate::Engine;
 use crate::container::SHORT_ID_LENGTH;
@@ -113,15 +113,25 @@ impl Engine {
     /// postpones it: what is left is removed by the next collection. Downloads that were
     /// interrupted are kept for `ingest_age`, to be continued.
     fn collect(&self, ingest_age: Duration) -> Result<()> {
-        let exclusive = match self.store.exclusive() {
-            Err(store::Error::Busy(_)) => return Ok(()),
-            outcome => outcome?,
-        };
+        match self.store.exclusive() {
+            Err(store::Error::Busy(_)) => Ok(()),
+            outcome => self.collect_under(outcome?, ingest_age).map(drop),
+        }
+    }
+
+    /// Removes what neither an image, a container nor a repository of the registry needs.
+    ///
+    /// # Errors
+    /// [`Kind::Unavailable`] while somebody adds content.
+    pub fn collect_now(&self) -> Result<Collected> {
+        self.collect_under(self.store.exclusive()?, INGEST_AGE_MAX)
+    }
+
+    fn collect_under(&self, exclusive: Exclusive, ingest_age: Duration) -> Result<Collected> {
         // Read under the lock: a container that is being created holds a lease.
         let layers = self.list()?.into_iter().flat_map(|container| container.record.layers);
         let in_use: HashSet<Digest> = layers.collect();
-        self.store.collect(exclusive, &in_use, ingest_age)?;
-        Ok(())
+        Ok(self.store.collect(exclusive, &in_use, ingest_age)?)
     }
 
     /// Loads the images of an archive: `docker save`'s, or an OCI layout.

@@ -28,7 +28,7 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 pub(crate) const DOCUMENT_SIZE_MAX: u64 = 4 << 20;
 
 /// Everything that a tag may name, most wanted first.
-const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
+pub(crate) const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, \
     application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.v2+json, */*;q=0.1";

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use ureq::http::{Request, Response, Uri, header};
+use ureq::http::{Method, Request, Response, Uri, header};
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, TcpConnector};
 use ureq::{Agent, Body, Proxy};
@@ -24,6 +24,7 @@ const FAILURE_BODY_MAX: u64 = 16 << 10;
 /// A request that changes nothing on the server.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ask {
+    pub(crate) method: Method,
     pub(crate) accept: Option<&'static str>,
     pub(crate) authorization: Option<String>,
     /// The first byte wanted, if not 0.
@@ -106,7 +107,7 @@ impl Http {
             Some("http") => &self.plain,
             _ => self.secure_agent()?,
         };
-        let mut request = Request::builder().uri(uri.clone());
+        let mut request = Request::builder().uri(uri.clone()).method(ask.method.clone());
         if let Some(accept) = ask.accept {
             request = request.header(header::ACCEPT, accept);
         }

@@ -26,6 +26,7 @@ mod layer;
 mod pipe;
 mod proxy;
 mod pull;
+mod server;
 mod session;
 mod tls;
 mod token;
@@ -36,3 +37,7 @@ pub use config::{Config, HostConfig};
 pub use error::Error;
 pub use event::{Event, LayerState};
 pub use pull::{Pulled, pull};
+pub use server::{
+    Access, MirrorConfig, Released, ServeError, Server, ServerConfig, Stopper, UNNEEDED_AGE,
+    release,
+};

@@ -135,6 +135,15 @@ impl Store {
         }
     }
 
+    /// Where the registry in the box keeps its repositories, one directory each.
+    ///
+    /// A file named by a blob's hexadecimal digits in `blobs/` or `manifests/` of a repository
+    /// keeps that blob from being collected.
+    #[must_use]
+    pub fn registry_path(&self) -> PathBuf {
+        self.root.join("registry")
+    }
+
     fn lock_file(&self) -> Result<File, Error> {
         let path = self.root.join("store.lock");
         open_lock(&path).doing(|| format!("open `{}`", path.display()))

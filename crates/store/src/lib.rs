@@ -25,6 +25,8 @@
 //! <root>/bases/<chain id hex>/tree/       the mount points that all containers of one chain share
 //! <root>/images/<image id hex>.json       manifest, configuration, layers, repository digests
 //! <root>/tags/<hex>.json                  a reference and its image; named by the reference's digest
+//! <root>/registry/<repository>/blobs/<hex>      a repository of the registry in the box holds a blob,
+//! <root>/registry/<repository>/manifests/<hex>  or a manifest
 //! <root>/trash/                           on its way out
 //! ```
 //!
@@ -36,8 +38,8 @@
 //! serialised by a lock on `images/`.
 //!
 //! Whoever adds content holds a [`Lease`], a shared lock that ends with its process; the collector
-//! works under the exclusive one. The roots of what stays are the records in `images/` and the
-//! layers that the caller says are in use.
+//! works under the exclusive one. The roots of what stays are the records in `images/`, what is held in
+//! `registry/`, and the layers that the caller says are in use.
 //!
 //! A loss of power may leave records that are not whole, which count as absent, and layers whose
 //! files are empty: like Docker, the store does not sync layers to disk.

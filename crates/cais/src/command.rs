@@ -16,6 +16,7 @@ mod load;
 mod logs;
 mod ps;
 mod pull;
+mod push;
 mod rm;
 mod rmi;
 mod run;
@@ -158,6 +159,12 @@ const IMAGE: &[Verb] = &[
         "Download an image from a registry",
         "cais pull ubuntu:24.04\n  cais pull --platform linux/arm64 alpine"
     ),
+    verb!(
+        "push",
+        push,
+        "Upload an image to a registry",
+        "cais push registry.example.com/mine:1\n  cais push -a registry.example.com/mine"
+    ),
     verb!("rm" | "remove", rmi, "Remove one or more images", "cais rmi ubuntu:24.04"),
     verb!(
         "tag",
@@ -175,6 +182,7 @@ const TOP_IMAGE: &[(&str, &str)] = &[
     ("import", "import"),
     ("load", "load"),
     ("pull", "pull"),
+    ("push", "push"),
     ("rmi", "rm"),
     ("tag", "tag"),
 ];
@@ -321,8 +329,8 @@ fn help(args: &[OsString]) -> Option<clap::Error> {
 const UNSUPPORTED: &[&str] = &[
     "build", "builder", "buildx", "commit", "compose", "config", "context", "cp", "events",
     "export", "info", "login", "logout", "manifest", "network", "node", "pause", "plugin", "port",
-    "prune", "push", "rename", "restart", "save", "search", "secret", "service", "stack", "stats",
-    "swarm", "system", "top", "trust", "unpause", "update", "volume",
+    "prune", "rename", "restart", "save", "search", "secret", "service", "stack", "stats", "swarm",
+    "system", "top", "trust", "unpause", "update", "volume",
 ];
 
 /// Puts right what a usage error says: a word of Docker's that is missing here is no misspelling,

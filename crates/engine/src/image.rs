@@ -16,7 +16,7 @@ use crate::Engine;
 use crate::container::SHORT_ID_LENGTH;
 use crate::error::{Doing, Error, Kind, Result, disk_hint};
 
-pub use registry::Pulled;
+pub use registry::{Pulled, Pushed};
 
 impl Engine {
     /// Brings an image from its registry, with the credentials of `~/.docker/config.json`.
@@ -30,8 +30,7 @@ impl Engine {
         platform: Option<&Platform>,
         progress: &(dyn Fn(registry::Event) + Sync),
     ) -> Result<Pulled> {
-        let auth = registry::Auth::load().map_err(from_registry)?;
-        let client = registry::Client::new(&self.registry, auth);
+        let client = self.registry_client()?;
         let host = Platform::host();
         let platform = platform.unwrap_or(&host);
         registry::pull(&client, &self.store, reference, platform, progress).map_err(|error| {
@@ -39,11 +38,57 @@ impl Engine {
                 // What came so far is of no use there, and in everybody's way.
                 let _ = self.collect(Duration::ZERO);
             }
-            let failure = from_registry(error);
-            let hint = failure.hint_text().map(str::to_owned).unwrap_or_default();
-            let doing = format!("pull {}", reference.familiar());
-            Error::caused(failure.kind(), doing, failure).hint(hint)
+            moving(format!("pull {}", reference.familiar()), error)
         })
+    }
+
+    /// Brings an image into its registry, with the credentials of `~/.docker/config.json`.
+    ///
+    /// `platform`, where it is given, must be the one that the image is for.
+    ///
+    /// # Errors
+    /// By kind: [`Kind::NotFound`], [`Kind::Denied`], [`Kind::Unavailable`], and [`Kind::Invalid`]
+    /// for a reference with a digest.
+    pub fn push(
+        &self,
+        reference: &Reference,
+        platform: Option<&Platform>,
+        progress: &(dyn Fn(registry::Event) + Sync),
+    ) -> Result<Pushed> {
+        if reference.digest().is_some() {
+            return Err(Error::invalid("cannot push a digest reference")
+                .hint("give the image a tag with `cais tag`, and push that"));
+        }
+        let image = self.store.resolve(&reference.to_string()).map_err(|error| match error {
+            store::Error::NotFound(_) => self.unpushable(reference),
+            other => from_store(other),
+        })?;
+        made_for(&reference.familiar(), &image.config(&self.store)?, platform)?;
+        let client = self.registry_client()?;
+        let pushed = registry::push(&client, &self.store, &image, reference, progress);
+        pushed.map_err(|error| moving(format!("push {}", reference.familiar()), error))
+    }
+
+    /// As Docker tells a repository without tags from a tag that is not there.
+    fn unpushable(&self, reference: &Reference) -> Error {
+        let all = self.store.images().unwrap_or_default();
+        let name = reference.familiar_name();
+        let text = match all
+            .iter()
+            .flat_map(|image| &image.tags)
+            .any(|tag| tag.name() == reference.name())
+        {
+            true => format!("tag does not exist: {}", reference.familiar()),
+            false => format!("An image does not exist locally with the tag: {name}"),
+        };
+        Error::new(Kind::NotFound, text)
+            .hint("`cais images` lists what is here, `cais tag` gives it the registry's name")
+    }
+
+    /// A client for registries, who is whom `~/.docker/config.json` says.
+    pub(crate) fn registry_client(&self) -> Result<registry::Client> {
+        let auth = registry::Auth::load().map_err(from_registry)?;
+        Ok(registry::Client::new(&self.registry, auth))
     }
 
     /// Whether there is no image of this name or id here, or none for this platform.
@@ -275,7 +320,14 @@ fn is_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {
     })
 }
 
-fn from_registry(error: registry::Error) -> Error {
+/// What was being done when a registry failed.
+pub(crate) fn moving(doing: String, error: registry::Error) -> Error {
+    let failure = from_registry(error);
+    let hint = failure.hint_text().map(str::to_owned).unwrap_or_default();
+    Error::caused(failure.kind(), doing, failure).hint(hint)
+}
+
+pub(crate) fn from_registry(error: registry::Error) -> Error {
     use registry::Error as E;
     match error {
         E::Store { what, source } => {
@@ -291,7 +343,7 @@ fn from_registry(error: registry::Error) -> Error {
             Error::new(Kind::NotFound, error.to_string()).hint("check the name and the tag")
         }
         E::Denied { .. } => Error::new(Kind::Denied, error.to_string())
-            .hint("check the name; credentials are read from ~/.docker/config.json"),
+            .hint("check the name, or log in with `cais login`"),
         E::NoPlatform { .. } => Error::new(Kind::NotFound, error.to_string())
             .hint("choose one of these with --platform"),
         E::Mismatch { .. } => Error::new(Kind::Internal, error.to_string())

@@ -40,7 +40,7 @@ use std::path::{Path, PathBuf};
 pub use attached::{Attachment, Outcome};
 pub use container::{Container, Record, State, Status};
 pub use error::{Error, Kind, Result};
-pub use image::Pulled;
+pub use image::{Pulled, Pushed};
 pub use logs::{LogLine, LogQuery};
 pub use monitor::log::Stream;
 pub use monitor::relay::Own;

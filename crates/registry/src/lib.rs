@@ -1,13 +1,14 @@
-//! The OCI distribution protocol, from the client's side: images come from registries.
+//! The OCI distribution protocol, from the client's side: images come from registries and go there.
 //!
-//! **What it is.** Names to servers, credentials and tokens, and the pull: manifests are resolved,
-//! and layers are downloaded, verified and unpacked at the same time, resuming what was begun.
+//! **What it is.** Names to servers, credentials and tokens; the pull: manifests are resolved,
+//! and layers are downloaded, verified and unpacked at the same time, resuming what was begun; and
+//! the transfer: blobs go from one place to another as they are, and manifests behind them.
 //! Blocking, on plain threads that have all ended when a call returns.
 //!
 //! **What it must not know.** Containers, command lines, terminals, Docker's API. It knows the
 //! store by its front doors only.
 //!
-//! **Front doors.** [`pull`], with a [`Client`] from a [`Config`] and an [`Auth`].
+//! **Front doors.** [`pull`] and [`push`], with a [`Client`] from a [`Config`] and an [`Auth`].
 //!
 //! **How to test it.** `cargo test -p registry`: a registry that lies, in the process, and
 //! Debian's docker-registry with skopeo where they are installed.
@@ -26,13 +27,18 @@ mod layer;
 mod pipe;
 mod proxy;
 mod pull;
+mod push;
 mod session;
 mod tls;
 mod token;
+mod transfer;
+mod upload;
 
 pub use auth::Auth;
 pub use client::Client;
 pub use config::{Config, HostConfig};
-pub use error::Error;
-pub use event::{Event, LayerState};
+pub use error::{Doing, Error};
+pub use event::{Event, LayerState, UploadState};
 pub use pull::{Pulled, pull};
+pub use push::{Pushed, push};
+pub use transfer::Choice;

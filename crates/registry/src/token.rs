@@ -4,13 +4,13 @@
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
-use ureq::http::Uri;
+use ureq::http::{Method, Uri};
 
 use crate::auth::{Login, basic};
 use crate::challenge::Challenge;
 use crate::endpoint::{Endpoint, Scheme};
 use crate::fault::Fault;
-use crate::http::{Ask, Http, refusal};
+use crate::http::{Ask, Content, Http, refusal};
 
 const ANSWER_SIZE_MAX: u64 = 1 << 20;
 const TOKEN_LENGTH_MAX: usize = 64 << 10;
@@ -32,12 +32,13 @@ impl Grant {
     }
 }
 
-/// Somebody who is challenged: at which endpoint, over which scheme, for which repository.
+/// Somebody who is challenged: at which endpoint, over which scheme, for what.
 pub(crate) struct Challenged<'a> {
     pub(crate) http: &'a Http,
     pub(crate) endpoint: &'a Endpoint,
     pub(crate) scheme: Scheme,
-    pub(crate) repository: &'a str,
+    /// As token servers spell them.
+    pub(crate) scopes: &'a [String],
 }
 
 impl Challenged<'_> {
@@ -63,7 +64,11 @@ impl Challenged<'_> {
 
     fn token(&self, bearer: &Challenge, login: Option<Login>) -> Result<Grant, Fault> {
         let realm = self.realm(bearer)?;
-        let mut query = vec![("scope", format!("repository:{}:pull", self.repository))];
+        let mut query: Vec<(&str, String)> = match login {
+            // OAuth has one field for all; the older protocol repeats it.
+            Some(Login::Identity(_)) => vec![("scope", self.scopes.join(" "))],
+            _ => self.scopes.iter().map(|scope| ("scope", scope.clone())).collect(),
+        };
         if let Some(service) = bearer.get("service") {
             query.push(("service", service.to_owned()));
         }
@@ -73,7 +78,8 @@ impl Challenged<'_> {
                 query.push(("grant_type", "refresh_token".to_owned()));
                 query.push(("client_id", "cais".to_owned()));
                 query.push(("refresh_token", token));
-                ask.form = Some(encode(&query));
+                ask.method = Method::POST;
+                ask.content = Content::Form(encode(&query));
                 return self.fetch(&realm, ask);
             }
             Some(Login::Password { user, password }) => {
@@ -108,8 +114,8 @@ impl Challenged<'_> {
         }
     }
 
-    fn fetch(&self, address: &Uri, ask: Ask) -> Result<Grant, Fault> {
-        let answer = self.http.get(address, ask)?;
+    fn fetch(&self, address: &Uri, ask: Ask<'_>) -> Result<Grant, Fault> {
+        let answer = self.http.ask(address, ask)?;
         let mut response = answer.response;
         if !response.status().is_success() {
             return Err(match refusal(response) {

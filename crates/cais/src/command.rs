@@ -1,6 +1,7 @@
 //! The commands: one table, one file for each.
 
 mod attach;
+mod copy;
 mod create;
 pub(crate) mod create_options;
 mod diff;
@@ -20,6 +21,7 @@ mod push;
 mod rm;
 mod rmi;
 mod run;
+mod save;
 mod start;
 mod stop;
 mod tag;
@@ -167,6 +169,12 @@ const IMAGE: &[Verb] = &[
     ),
     verb!("rm" | "remove", rmi, "Remove one or more images", "cais rmi ubuntu:24.04"),
     verb!(
+        "save",
+        save,
+        "Save one or more images to a tar archive (streamed to STDOUT by default)",
+        "cais save -o images.tar ubuntu:24.04 mine:1\n  cais save mine:1 | ssh elsewhere cais load"
+    ),
+    verb!(
         "tag",
         tag,
         "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE",
@@ -184,11 +192,18 @@ const TOP_IMAGE: &[(&str, &str)] = &[
     ("pull", "pull"),
     ("push", "push"),
     ("rmi", "rm"),
+    ("save", "save"),
     ("tag", "tag"),
 ];
 
 /// The commands about Cais itself, and about anything.
 const OWN: &[Verb] = &[
+    verb!(
+        "copy",
+        copy,
+        "Copy an image between registries, archives, directories and the store, without unpacking",
+        "cais copy ubuntu:24.04 registry.example.com/mirror/ubuntu:24.04\n  cais copy --all docker://alpine:3 oci:layout:alpine\n  cais copy store:mine:1 docker-archive:mine.tar:mine:1"
+    ),
     verb!(
         "inspect",
         inspect,
@@ -329,7 +344,7 @@ fn help(args: &[OsString]) -> Option<clap::Error> {
 const UNSUPPORTED: &[&str] = &[
     "build", "builder", "buildx", "commit", "compose", "config", "context", "cp", "events",
     "export", "info", "login", "logout", "manifest", "network", "node", "pause", "plugin", "port",
-    "prune", "rename", "restart", "save", "search", "secret", "service", "stack", "stats", "swarm",
+    "prune", "rename", "restart", "search", "secret", "service", "stack", "stats", "swarm",
     "system", "top", "trust", "unpause", "update", "volume",
 ];
 
@@ -468,6 +483,42 @@ fn open(path: &Path) -> Result<File> {
             .hint("check the path")
     })
 }
+
+/// Writes to the file of `-o`, which appears when it is complete, or to standard output.
+fn to_output(
+    path: Option<&Path>,
+    doing: &str,
+    write: impl FnOnce(&mut dyn std::io::Write) -> Result<()>,
+) -> Result<i32> {
+    let Some(path) = path else {
+        if save::is_terminal() {
+            let text = "cowardly refusing to save to a terminal. Use the -o flag or redirect";
+            return Err(Error::invalid(text));
+        }
+        write(&mut std::io::stdout().lock())?;
+        return Ok(0);
+    };
+    let invalid = |why: &str| {
+        let text = format!("failed to {doing}: invalid output path: {}: {why}", path.display());
+        Error::new(Kind::Invalid, text)
+    };
+    match path.metadata() {
+        Ok(there) if there.is_dir() => return Err(invalid("it is a directory")),
+        Ok(there) if !there.is_file() => return Err(invalid("it is not a regular file")),
+        _ => {}
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent.filter(|parent| !parent.is_dir()) {
+        return Err(invalid(&format!("directory \"{}\" does not exist", parent.display())));
+    }
+    let mut fresh = engine::Fresh::create(path, OUTPUT_MODE)?;
+    write(&mut fresh)?;
+    fresh.keep()?;
+    Ok(0)
+}
+
+/// Of archives: what is in them may be secret. As Docker's.
+const OUTPUT_MODE: u32 = 0o600;
 
 /// The image that a user means by `name`.
 fn reference(name: &str) -> Result<Reference> {

@@ -16,7 +16,7 @@ use crate::Engine;
 use crate::container::SHORT_ID_LENGTH;
 use crate::error::{Doing, Error, Kind, Result, disk_hint};
 
-pub use registry::{Pulled, Pushed};
+pub use registry::Pulled;
 
 impl Engine {
     /// Brings an image from its registry, with the credentials of `~/.docker/config.json`.
@@ -40,55 +40,6 @@ impl Engine {
             }
             moving(format!("pull {}", reference.familiar()), error)
         })
-    }
-
-    /// Brings an image into its registry, with the credentials of `~/.docker/config.json`.
-    ///
-    /// `platform`, where it is given, must be the one that the image is for.
-    ///
-    /// # Errors
-    /// By kind: [`Kind::NotFound`], [`Kind::Denied`], [`Kind::Unavailable`], and [`Kind::Invalid`]
-    /// for a reference with a digest.
-    pub fn push(
-        &self,
-        reference: &Reference,
-        platform: Option<&Platform>,
-        progress: &(dyn Fn(registry::Event) + Sync),
-    ) -> Result<Pushed> {
-        if reference.digest().is_some() {
-            return Err(Error::invalid("cannot push a digest reference")
-                .hint("give the image a tag with `cais tag`, and push that"));
-        }
-        let image = self.store.resolve(&reference.to_string()).map_err(|error| match error {
-            store::Error::NotFound(_) => self.unpushable(reference),
-            other => from_store(other),
-        })?;
-        made_for(&reference.familiar(), &image.config(&self.store)?, platform)?;
-        let client = self.registry_client()?;
-        let pushed = registry::push(&client, &self.store, &image, reference, progress);
-        pushed.map_err(|error| moving(format!("push {}", reference.familiar()), error))
-    }
-
-    /// As Docker tells a repository without tags from a tag that is not there.
-    fn unpushable(&self, reference: &Reference) -> Error {
-        let all = self.store.images().unwrap_or_default();
-        let name = reference.familiar_name();
-        let text = match all
-            .iter()
-            .flat_map(|image| &image.tags)
-            .any(|tag| tag.name() == reference.name())
-        {
-            true => format!("tag does not exist: {}", reference.familiar()),
-            false => format!("An image does not exist locally with the tag: {name}"),
-        };
-        Error::new(Kind::NotFound, text)
-            .hint("`cais images` lists what is here, `cais tag` gives it the registry's name")
-    }
-
-    /// A client for registries, who is whom `~/.docker/config.json` says.
-    pub(crate) fn registry_client(&self) -> Result<registry::Client> {
-        let auth = registry::Auth::load().map_err(from_registry)?;
-        Ok(registry::Client::new(&self.registry, auth))
     }
 
     /// Whether there is no image of this name or id here, or none for this platform.
@@ -323,8 +274,12 @@ fn is_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {
 /// What was being done when a registry failed.
 pub(crate) fn moving(doing: String, error: registry::Error) -> Error {
     let failure = from_registry(error);
-    let hint = failure.hint_text().map(str::to_owned).unwrap_or_default();
-    Error::caused(failure.kind(), doing, failure).hint(hint)
+    let hint = failure.hint_text().map(str::to_owned);
+    let outer = Error::caused(failure.kind(), doing, failure);
+    match hint {
+        Some(hint) => outer.hint(hint),
+        None => outer,
+    }
 }
 
 pub(crate) fn from_registry(error: registry::Error) -> Error {

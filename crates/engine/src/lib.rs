@@ -18,6 +18,7 @@ pub mod clock;
 pub mod container;
 mod create;
 mod detach;
+mod distribution;
 mod error;
 mod exec;
 mod file;
@@ -39,8 +40,9 @@ use std::path::{Path, PathBuf};
 
 pub use attached::{Attachment, Outcome};
 pub use container::{Container, Record, State, Status};
+pub use distribution::{CopyEnd, CopyOptions, Place, Pushed};
 pub use error::{Error, Kind, Result};
-pub use image::{Pulled, Pushed};
+pub use image::Pulled;
 pub use logs::{LogLine, LogQuery};
 pub use monitor::log::Stream;
 pub use monitor::relay::Own;
@@ -49,6 +51,7 @@ pub use settings::{
 };
 pub use start::seal;
 pub use stop::{RemoveOptions, signal};
+pub use store::Fresh;
 pub use terminal::RawMode;
 
 use container::Containers;

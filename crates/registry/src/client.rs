@@ -1,6 +1,6 @@
 //! The client: endpoints of registries, asked in order, patiently.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use ureq::Body;
 use ureq::http::{Response, StatusCode, header};
 
-use oci::{Digest, Reference};
+use oci::{Descriptor, Digest, Reference};
 
 use crate::auth::Auth;
 use crate::endpoint::Endpoint;
@@ -53,6 +53,31 @@ pub(crate) struct Received {
     pub(crate) bytes: Vec<u8>,
     pub(crate) media_type: String,
     pub(crate) digest: Digest,
+}
+
+impl Received {
+    /// What the document says it is or, where it does not say, what it was announced as.
+    pub(crate) fn kind(&self) -> String {
+        #[derive(serde::Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Head {
+            media_type: Option<String>,
+        }
+        let said = serde_json::from_slice::<Head>(&self.bytes).ok().and_then(|h| h.media_type);
+        let announced = self.media_type.split(';').next().unwrap_or_default().trim();
+        said.unwrap_or_else(|| announced.to_owned())
+    }
+
+    /// Describes it.
+    pub(crate) fn descriptor(&self) -> Descriptor {
+        Descriptor {
+            media_type: self.kind(),
+            digest: self.digest,
+            size: self.bytes.len() as u64,
+            platform: None,
+            annotations: BTreeMap::new(),
+        }
+    }
 }
 
 impl Client {

@@ -1,5 +1,6 @@
 //! Images from one place to another, without unpacking: every blob as it is, the manifests last.
 
+mod local;
 mod plan;
 mod remote;
 
@@ -14,8 +15,9 @@ use crate::Error;
 use crate::client::{Received, Stop};
 use crate::upload::{Moved, Placed, Reopen};
 
+pub(crate) use local::{ArchiveSink, BundleSource, LayoutSink, StoreSink, from_bundle};
 pub(crate) use plan::Plan;
-pub(crate) use remote::RemoteSink;
+pub(crate) use remote::{RemoteSink, RemoteSource};
 
 /// Where an image comes from.
 pub(crate) trait Source: Sync {

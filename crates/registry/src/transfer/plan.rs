@@ -48,6 +48,12 @@ impl Plan {
         Err(gather.invalid("its indexes lead to further indexes"))
     }
 
+    /// Whether it is one image, and no index of several.
+    pub(crate) fn is_one(&self) -> bool {
+        let top = self.top();
+        matches!(Document::parse(&top.bytes, &top.media_type), Ok(Document::Manifest(_)))
+    }
+
     /// The document that was asked for.
     pub(crate) fn top(&self) -> &Received {
         self.documents.last().expect("a plan has the document that was asked for")
@@ -146,6 +152,12 @@ fn select<'i>(
     index.select(platform).or_else(unnamed).ok_or_else(|| Error::NoPlatform {
         reference: source.name(),
         wanted: platform.clone(),
-        available: index.manifests.iter().filter_map(|d| d.platform.clone()).collect(),
+        // Attestations are filed under a platform that does not exist.
+        available: index
+            .manifests
+            .iter()
+            .filter_map(|d| d.platform.clone())
+            .filter(|platform| platform.os != "unknown")
+            .collect(),
     })
 }

@@ -150,8 +150,8 @@ impl Repository<'_> {
     pub(crate) fn put_document(&self, document: &Received, target: &str) -> Result<(), Error> {
         let repository = self.reference().repository();
         let path = format!("manifests/{target}");
-        let content =
-            Content::Document { media_type: &document.media_type, bytes: &document.bytes };
+        let kind = document.kind();
+        let content = Content::Document { media_type: &kind, bytes: &document.bytes };
         let ask = Ask { method: Method::PUT, content, ..Ask::default() };
         let scope = Scope::Push { to: repository, from: None };
         self.insist(|session| {

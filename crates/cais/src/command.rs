@@ -1,11 +1,14 @@
 //! The commands: one table, one file for each.
 
 mod attach;
+mod change;
+mod commit;
 mod copy;
 mod create;
 pub(crate) mod create_options;
 mod diff;
 mod exec;
+mod export;
 mod filter;
 mod grammar;
 mod history;
@@ -94,6 +97,12 @@ const CONTAINER: &[Verb] = &[
         "Attach local standard input, output, and error streams to a running container",
         "cais attach web\n  cais attach --no-stdin web"
     ),
+    verb!(
+        "commit",
+        commit,
+        "Create a new image from a container's changes",
+        "cais commit -m 'tools added' web mine:2\n  cais commit -c 'CMD [\"sh\"]' -c 'ENV A=1' web mine:3"
+    ),
     verb!("create", create, "Create a new container", "cais create --name web nginx"),
     verb!(
         "diff",
@@ -106,6 +115,12 @@ const CONTAINER: &[Verb] = &[
         exec,
         "Execute a command in a running container",
         "cais exec -it web sh\n  cais exec -u nobody web id"
+    ),
+    verb!(
+        "export",
+        export,
+        "Export a container's filesystem as a tar archive",
+        "cais export -o web.tar web\n  cais export web | tar -t"
     ),
     verb!(
         "inspect",
@@ -342,10 +357,10 @@ fn help(args: &[OsString]) -> Option<clap::Error> {
 
 /// Commands of Docker's that are known, and not supported yet.
 const UNSUPPORTED: &[&str] = &[
-    "build", "builder", "buildx", "commit", "compose", "config", "context", "cp", "events",
-    "export", "info", "login", "logout", "manifest", "network", "node", "pause", "plugin", "port",
-    "prune", "rename", "restart", "search", "secret", "service", "stack", "stats", "swarm",
-    "system", "top", "trust", "unpause", "update", "volume",
+    "build", "builder", "buildx", "compose", "config", "context", "cp", "events", "info", "login",
+    "logout", "manifest", "network", "node", "pause", "plugin", "port", "prune", "rename",
+    "restart", "search", "secret", "service", "stack", "stats", "swarm", "system", "top", "trust",
+    "unpause", "update", "volume",
 ];
 
 /// Puts right what a usage error says: a word of Docker's that is missing here is no misspelling,

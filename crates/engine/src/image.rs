@@ -141,12 +141,13 @@ impl Engine {
         archive: &mut dyn Read,
         config: ContainerConfig,
         message: &str,
+        platform: Option<&Platform>,
         reference: Option<&Reference>,
     ) -> Result<Image> {
         let import = store::Import {
             config,
             message: message.to_owned(),
-            platform: Platform::host(),
+            platform: platform.cloned().unwrap_or_else(Platform::host),
             reference: reference.cloned(),
         };
         Ok(self.store.import(archive, &import)?)

@@ -15,6 +15,7 @@
 
 mod attached;
 pub mod clock;
+mod commit;
 pub mod container;
 mod create;
 mod detach;
@@ -39,6 +40,7 @@ mod volume;
 use std::path::{Path, PathBuf};
 
 pub use attached::{Attachment, Outcome};
+pub use commit::CommitOptions;
 pub use container::{Container, Record, State, Status};
 pub use distribution::{CopyEnd, CopyOptions, Place, Pushed};
 pub use error::{Error, Kind, Result};

@@ -44,7 +44,7 @@ impl Store {
         let mut manifest: Manifest = image.manifest(self)?;
         let mut changed = false;
         for (layer, known) in manifest.layers.iter_mut().zip(&image.layers) {
-            let held = self.held(&known.diff_id, layer)?;
+            let held = self.held(&known.diff_id, Some(layer))?;
             let wanted = match compresses {
                 true => self.compressed(held)?,
                 false => held,
@@ -68,9 +68,13 @@ impl Store {
         Ok(Image { tags: image.tags.clone(), ..new })
     }
 
-    /// The blob of a layer that is here: the manifest's, or what the same files came in.
-    fn held(&self, diff_id: &Digest, wanted: &Descriptor) -> Result<Descriptor, Error> {
-        if self.has_blob(&wanted.digest) {
+    /// The blob of a layer that is here: `wanted`, or what the same files came in.
+    pub(crate) fn held(
+        &self,
+        diff_id: &Digest,
+        wanted: Option<&Descriptor>,
+    ) -> Result<Descriptor, Error> {
+        if let Some(wanted) = wanted.filter(|wanted| self.has_blob(&wanted.digest)) {
             return Ok(wanted.clone());
         }
         let digest = self.layer(diff_id)?.blob;
@@ -84,7 +88,7 @@ impl Store {
             Compression::Zstd => "+zstd",
         };
         let media_type = format!("{}{suffix}", media_type::OCI_LAYER);
-        Ok(Descriptor { media_type, digest, size, ..wanted.clone() })
+        Ok(Descriptor { media_type, digest, size, platform: None, annotations: Default::default() })
     }
 
     /// The blob `held` by gzip, unless it is compressed already.

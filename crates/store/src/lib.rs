@@ -45,6 +45,7 @@
 mod blob;
 mod bundle;
 mod collect;
+mod commit;
 mod diff;
 mod disk;
 mod distribute;
@@ -70,6 +71,7 @@ mod walk;
 pub use blob::Ingest;
 pub use bundle::Bundle;
 pub use collect::{Collected, DiskUsage, INGEST_AGE_MAX};
+pub use commit::{Changes, Commit};
 pub use diff::{Change, ChangeKind};
 pub use disk::{Exclusive, Lease, Store};
 pub use distribute::Encoding;

@@ -17,7 +17,10 @@ mod import;
 mod inspect;
 mod kill;
 mod load;
+mod login;
+mod logout;
 mod logs;
+mod manifest;
 mod ps;
 mod pull;
 mod push;
@@ -25,6 +28,7 @@ mod rm;
 mod rmi;
 mod run;
 mod save;
+mod search;
 mod start;
 mod stop;
 mod tag;
@@ -46,6 +50,10 @@ use oci::{Platform, PlatformError, Reference, ReferenceError};
 
 use crate::output::{self, Format, Row};
 use crate::session::Session;
+use manifest::{
+    annotate as manifest_annotate, create as manifest_create, inspect as manifest_inspect,
+    push as manifest_push, rm as manifest_rm,
+};
 
 /// The exit code of `run`, `exec` and their like when Cais itself failed; Docker's.
 const FAILED: i32 = 125;
@@ -197,6 +205,40 @@ const IMAGE: &[Verb] = &[
     ),
 ];
 
+/// `cais manifest …`.
+const MANIFEST: &[Verb] = &[
+    verb!(
+        "annotate",
+        manifest_annotate::run,
+        "Add additional information to a local image manifest",
+        "cais manifest annotate --arch arm64 --variant v8 registry.example.com/app:1 registry.example.com/app:1-arm"
+    ),
+    verb!(
+        "create",
+        manifest_create::run,
+        "Create a local manifest list for annotating and pushing to a registry",
+        "cais manifest create registry.example.com/app:1 registry.example.com/app:1-amd registry.example.com/app:1-arm"
+    ),
+    verb!(
+        "inspect",
+        manifest_inspect::run,
+        "Display an image manifest, or manifest list",
+        "cais manifest inspect alpine:3\n  cais manifest inspect -v registry.example.com/app:1"
+    ),
+    verb!(
+        "push",
+        manifest_push::run,
+        "Push a manifest list to a repository",
+        "cais manifest push -p registry.example.com/app:1"
+    ),
+    verb!(
+        "rm",
+        manifest_rm::run,
+        "Delete one or more manifest lists from local storage",
+        "cais manifest rm registry.example.com/app:1"
+    ),
+];
+
 /// The commands about images that stand at the top level too, by their names there and in the
 /// group.
 const TOP_IMAGE: &[(&str, &str)] = &[
@@ -224,6 +266,19 @@ const OWN: &[Verb] = &[
         inspect,
         "Display detailed information on one or more objects",
         "cais inspect web\n  cais inspect -f '{{.State.Status}}' web"
+    ),
+    verb!(
+        "login",
+        login,
+        "Authenticate to a registry",
+        "cais login registry.example.com\n  cais login -u me --password-stdin <secret"
+    ),
+    verb!("logout", logout, "Log out from a registry", "cais logout registry.example.com"),
+    verb!(
+        "search",
+        search,
+        "Search Docker Hub for images",
+        "cais search --filter is-official=true postgres\n  cais search registry.example.com/app"
     ),
     verb!("version", version, "Show the Cais version information", "cais version"),
 ];
@@ -259,6 +314,12 @@ fn command(grammar: Grammar) -> Command {
         .arg(path("run-root", "Where state is kept that ends with the machine (CAIS_RUN)"))
         .subcommand(group("container", "Manage containers", CONTAINER, grammar))
         .subcommand(group("image", "Manage images", IMAGE, grammar))
+        .subcommand(group(
+            "manifest",
+            "Manage image manifests and manifest lists",
+            MANIFEST,
+            grammar,
+        ))
         .subcommand(crate::oci::command())
         .subcommand(completion());
     let at_top = CONTAINER.iter().filter(|verb| verb.name != "inspect");
@@ -344,11 +405,13 @@ pub(crate) fn parse(args: &[OsString]) -> std::result::Result<ArgMatches, ExitCo
 
 /// The help of the command that `args` call, with its options as they are written.
 fn help(args: &[OsString]) -> Option<clap::Error> {
-    let verbs = || CONTAINER.iter().chain(IMAGE).chain(OWN);
+    let verbs = || CONTAINER.iter().chain(IMAGE).chain(MANIFEST).chain(OWN);
     let is_command = |word: &&OsString| {
         let top = TOP_IMAGE.iter().map(|(name, _)| *name);
         let names = verbs().flat_map(|verb| verb.aliases.iter().copied().chain([verb.name]));
-        top.chain(names).chain(["container", "image", "completion"]).any(|name| *word == name)
+        top.chain(names)
+            .chain(["container", "image", "manifest", "completion"])
+            .any(|name| *word == name)
     };
     let path = args.iter().skip(1).take(COMMAND_PLACE_MAX).filter(is_command).cloned();
     let words = ["cais".into()].into_iter().chain(path).chain(["--help".into()]);
@@ -357,10 +420,9 @@ fn help(args: &[OsString]) -> Option<clap::Error> {
 
 /// Commands of Docker's that are known, and not supported yet.
 const UNSUPPORTED: &[&str] = &[
-    "build", "builder", "buildx", "compose", "config", "context", "cp", "events", "info", "login",
-    "logout", "manifest", "network", "node", "pause", "plugin", "port", "prune", "rename",
-    "restart", "search", "secret", "service", "stack", "stats", "swarm", "system", "top", "trust",
-    "unpause", "update", "volume",
+    "build", "builder", "buildx", "compose", "config", "context", "cp", "events", "info",
+    "network", "node", "pause", "plugin", "port", "prune", "rename", "restart", "secret",
+    "service", "stack", "stats", "swarm", "system", "top", "trust", "unpause", "update", "volume",
 ];
 
 /// Puts right what a usage error says: a word of Docker's that is missing here is no misspelling,
@@ -389,6 +451,7 @@ pub(crate) fn run(matches: &ArgMatches) -> i32 {
     let (name, verb, inner) = match (name, inner.subcommand()) {
         ("container", Some((name, inner))) => (name, find(CONTAINER, name), inner),
         ("image", Some((name, inner))) => (name, find(IMAGE, name), inner),
+        ("manifest", Some((name, inner))) => (name, find(MANIFEST, name), inner),
         (name, _) => (name, find_top(name), inner),
     };
     let verb = verb.expect("clap accepts only what is in the tables");

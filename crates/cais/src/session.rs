@@ -34,6 +34,11 @@ impl Session {
         Ok(self.engine.get_or_init(|| engine))
     }
 
+    /// How registries are reached.
+    pub(crate) fn registry(&self) -> &registry::Config {
+        &self.config.registry
+    }
+
     /// Writes a line of output. A reader that has gone ends the program quietly, as `head` expects.
     pub(crate) fn say(&self, line: impl AsRef<str>) -> Result<()> {
         let mut out = std::io::stdout().lock();

@@ -173,3 +173,46 @@ impl Engine {
         Ok(vec![(image, tag)])
     }
 }
+
+/// Asks a registry whether it knows `user` and `password`, and keeps them where Docker does.
+///
+/// # Errors
+/// [`Kind::Denied`] if it does not know them, [`Kind::Unavailable`].
+pub fn login(
+    config: &registry::Config,
+    registry: &str,
+    user: &str,
+    password: &str,
+) -> Result<registry::Kept> {
+    registry::login(config, registry, user, password).map_err(from_registry)
+}
+
+/// The user that is logged in at a registry, with the password where that is kept.
+///
+/// # Errors
+/// [`Kind::Invalid`] if a file or a keychain cannot be read.
+pub fn logged_in(registry: &str) -> Result<Option<(String, String)>> {
+    registry::logged_in(registry).map_err(from_registry)
+}
+
+/// Forgets the credentials for a registry: whether there were any.
+///
+/// # Errors
+/// [`Kind::Invalid`] if a file or a keychain cannot be changed.
+pub fn logout(registry: &str) -> Result<bool> {
+    registry::logout(registry).map_err(from_registry)
+}
+
+/// Looks for repositories by name.
+///
+/// # Errors
+/// [`Kind::Unsupported`] where a registry offers no way to look, [`Kind::Unavailable`].
+pub fn search(
+    config: &registry::Config,
+    term: &str,
+    limit: usize,
+) -> Result<Vec<registry::FoundRepository>> {
+    let auth = registry::Auth::load().map_err(from_registry)?;
+    let client = registry::Client::new(config, auth);
+    registry::search(&client, term, limit).map_err(from_registry)
+}

@@ -300,6 +300,10 @@ pub(crate) fn from_registry(error: registry::Error) -> Error {
         }
         E::Denied { .. } => Error::new(Kind::Denied, error.to_string())
             .hint("check the name, or log in with `cais login`"),
+        E::Login { .. } => {
+            Error::new(Kind::Denied, error.to_string()).hint("check user and password")
+        }
+        E::Unsupported { .. } => Error::new(Kind::Unsupported, error.to_string()),
         E::NoPlatform { .. } => Error::new(Kind::NotFound, error.to_string())
             .hint("choose one of these with --platform"),
         E::Mismatch { .. } => Error::new(Kind::Internal, error.to_string())

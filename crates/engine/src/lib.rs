@@ -27,6 +27,7 @@ mod id;
 mod image;
 mod logs;
 mod lookup;
+mod manifest;
 mod monitor;
 mod name;
 mod network;
@@ -42,10 +43,11 @@ use std::path::{Path, PathBuf};
 pub use attached::{Attachment, Outcome};
 pub use commit::CommitOptions;
 pub use container::{Container, Record, State, Status};
-pub use distribution::{CopyEnd, CopyOptions, Place, Pushed};
+pub use distribution::{CopyEnd, CopyOptions, Place, Pushed, logged_in, login, logout, search};
 pub use error::{Error, Kind, Result};
 pub use image::Pulled;
 pub use logs::{LogLine, LogQuery};
+pub use manifest::{ListEntry, ManifestList, PlatformEdit};
 pub use monitor::log::Stream;
 pub use monitor::relay::Own;
 pub use settings::{
@@ -54,7 +56,7 @@ pub use settings::{
 pub use start::seal;
 pub use stop::{RemoveOptions, signal};
 pub use store::Fresh;
-pub use terminal::RawMode;
+pub use terminal::{RawMode, read_secret};
 
 use container::Containers;
 

@@ -383,7 +383,7 @@ fn read_document(
     Ok(Received { bytes, media_type, digest })
 }
 
-fn read_body(mut response: Response<Body>, limit: u64) -> Result<Vec<u8>, Fault> {
+pub(crate) fn read_body(mut response: Response<Body>, limit: u64) -> Result<Vec<u8>, Fault> {
     match response.body_mut().with_config().limit(limit).read_to_vec() {
         Ok(bytes) => Ok(bytes),
         Err(ureq::Error::BodyExceedsLimit(limit)) => {

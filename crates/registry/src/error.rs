@@ -42,6 +42,22 @@ pub enum Error {
         /// The registry's own words.
         detail: String,
     },
+    /// The registry does not know user and password.
+    #[error("login attempt to {host} failed: {detail}")]
+    Login {
+        /// The registry.
+        host: String,
+        /// The registry's own words.
+        detail: String,
+    },
+    /// The registry does not offer what was asked for.
+    #[error("{host} {why}")]
+    Unsupported {
+        /// The registry.
+        host: String,
+        /// What it does not do.
+        why: String,
+    },
     /// The registry has no such image (404).
     #[error("manifest for {reference} not found: {detail}")]
     NotFound {

@@ -49,6 +49,8 @@ impl Scope<'_> {
 pub(crate) enum To<'a> {
     /// A path of the API: `""`, `_catalog`.
     Api(&'a str),
+    /// A path outside the API: `v1/search?q=x`.
+    Root(&'a str),
     /// A path below a repository.
     Repository(&'a str, &'a str),
     /// Where the server itself said.
@@ -154,6 +156,7 @@ impl Session {
         let address = match to {
             To::Location(uri) => return Ok(uri.clone()),
             To::Api(path) => format!("{scheme}://{authority}/v2/{path}"),
+            To::Root(path) => format!("{scheme}://{authority}/{path}"),
             To::Repository(name, path) => {
                 format!("{scheme}://{authority}/v2/{prefix}{name}/{path}")
             }
@@ -193,6 +196,12 @@ impl Session {
                 Some(self.authorise(&challenged, auth, answer, refused.as_ref())?);
         }
         Err(Fault::Denied("authentication required".to_owned()))
+    }
+
+    /// What stands for user and password from now on, if the server gave such a thing.
+    pub(crate) fn identity(&self) -> Option<String> {
+        let grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner);
+        grants.values().find_map(|grant| grant.identity.clone())
     }
 
     fn known(&self, scopes: &[String]) -> Option<String> {

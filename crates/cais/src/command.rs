@@ -1,10 +1,14 @@
 //! The commands: one table, one file for each.
 
 mod attach;
+mod change;
+mod commit;
+mod copy;
 mod create;
 pub(crate) mod create_options;
 mod diff;
 mod exec;
+mod export;
 mod filter;
 mod grammar;
 mod history;
@@ -13,16 +17,22 @@ mod import;
 mod inspect;
 mod kill;
 mod load;
+mod login;
+mod logout;
 mod logs;
+mod manifest;
 mod pause;
 mod ps;
 mod pull;
+mod push;
 mod registry;
 mod rename;
 mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod save;
+mod search;
 mod start;
 mod stats;
 mod stop;
@@ -48,6 +58,10 @@ use oci::{Platform, PlatformError, Reference, ReferenceError};
 use self::registry::{gc, serve};
 use crate::output::{self, Format, Row};
 use crate::session::Session;
+use manifest::{
+    annotate as manifest_annotate, create as manifest_create, inspect as manifest_inspect,
+    push as manifest_push, rm as manifest_rm,
+};
 
 /// The exit code of `run`, `exec` and their like when Cais itself failed; Docker's.
 const FAILED: i32 = 125;
@@ -99,6 +113,12 @@ const CONTAINER: &[Verb] = &[
         "Attach local standard input, output, and error streams to a running container",
         "cais attach web\n  cais attach --no-stdin web"
     ),
+    verb!(
+        "commit",
+        commit,
+        "Create a new image from a container's changes",
+        "cais commit -m 'tools added' web mine:2\n  cais commit -c 'CMD [\"sh\"]' -c 'ENV A=1' web mine:3"
+    ),
     verb!("create", create, "Create a new container", "cais create --name web nginx"),
     verb!(
         "diff",
@@ -111,6 +131,12 @@ const CONTAINER: &[Verb] = &[
         exec,
         "Execute a command in a running container",
         "cais exec -it web sh\n  cais exec -u nobody web id"
+    ),
+    verb!(
+        "export",
+        export,
+        "Export a container's filesystem as a tar archive",
+        "cais export -o web.tar web\n  cais export web | tar -t"
     ),
     verb!(
         "inspect",
@@ -193,12 +219,58 @@ const IMAGE: &[Verb] = &[
         "Download an image from a registry",
         "cais pull ubuntu:24.04\n  cais pull --platform linux/arm64 alpine"
     ),
+    verb!(
+        "push",
+        push,
+        "Upload an image to a registry",
+        "cais push registry.example.com/mine:1\n  cais push -a registry.example.com/mine"
+    ),
     verb!("rm" | "remove", rmi, "Remove one or more images", "cais rmi ubuntu:24.04"),
+    verb!(
+        "save",
+        save,
+        "Save one or more images to a tar archive (streamed to STDOUT by default)",
+        "cais save -o images.tar ubuntu:24.04 mine:1\n  cais save mine:1 | ssh elsewhere cais load"
+    ),
     verb!(
         "tag",
         tag,
         "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE",
         "cais tag mine:1 registry.example.com/mine:1"
+    ),
+];
+
+/// `cais manifest …`.
+const MANIFEST: &[Verb] = &[
+    verb!(
+        "annotate",
+        manifest_annotate::run,
+        "Add additional information to a local image manifest",
+        "cais manifest annotate --arch arm64 --variant v8 registry.example.com/app:1 registry.example.com/app:1-arm"
+    ),
+    verb!(
+        "create",
+        manifest_create::run,
+        "Create a local manifest list for annotating and pushing to a registry",
+        "cais manifest create registry.example.com/app:1 registry.example.com/app:1-amd registry.example.com/app:1-arm"
+    ),
+    verb!(
+        "inspect",
+        manifest_inspect::run,
+        "Display an image manifest, or manifest list",
+        "cais manifest inspect alpine:3\n  cais manifest inspect -v registry.example.com/app:1"
+    ),
+    verb!(
+        "push",
+        manifest_push::run,
+        "Push a manifest list to a repository",
+        "cais manifest push -p registry.example.com/app:1"
+    ),
+    verb!(
+        "rm",
+        manifest_rm::run,
+        "Delete one or more manifest lists from local storage",
+        "cais manifest rm registry.example.com/app:1"
     ),
 ];
 
@@ -210,7 +282,9 @@ const TOP_IMAGE: &[(&str, &str)] = &[
     ("import", "import"),
     ("load", "load"),
     ("pull", "pull"),
+    ("push", "push"),
     ("rmi", "rm"),
+    ("save", "save"),
     ("tag", "tag"),
 ];
 
@@ -233,10 +307,29 @@ const REGISTRY: &[Verb] = &[
 /// The commands about Cais itself, and about anything.
 const OWN: &[Verb] = &[
     verb!(
+        "copy",
+        copy,
+        "Copy an image between registries, archives, directories and the store, without unpacking",
+        "cais copy ubuntu:24.04 registry.example.com/mirror/ubuntu:24.04\n  cais copy --all docker://alpine:3 oci:layout:alpine\n  cais copy store:mine:1 docker-archive:mine.tar:mine:1"
+    ),
+    verb!(
         "inspect",
         inspect,
         "Display detailed information on one or more objects",
         "cais inspect web\n  cais inspect -f '{{.State.Status}}' web"
+    ),
+    verb!(
+        "login",
+        login,
+        "Authenticate to a registry",
+        "cais login registry.example.com\n  cais login -u me --password-stdin <secret"
+    ),
+    verb!("logout", logout, "Log out from a registry", "cais logout registry.example.com"),
+    verb!(
+        "search",
+        search,
+        "Search Docker Hub for images",
+        "cais search --filter is-official=true postgres\n  cais search registry.example.com/app"
     ),
     verb!("version", version, "Show the Cais version information", "cais version"),
 ];
@@ -274,6 +367,12 @@ fn command(grammar: Grammar) -> Command {
         .subcommand(group("container", "Manage containers", CONTAINER, grammar))
         .subcommand(group("image", "Manage images", IMAGE, grammar))
         .subcommand(group("registry", "Serve a registry of images", REGISTRY, grammar))
+        .subcommand(group(
+            "manifest",
+            "Manage image manifests and manifest lists",
+            MANIFEST,
+            grammar,
+        ))
         .subcommand(crate::oci::command())
         .subcommand(completion());
     let at_top = CONTAINER.iter().filter(|verb| verb.name != "inspect");
@@ -365,12 +464,13 @@ pub(crate) fn parse(args: &[OsString]) -> std::result::Result<ArgMatches, ExitCo
 
 /// The help of the command that `args` call, with its options as they are written.
 fn help(args: &[OsString]) -> Option<clap::Error> {
-    let verbs = || CONTAINER.iter().chain(IMAGE).chain(REGISTRY).chain(OWN);
+    let groups = [CONTAINER, IMAGE, MANIFEST, REGISTRY, OWN];
+    let verbs = || groups.into_iter().flatten();
     let is_command = |word: &&OsString| {
         let top = TOP_IMAGE.iter().map(|(name, _)| *name);
         let names = verbs().flat_map(|verb| verb.aliases.iter().copied().chain([verb.name]));
         top.chain(names)
-            .chain(["container", "image", "registry", "completion"])
+            .chain(["container", "image", "manifest", "registry", "completion"])
             .any(|name| *word == name)
     };
     let path = args.iter().skip(1).take(COMMAND_PLACE_MAX).filter(is_command).cloned();
@@ -380,9 +480,9 @@ fn help(args: &[OsString]) -> Option<clap::Error> {
 
 /// Commands of Docker's that are known, and not supported yet.
 const UNSUPPORTED: &[&str] = &[
-    "build", "builder", "buildx", "commit", "compose", "config", "context", "cp", "events",
-    "export", "info", "login", "logout", "manifest", "network", "node", "plugin", "port", "prune",
-    "push", "save", "search", "secret", "service", "stack", "swarm", "system", "trust", "volume",
+    "build", "builder", "buildx", "compose", "config", "context", "cp", "events", "info",
+    "network", "node", "plugin", "port", "prune", "secret", "service", "stack", "swarm", "system",
+    "trust", "volume",
 ];
 
 /// Puts right what a usage error says: a word of Docker's that is missing here is no misspelling,
@@ -412,6 +512,7 @@ pub(crate) fn run(matches: &ArgMatches) -> i32 {
         ("container", Some((name, inner))) => (name, find(CONTAINER, name), inner),
         ("image", Some((name, inner))) => (name, find(IMAGE, name), inner),
         ("registry", Some((name, inner))) => (name, find(REGISTRY, name), inner),
+        ("manifest", Some((name, inner))) => (name, find(MANIFEST, name), inner),
         (name, _) => (name, find_top(name), inner),
     };
     let verb = verb.expect("clap accepts only what is in the tables");
@@ -521,6 +622,42 @@ fn open(path: &Path) -> Result<File> {
             .hint("check the path")
     })
 }
+
+/// Writes to the file of `-o`, which appears when it is complete, or to standard output.
+fn to_output(
+    path: Option<&Path>,
+    doing: &str,
+    write: impl FnOnce(&mut dyn std::io::Write) -> Result<()>,
+) -> Result<i32> {
+    let Some(path) = path else {
+        if save::is_terminal() {
+            let text = "cowardly refusing to save to a terminal. Use the -o flag or redirect";
+            return Err(Error::invalid(text));
+        }
+        write(&mut std::io::stdout().lock())?;
+        return Ok(0);
+    };
+    let invalid = |why: &str| {
+        let text = format!("failed to {doing}: invalid output path: {}: {why}", path.display());
+        Error::new(Kind::Invalid, text)
+    };
+    match path.metadata() {
+        Ok(there) if there.is_dir() => return Err(invalid("it is a directory")),
+        Ok(there) if !there.is_file() => return Err(invalid("it is not a regular file")),
+        _ => {}
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent.filter(|parent| !parent.is_dir()) {
+        return Err(invalid(&format!("directory \"{}\" does not exist", parent.display())));
+    }
+    let mut fresh = engine::Fresh::create(path, OUTPUT_MODE)?;
+    write(&mut fresh)?;
+    fresh.keep()?;
+    Ok(0)
+}
+
+/// Of archives: what is in them may be secret. As Docker's.
+const OUTPUT_MODE: u32 = 0o600;
 
 /// The image that a user means by `name`.
 fn reference(name: &str) -> Result<Reference> {

@@ -40,11 +40,12 @@ impl Session {
     /// Another engine, over what is kept below `root`; the usual root without one.
     pub(crate) fn engine_at(&self, root: Option<&Path>) -> Result<Engine> {
         let (own, run_root) = self.config.roots();
-        Engine::open(root.unwrap_or(&own), &run_root, self.config.registry.clone())
+        let driver = self.config.driver()?;
+        Engine::open(root.unwrap_or(&own), &run_root, driver, self.config.registry.clone())
     }
 
     /// How registries are reached.
-    pub(crate) fn registry_config(&self) -> &registry::Config {
+    pub(crate) fn registry(&self) -> &registry::Config {
         &self.config.registry
     }
 

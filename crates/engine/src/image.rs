@@ -30,8 +30,7 @@ impl Engine {
         platform: Option<&Platform>,
         progress: &(dyn Fn(registry::Event) + Sync),
     ) -> Result<Pulled> {
-        let auth = registry::Auth::load().map_err(from_registry)?;
-        let client = registry::Client::new(&self.registry, auth);
+        let client = self.registry_client()?;
         let host = Platform::host();
         let platform = platform.unwrap_or(&host);
         registry::pull(&client, &self.store, reference, platform, progress).map_err(|error| {
@@ -39,10 +38,7 @@ impl Engine {
                 // What came so far is of no use there, and in everybody's way.
                 let _ = self.collect(Duration::ZERO);
             }
-            let failure = from_registry(error);
-            let hint = failure.hint_text().map(str::to_owned).unwrap_or_default();
-            let doing = format!("pull {}", reference.familiar());
-            Error::caused(failure.kind(), doing, failure).hint(hint)
+            moving(format!("pull {}", reference.familiar()), error)
         })
     }
 
@@ -155,12 +151,13 @@ impl Engine {
         archive: &mut dyn Read,
         config: ContainerConfig,
         message: &str,
+        platform: Option<&Platform>,
         reference: Option<&Reference>,
     ) -> Result<Image> {
         let import = store::Import {
             config,
             message: message.to_owned(),
-            platform: Platform::host(),
+            platform: platform.cloned().unwrap_or_else(Platform::host),
             reference: reference.cloned(),
         };
         Ok(self.store.import(archive, &import)?)
@@ -288,7 +285,18 @@ fn is_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {
     })
 }
 
-fn from_registry(error: registry::Error) -> Error {
+/// What was being done when a registry failed.
+pub(crate) fn moving(doing: String, error: registry::Error) -> Error {
+    let failure = from_registry(error);
+    let hint = failure.hint_text().map(str::to_owned);
+    let outer = Error::caused(failure.kind(), doing, failure);
+    match hint {
+        Some(hint) => outer.hint(hint),
+        None => outer,
+    }
+}
+
+pub(crate) fn from_registry(error: registry::Error) -> Error {
     use registry::Error as E;
     match error {
         E::Store { what, source } => {
@@ -304,7 +312,11 @@ fn from_registry(error: registry::Error) -> Error {
             Error::new(Kind::NotFound, error.to_string()).hint("check the name and the tag")
         }
         E::Denied { .. } => Error::new(Kind::Denied, error.to_string())
-            .hint("check the name; credentials are read from ~/.docker/config.json"),
+            .hint("check the name, or log in with `cais login`"),
+        E::Login { .. } => {
+            Error::new(Kind::Denied, error.to_string()).hint("check user and password")
+        }
+        E::Unsupported { .. } => Error::new(Kind::Unsupported, error.to_string()),
         E::NoPlatform { .. } => Error::new(Kind::NotFound, error.to_string())
             .hint("choose one of these with --platform"),
         E::Mismatch { .. } => Error::new(Kind::Internal, error.to_string())

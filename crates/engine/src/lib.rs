@@ -16,9 +16,11 @@
 mod attached;
 mod change;
 pub mod clock;
+mod commit;
 pub mod container;
 mod create;
 mod detach;
+mod distribution;
 mod error;
 mod exec;
 mod file;
@@ -27,6 +29,7 @@ mod id;
 mod image;
 mod logs;
 mod lookup;
+mod manifest;
 mod monitor;
 mod name;
 mod network;
@@ -44,10 +47,13 @@ use std::path::{Path, PathBuf};
 
 pub use attached::{Attachment, Outcome};
 pub use change::Update;
+pub use commit::CommitOptions;
 pub use container::{Container, Record, State, Status};
+pub use distribution::{CopyEnd, CopyOptions, Place, Pushed, logged_in, login, logout, search};
 pub use error::{Error, Kind, Result};
 pub use image::Pulled;
 pub use logs::{LogLine, LogQuery};
+pub use manifest::{ListEntry, ManifestList, PlatformEdit};
 pub use monitor::health::{Health, HealthResult, HealthStatus};
 pub use monitor::log::Stream;
 pub use monitor::relay::Own;
@@ -57,7 +63,8 @@ pub use settings::{
 };
 pub use start::seal;
 pub use stop::{RemoveOptions, signal};
-pub use terminal::RawMode;
+pub use store::Fresh;
+pub use terminal::{RawMode, read_secret};
 pub use usage::Usage;
 
 use container::Containers;

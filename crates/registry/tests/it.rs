@@ -10,5 +10,7 @@ mod it {
     mod honest;
     mod lies;
     mod place;
+    mod push;
     mod real;
+    mod taker;
 }

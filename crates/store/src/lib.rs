@@ -45,33 +45,45 @@
 //! files are empty: like Docker, the store does not sync layers to disk.
 
 mod blob;
+mod bundle;
 mod collect;
+mod commit;
 mod diff;
 mod disk;
+mod distribute;
 mod driver;
 mod error;
 mod extract;
+mod fresh;
 mod image;
 mod import;
 mod layer;
 mod load;
 mod overlay;
+mod pack;
 mod remove;
+mod save;
 mod snapshot;
 mod spool;
 mod stream;
 mod tarball;
+mod tarwriter;
 mod trash;
 mod walk;
 
 pub use blob::Ingest;
+pub use bundle::Bundle;
 pub use collect::{Collected, DiskUsage, INGEST_AGE_MAX};
+pub use commit::{Changes, Commit};
 pub use diff::{Change, ChangeKind};
 pub use disk::{Exclusive, Lease, Store};
+pub use distribute::Encoding;
 pub use driver::Driver;
 pub use error::Error;
+pub use fresh::Fresh;
 pub use image::{DOCUMENT_BYTES_MAX, Image, ImageLayer, NewImage};
 pub use import::Import;
 pub use layer::{Layer, open_lower};
 pub use load::Loaded;
 pub use remove::{ImageUse, Removed};
+pub use save::{ImageArchive, ToSave};

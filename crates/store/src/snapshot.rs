@@ -259,6 +259,27 @@ fn root_of(path: &Path) -> Result<(u32, u32, u32), Errno> {
     Ok((root.st_mode & 0o7777, root.st_uid, root.st_gid))
 }
 
+/// As [`detached_overlay`], without anything to write to; the topmost layer first.
+pub(crate) fn read_only_overlay(layers: &[OwnedFd]) -> Result<OwnedFd, Errno> {
+    let overlay = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for layer in layers {
+        fsconfig_set_string(&overlay, "lowerdir+", through_proc(layer))?;
+    }
+    for (option, value) in [("redirect_dir", "off"), ("metacopy", "off"), ("index", "off")] {
+        fsconfig_set_string(&overlay, option, value)?;
+    }
+    fsconfig_create(&overlay)?;
+    let mount =
+        fsmount(&overlay, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)?;
+    // The root of a mount is a path only; to list it, it must be opened.
+    rustix::fs::openat(
+        &mount,
+        ".",
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+}
+
 /// A path of any length in few bytes: one value of `fsconfig` holds at most 255.
 fn through_proc(fd: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())

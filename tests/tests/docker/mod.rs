@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod demonstration;
+mod distribution;
 mod exit_code;
 mod image;
 mod interruption;

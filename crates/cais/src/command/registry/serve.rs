@@ -93,8 +93,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     let signals = SignalFd::ending();
     let signals =
         signals.map_err(|error| Error::caused(Kind::Internal, "take over signals", error))?;
-    let server =
-        Server::bind(&config, &store, session.registry_config(), &auth).map_err(failure)?;
+    let server = Server::bind(&config, &store, session.registry(), &auth).map_err(failure)?;
     greet(session, args, &server, &store)?;
     obey(signals, server.stopper());
     server.run(logger(args)).map_err(failure)?;

@@ -14,6 +14,7 @@ mod list;
 mod log;
 mod pause;
 mod ps;
+mod restore;
 mod run;
 mod spec;
 mod start;
@@ -108,7 +109,7 @@ impl Call<'_> {
 
 /// In the order of runc's help.
 const VERBS: [Verb; 17] = [
-    checkpoint::CHECKPOINT,
+    checkpoint::VERB,
     create::VERB,
     delete::VERB,
     events::VERB,
@@ -117,7 +118,7 @@ const VERBS: [Verb; 17] = [
     list::VERB,
     pause::PAUSE,
     ps::VERB,
-    checkpoint::RESTORE,
+    restore::VERB,
     pause::RESUME,
     run::VERB,
     spec::VERB,

@@ -9,6 +9,7 @@
 mod cgroupfs;
 mod copy_up;
 mod device;
+pub(crate) mod external;
 pub(crate) mod filesystem;
 mod idmap;
 mod mask;

@@ -1,6 +1,7 @@
 //! What can go wrong with a container on disk, in runc's words: callers look for them.
 
 use std::io;
+use std::path::PathBuf;
 
 use crate::error::Error as RuntimeError;
 
@@ -40,6 +41,27 @@ pub enum Error {
          is delegated to it (such as a service of its own systemd), or without limits"
     )]
     Denied(#[source] crate::cgroup::Error),
+    /// Checkpoint and restore are CRIU's work, and there is none.
+    #[error(
+        "checkpoint and restore need CRIU: exec: {program:?}: executable file not found in $PATH; \
+         install the package criu"
+    )]
+    NoCriu {
+        /// Its name or path.
+        program: String,
+        /// Why it cannot be started.
+        source: io::Error,
+    },
+    /// CRIU could not save or restore the container.
+    #[error("criu failed: {text} (log file: {})", log.display())]
+    Criu {
+        /// What it answers.
+        text: String,
+        /// Its log.
+        log: PathBuf,
+        /// What the log complains about.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Its cgroup.
     #[error(transparent)]
     Cgroup(#[from] crate::cgroup::Error),

@@ -245,11 +245,9 @@ impl<'a> Placement<'a> {
             .doing(|| format!("fill the volume on `{}`", destination.display()))
     }
 
-    /// A mount's destination. Relative ones count from the root, as in older specifications, and
-    /// those that name the root file system on the host are meant inside it, as runc does.
+    /// See [`destination`].
     fn destination(&self, mount: &Mount) -> Result<PathBuf, Error> {
-        let path = mount.destination();
-        absolute(&below_root(self.launch, path).unwrap_or_else(|| path.clone()))
+        destination(self.launch, mount)
     }
 
     /// The descriptor to attach a mount to, and whether it was there before.
@@ -324,6 +322,13 @@ fn is_same(one: impl AsFd, other: impl AsFd) -> bool {
 /// Whether what is mounted has to be filled first: a tmpfs, or the devices' directory.
 fn is_made_read_only_later(mount: &Mount, destination: &Path) -> bool {
     kind_of(mount) == "tmpfs" && !is_bind(mount) || destination == Path::new("/dev")
+}
+
+/// A mount's destination. Relative ones count from the root, as in older specifications, and those
+/// that name the root file system on the host are meant inside it, as runc does.
+pub(super) fn destination(launch: &Launch<'_>, mount: &Mount) -> Result<PathBuf, Error> {
+    let path = mount.destination();
+    absolute(&below_root(launch, path).unwrap_or_else(|| path.clone()))
 }
 
 /// A mount's destination; relative ones count from the root, as in older specifications.

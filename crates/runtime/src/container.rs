@@ -301,7 +301,7 @@ impl Container {
         let agent = Agent::of(profile, Some(&self.record.state()))?;
         let (agent, init) = (agent.map(|agent| agent.of_first(self.record.pid)), self.init()?);
         let process = (self.record.pid, init.as_fd());
-        parent::start(&Socket::from(visitor), agent.as_ref(), process)?;
+        parent::start(&Socket::from(visitor), agent.as_ref(), process).map_err(Error::of_start)?;
         gate::close(self.directory.as_fd());
         self.call_poststart(&spec)?;
         let (Some(relay), Ok(init)) = (relay, self.init()) else { return Ok(()) };

@@ -32,6 +32,15 @@ pub enum Error {
     /// The program cannot be executed; as Go words it.
     #[error("unable to start container process: error during container init: {0}")]
     Program(String),
+    /// The program was found and still not executed, for example because its interpreter is
+    /// missing; as Go words it.
+    #[error("exec {program}: {}", errno_text(answer))]
+    Execve {
+        /// As the specification names it.
+        program: String,
+        /// The answer of execve(2), which is told already.
+        answer: io::Error,
+    },
     /// The container could not be made.
     #[error("unable to start container process: error during container init")]
     Runtime(#[source] RuntimeError),
@@ -96,6 +105,19 @@ impl Error {
     pub(super) fn of_init(error: RuntimeError) -> Error {
         match error {
             error @ RuntimeError::Kernel { .. } => Error::Runtime(error),
+            other => other.into(),
+        }
+    }
+}
+
+impl Error {
+    /// What kept a container that was created from executing its program, which was there.
+    pub(super) fn of_start(error: RuntimeError) -> Error {
+        match error {
+            RuntimeError::NotFound { program, source }
+            | RuntimeError::NotExecutable { program, source } => {
+                Error::Execve { program, answer: source }
+            }
             other => other.into(),
         }
     }

@@ -62,7 +62,7 @@ fn binds<'a>(launch: &'a Launch<'_>) -> impl Iterator<Item = &'a Mount> {
 /// # Errors
 /// When its files cannot be looked at.
 pub(crate) fn of_running(launch: &Launch<'_>, pid: i32) -> Result<Vec<External>, Error> {
-    let root = root_of(pid)?;
+    let root = Root::of(pid)?;
     let mut places = Vec::new();
     for mount in binds(launch) {
         let path = place::destination(launch, mount)?;
@@ -78,12 +78,6 @@ pub(crate) fn of_running(launch: &Launch<'_>, pid: i32) -> Result<Vec<External>,
     let mut found: Vec<External> = places.into_iter().map(named).collect();
     found.extend(masks(launch.spec, &root)?);
     Ok(found)
-}
-
-fn root_of(pid: i32) -> Result<Root, Error> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = rustix::fs::openat(CWD, format!("/proc/{pid}/root"), flags, Mode::empty());
-    Ok(Root::new(root.doing(|| "open the root of the container")?))
 }
 
 /// The masked files: what covers them is the host's null device, under one name.

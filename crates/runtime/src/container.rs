@@ -5,6 +5,7 @@
 //!   state.json           the record, replaced by rename(2)
 //!   config.json          the specification it was created from
 //!   start                the gate: a socket at which a created container waits
+//!   criu-root            while it is restored, where CRIU finds its root file system
 //! ```
 //!
 //! The state root lies on a tmpfs and nothing is synced: no container outlives the machine. A
@@ -14,7 +15,9 @@
 
 mod bundle;
 mod cgroup_path;
+mod checkpoint;
 mod create;
+mod criu;
 mod delete;
 mod device;
 mod error;
@@ -22,8 +25,10 @@ mod execute;
 mod features;
 mod foreground;
 mod gate;
+mod images;
 mod notify;
 mod record;
+mod restore;
 mod stdio;
 
 use std::io;
@@ -44,13 +49,16 @@ use crate::sync::Sync as Socket;
 use crate::{parent, procfs, sys};
 
 pub use bundle::{Bundle, VERSION_MAX, VERSION_MIN};
+pub use checkpoint::{Checkpoint, default_images};
 pub use create::{Create, Started};
 pub use delete::delete;
 pub use error::Error;
 pub use execute::{Execute, Subgroup};
 pub use features::features;
 pub use foreground::Foreground;
+pub use images::{CgroupMode, Images, Switch};
 pub use record::Record;
+pub use restore::Restore;
 pub use stdio::{Console, check_inherited, send_descriptor};
 
 use record::{Access, Directory};
@@ -293,7 +301,7 @@ impl Container {
         let agent = Agent::of(profile, Some(&self.record.state()))?;
         let (agent, init) = (agent.map(|agent| agent.of_first(self.record.pid)), self.init()?);
         let process = (self.record.pid, init.as_fd());
-        parent::start(&Socket::from(visitor), agent.as_ref(), process)?;
+        parent::start(&Socket::from(visitor), agent.as_ref(), process).map_err(Error::of_start)?;
         gate::close(self.directory.as_fd());
         self.call_poststart(&spec)?;
         let (Some(relay), Ok(init)) = (relay, self.init()) else { return Ok(()) };

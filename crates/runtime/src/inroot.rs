@@ -52,6 +52,17 @@ impl Root {
         Ok(Root { directory })
     }
 
+    /// The root of another process.
+    ///
+    /// # Errors
+    /// When it has gone, or may not be looked at.
+    pub(crate) fn of(pid: i32) -> Result<Root, Error> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::openat(CWD, format!("/proc/{pid}/root"), flags, Mode::empty())
+            .doing(|| format!("open the root of process {pid}"))?;
+        Ok(Root { directory })
+    }
+
     /// Opens `path`, following links inside the root.
     ///
     /// # Errors

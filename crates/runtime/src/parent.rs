@@ -48,11 +48,11 @@ pub fn create(launch: &Launch<'_>, in_namespaces: &mut Furnish<'_>) -> Result<Cr
     // Root of a user namespace could not reach what belongs to the real one.
     let reach = (plan.maps_ids() || mount::maps_ids_itself(launch.spec))
         && rustix::process::geteuid().is_root();
-    let mut sources = reach.then(|| Sources::make(launch, plan.maps_ids())).transpose()?;
+    let mut sources = reach.then(|| Sources::make(launch, plan.maps_ids(), true)).transpose()?;
     if let Some(sources) = &mut sources {
         sources.make_foreign_sysfs(launch.spec, &plan)?;
     }
-    let unmapped = sources.as_ref().map(|sources| sources.unmapped(launch.spec)).transpose()?;
+    let unmapped = sources.as_ref().map(|sources| sources.unmapped(launch)).transpose()?;
     if !plan.maps_ids() && unmapped.as_ref().is_some_and(|mounts| !mounts.is_empty()) {
         return Err(child::no_user_namespace());
     }
@@ -123,6 +123,9 @@ fn accompany(
     socket.expect(Point::Attached)?;
     if let Some(cgroup) = launch.cgroup {
         cgroup.settle()?;
+    }
+    if plan.maps_ids() && unmapped.is_some() {
+        mount::map_for_child(launch, child.pid(), socket)?;
     }
     // Point 3.
     if launch.oci.as_ref().is_some_and(|oci| oci.hooks_at.is_some()) {

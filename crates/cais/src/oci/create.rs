@@ -97,6 +97,6 @@ pub(super) fn path(call: &Call<'_>, name: &str) -> Option<PathBuf> {
     call.own.text(name).map(PathBuf::from)
 }
 
-fn now_ns() -> Result<u64> {
+pub(super) fn now_ns() -> Result<u64> {
     Ok(u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos())?)
 }

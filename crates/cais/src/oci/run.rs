@@ -55,7 +55,8 @@ fn follow(started: &mut Started, foreground: Option<&mut Foreground>) -> Result<
     Ok(status.code())
 }
 
-fn clean(call: &Call<'_>, force: bool) {
+/// Deletes a container that has ended, or did not start.
+pub(super) fn clean(call: &Call<'_>, force: bool) {
     let deleted = call.id().and_then(|id| Ok(delete(call.root, id, force)?));
     match deleted {
         Ok(failed) => {

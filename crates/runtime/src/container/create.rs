@@ -9,7 +9,7 @@ use oci::runtime::{ContainerState, Hook, LinuxNamespaceType, LinuxResources, Spe
 
 use super::cgroup_path::Place;
 use super::record::{Directory, Record};
-use super::{Bundle, Console, Container, Error, delete, gate, stdio};
+use super::{Bundle, Console, Container, Error, checkpoint, delete, gate, stdio};
 use crate::cgroup::Cgroup;
 use crate::error::{Doing, Error as RuntimeError};
 use crate::launch::{Launch, Oci};
@@ -63,6 +63,10 @@ pub struct Started {
 }
 
 impl Started {
+    pub(super) fn new(process: Process, master: Option<OwnedFd>, container: Container) -> Started {
+        Started { process, master, container }
+    }
+
     /// Starts the program, as [`start`](super::start) does; a supervisor is to watch the program,
     /// or this process with `attended`.
     ///
@@ -89,7 +93,8 @@ impl Create<'_> {
         let spec = &self.bundle.spec;
         let place = Place::of(spec, self.id, self.systemd_cgroup, self.cgroup_optional)?;
         let directory = Directory::make(self.root, self.id)?;
-        let record = self.record(&place)?;
+        let mut record = record(self.bundle, self.id, &place, self.now_ns)?;
+        record.keep_keyring = self.keep_keyring;
         let mut container = Container { directory, record };
         match self.create_in(&mut container, &place) {
             Ok((process, master)) => Ok(Started { process, master, container }),
@@ -124,36 +129,6 @@ impl Create<'_> {
             let _ = process.wait();
         })?;
         Ok((process, master))
-    }
-
-    fn record(&self, place: &Place) -> Result<Record, Error> {
-        let (cgroup, unit) = match place {
-            Place::Path(path) => (Some(path.clone()), None),
-            Place::Unit(unit) => (None, Some(unit.clone())),
-        };
-        let spec = &self.bundle.spec;
-        let linux = spec.linux().as_ref();
-        let namespaces = linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
-        let own_pid_namespace = namespaces.iter().any(|namespace| {
-            namespace.typ() == LinuxNamespaceType::Pid && namespace.path().is_none()
-        });
-        let kind = LinuxNamespaceType::Mount;
-        let shared = !namespaces.iter().any(|namespace| namespace.typ() == kind);
-        let root_mounts = shared.then(|| crate::mounts_on(&self.bundle.rootfs)).transpose()?;
-        Ok(Record {
-            oci_version: spec.version().clone(),
-            id: self.id.into(),
-            bundle: self.bundle.path.clone(),
-            rootfs: self.bundle.rootfs.clone(),
-            created_ns: self.now_ns,
-            cgroup,
-            unit,
-            own_pid_namespace,
-            keep_keyring: self.keep_keyring,
-            root_mounts,
-            annotations: spec.annotations().clone().unwrap_or_default(),
-            ..Record::default()
-        })
     }
 
     fn make_cgroup(&self, place: &Place) -> Result<Option<Cgroup>, Error> {
@@ -196,6 +171,7 @@ impl Create<'_> {
             oci: Some(oci),
             ..Launch::new(&spec, &rootfs, stdio::of(process, &self.console))
         };
+        container.record.stdio = checkpoint::pipe_names(&launch.stdio);
         let created = crate::parent::create(&launch, &mut |namespaces| {
             container.record.pid = namespaces.pid;
             container.record.start_time = signal::start_time(namespaces.pid)?;
@@ -229,6 +205,41 @@ impl Create<'_> {
     }
 }
 
+/// What is known of a container before there is anything of it.
+pub(super) fn record(
+    bundle: &Bundle,
+    id: &str,
+    place: &Place,
+    now_ns: u64,
+) -> Result<Record, Error> {
+    let (cgroup, unit) = match place {
+        Place::Path(path) => (Some(path.clone()), None),
+        Place::Unit(unit) => (None, Some(unit.clone())),
+    };
+    let spec = &bundle.spec;
+    let linux = spec.linux().as_ref();
+    let namespaces = linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
+    let own_pid_namespace = namespaces
+        .iter()
+        .any(|namespace| namespace.typ() == LinuxNamespaceType::Pid && namespace.path().is_none());
+    let kind = LinuxNamespaceType::Mount;
+    let shared = !namespaces.iter().any(|namespace| namespace.typ() == kind);
+    let root_mounts = shared.then(|| crate::mounts_on(&bundle.rootfs)).transpose()?;
+    Ok(Record {
+        oci_version: spec.version().clone(),
+        id: id.into(),
+        bundle: bundle.path.clone(),
+        rootfs: bundle.rootfs.clone(),
+        created_ns: now_ns,
+        cgroup,
+        unit,
+        own_pid_namespace,
+        root_mounts,
+        annotations: spec.annotations().clone().unwrap_or_default(),
+        ..Record::default()
+    })
+}
+
 /// Writes the number of a process to a file and sends its descriptor to a socket.
 pub(super) fn tell(
     process: &Process,
@@ -258,7 +269,7 @@ fn write_pid_file(path: &Path, pid: i32) -> io::Result<()> {
 
 /// What the specification promises every container (config-linux.md, "Default Devices"), for the
 /// device controller: later rules win.
-fn with_default_devices(mut resources: LinuxResources) -> LinuxResources {
+pub(super) fn with_default_devices(mut resources: LinuxResources) -> LinuxResources {
     let mut rules = resources.devices().clone().unwrap_or_default();
     rules.extend(super::device::default_rules());
     resources.set_devices(Some(rules));

@@ -59,6 +59,10 @@ pub struct Record {
     /// of the host.
     #[serde(default)]
     pub root_mounts: Option<usize>,
+    /// The pipes that its first process has as descriptors 0, 1 and 2, as procfs names them; an
+    /// empty name for anything else, and none at all with a terminal.
+    #[serde(default)]
+    pub stdio: Vec<String>,
     /// Those of the specification.
     #[serde(default)]
     pub annotations: HashMap<String, String>,

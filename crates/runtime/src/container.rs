@@ -278,7 +278,7 @@ impl Container {
 pub fn start(root: &Path, id: &str, supervisor: Option<&Path>) -> Result<(), Error> {
     let container = Container::open_locked(root, id, Access::Change)?;
     match container.status()? {
-        Status::Created => container.start(supervisor, container.record.pid),
+        Status::Created => container.start(&container.spec()?, supervisor, container.record.pid),
         Status::Stopped => Err(Error::Refused("cannot start a container that has stopped".into())),
         Status::Running => Err(Error::Refused("cannot start an already running container".into())),
         other => {
@@ -290,21 +290,41 @@ pub fn start(root: &Path, id: &str, supervisor: Option<&Path>) -> Result<(), Err
 impl Container {
     /// What [`start`] does, of a container that is created; `main` is the process that its
     /// supervisor is to watch.
-    pub(crate) fn start(&self, supervisor: Option<&Path>, main: i32) -> Result<(), Error> {
-        let spec = self.spec()?;
+    pub(crate) fn start(
+        &self,
+        spec: &Spec,
+        supervisor: Option<&Path>,
+        main: i32,
+    ) -> Result<(), Error> {
+        self.start_by(spec, supervisor, main, || {
+            let visitor =
+                gate::visit(self.directory.as_fd()).doing(|| "reach the waiting container")?;
+            let linux = spec.linux().as_ref();
+            let profile = linux.and_then(|linux| linux.seccomp().as_ref());
+            let agent = Agent::of(profile, Some(&self.record.state()))?;
+            let (agent, init) = (agent.map(|agent| agent.of_first(self.record.pid)), self.init()?);
+            let process = (self.record.pid, init.as_fd());
+            parent::start(&Socket::from(visitor), agent.as_ref(), process)
+                .map_err(Error::of_start)?;
+            gate::close(self.directory.as_fd());
+            Ok(())
+        })
+    }
+
+    /// As [`Container::start`], where the program is executed by `execute`.
+    fn start_by(
+        &self,
+        spec: &Spec,
+        supervisor: Option<&Path>,
+        main: i32,
+        execute: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let listen = |path| notify::Relay::listen(self.directory.as_fd(), path);
         let relay = supervisor.map(listen).transpose().doing(|| "listen for readiness")?.flatten();
-        let visitor =
-            gate::visit(self.directory.as_fd()).doing(|| "reach the waiting container")?;
-        let linux = spec.linux().as_ref();
-        let profile = linux.and_then(|linux| linux.seccomp().as_ref());
-        let agent = Agent::of(profile, Some(&self.record.state()))?;
-        let (agent, init) = (agent.map(|agent| agent.of_first(self.record.pid)), self.init()?);
-        let process = (self.record.pid, init.as_fd());
-        parent::start(&Socket::from(visitor), agent.as_ref(), process).map_err(Error::of_start)?;
-        gate::close(self.directory.as_fd());
-        self.call_poststart(&spec)?;
-        let (Some(relay), Ok(init)) = (relay, self.init()) else { return Ok(()) };
+        execute()?;
+        self.call_poststart(spec)?;
+        let Some(relay) = relay else { return Ok(()) };
+        let Ok(init) = self.init() else { return Ok(()) };
         self.directory.unlock();
         Ok(relay.run(init.as_fd(), main).doing(|| "pass on readiness")?)
     }

@@ -201,17 +201,14 @@ impl Created {
         self.master.take()
     }
 
-    /// Lets it wait at its gate, even after this process has ended.
-    pub fn hand_over(self) -> Process {
-        self.release()
-    }
-
-    /// Lets everything of it live.
-    fn release(self) -> Process {
+    /// Lets it wait: at its gate, even after this process has ended; without one, for
+    /// [`Waiting::start`], and it ends when that is dropped.
+    pub(crate) fn hand_over(self) -> (Process, Waiting) {
         if let Some(shared) = self.shared {
             shared.keep();
         }
-        self.process.release().with_master(self.master)
+        let waiting = Waiting { socket: self.socket, agent: self.agent };
+        (self.process.release().with_master(self.master), waiting)
     }
 
     /// Executes the program of a container without a gate.
@@ -222,7 +219,21 @@ impl Created {
     pub fn start(self) -> Result<Process, Error> {
         let process = self.process.process();
         start(&self.socket, self.agent.as_ref(), (process.pid(), process.pidfd()))?;
-        Ok(self.release())
+        Ok(self.hand_over().0)
+    }
+}
+
+/// The way to a container that waits for its creator to start it.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    socket: Socket,
+    agent: Option<Agent>,
+}
+
+impl Waiting {
+    /// As [`Created::start`]; the container is stopped after an error.
+    pub(crate) fn start(self, process: &Process) -> Result<(), Error> {
+        start(&self.socket, self.agent.as_ref(), (process.pid(), process.pidfd()))
     }
 }
 

@@ -71,7 +71,7 @@ impl<'a> Kept<'a> {
     /// What a container keeps for the OCI command line's sake.
     pub(crate) fn of(oci: Option<&Oci<'a>>) -> Kept<'a> {
         oci.map_or_else(Kept::default, |oci| Kept {
-            gate: Some(oci.gate),
+            gate: oci.gate,
             count: None,
             inherited: oci.inherited,
         })

@@ -2,6 +2,8 @@
 #![expect(unsafe_code, reason = "raw system calls; everything above this module is safe")]
 
 pub(crate) mod attribute;
+#[cfg(all(target_arch = "x86_64", not(weaken)))]
+pub(crate) mod entry;
 pub(crate) mod memory;
 pub(crate) mod monitor;
 

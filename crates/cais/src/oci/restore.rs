@@ -50,7 +50,7 @@ fn restore(call: &Call<'_>) -> Result<i32> {
     // Only now: CRIU would inherit that signals are kept from it.
     let outcome = stay(&mut started, !own.is_on("no-subreaper"));
     started.unlock();
-    run::clean(call, outcome.is_err());
+    run::clean(call, started);
     outcome
 }
 

@@ -163,7 +163,7 @@ fn create_often(bundle: &Bundle, rounds: u32) -> Result<i32, Error> {
         let launch = Launch {
             // Nobody comes through this gate.
             oci: at.map(|at| Oci {
-                gate: rustix::stdio::stdin(),
+                gate: Some(rustix::stdio::stdin()),
                 state: &state,
                 hooks_at: Some(at),
                 inherited: 0,
@@ -270,15 +270,14 @@ fn execute(bundle: &Bundle, pid: &str, args: &[String]) -> Result<i32, Error> {
 /// A container on disk, from its creation to its deletion.
 fn whole_life(root: &Path, id: &str, directory: &str) -> Result<i32, container::Error> {
     let bundle = container::Bundle::load(Path::new(directory))?;
-    let annotation = |name: &str| {
-        let annotations = bundle.spec.annotations().as_ref()?;
-        annotations.get(&format!("run.{name}")).cloned()
-    };
-    let started = Create {
+    let annotations = bundle.spec.annotations().clone().unwrap_or_default();
+    let annotation = |name: &str| annotations.get(&format!("run.{name}"));
+    let mut started = Create {
         root,
         id,
-        bundle: &bundle,
+        bundle,
         console: Console::of(true, false, None)?,
+        at_once: false,
         pid_file: None,
         pidfd_socket: None,
         listening: 0,

@@ -9,7 +9,7 @@ use oci::Parsed;
 use oci::runtime::{Process, Spec};
 
 use super::Error;
-use super::record::FILE_MAX;
+use super::record::{FILE_MAX, FILE_USUAL};
 use crate::error::Doing;
 
 /// The lowest and the highest version of the runtime specification whose bundles are accepted.
@@ -62,7 +62,7 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
         }
         other => other.doing(|| format!("open `{}`", path.display()))?,
     };
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(FILE_USUAL);
     let read = file.take(FILE_MAX + 1).read_to_end(&mut bytes);
     let length = read.doing(|| format!("read `{}`", path.display()))?;
     if length as u64 > FILE_MAX {

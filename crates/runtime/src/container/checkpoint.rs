@@ -83,7 +83,8 @@ impl Checkpoint<'_> {
         if self.pre_dump || self.leave_running {
             return Ok(Vec::new());
         }
-        delete::destroy(&container, Some(&spec))
+        let cgroup = container.cgroup()?;
+        delete::destroy(&container, Some(&spec), cgroup)
     }
 
     fn check_features(&self, criu: &Criu) -> Result<(), Error> {

@@ -25,6 +25,8 @@ const RECORD: &str = "state.json";
 const SPEC: &str = "config.json";
 /// The largest file that is read here, in bytes.
 pub(super) const FILE_MAX: u64 = 16 << 20;
+/// Most files are smaller, in bytes, and are read at once.
+pub(super) const FILE_USUAL: usize = 16 << 10;
 /// The longest name of a file (`NAME_MAX` of limits.h).
 const ID_BYTES_MAX: usize = 255;
 
@@ -201,7 +203,7 @@ impl Directory {
             Err(Errno::NOENT) => return Ok(None),
             other => other.doing(|| format!("open `{}`", self.shown(name)))?,
         };
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(FILE_USUAL);
         File::from(file)
             .take(FILE_MAX)
             .read_to_end(&mut bytes)

@@ -81,15 +81,16 @@ impl Restore<'_> {
         let mut container = Container { directory, record };
         drop(open);
         match self.restore_in(&mut container, &place, (&criu, &descriptors)) {
-            Ok((process, master)) => Ok(Started::new(process, master, container)),
+            Ok((process, master)) => Started::running(process, master, container, spec.clone()),
             Err(error) => {
                 // What went wrong first is what matters.
-                if let Ok(Some(cgroup)) = container.cgroup() {
+                let cgroup = container.cgroup().ok().flatten();
+                if let Some(cgroup) = &cgroup {
                     let _ = cgroup.kill();
                 }
                 // A process that was on its way is this one's child.
                 collect_others(0);
-                let _ = delete::destroy(&container, Some(spec));
+                let _ = delete::destroy(&container, Some(spec), cgroup);
                 Err(error)
             }
         }

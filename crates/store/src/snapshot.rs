@@ -22,6 +22,7 @@ use crate::layer::open_lower;
 use crate::walk::{LINKS_MAX, Missing, Tree, make_directory};
 
 const RECORD: &str = "base.json";
+const VIEW_SUFFIX: &str = ".erofs";
 const WORK: &str = "work";
 const UPPER: &str = "upper";
 /// The name of an image without layers among the bases.
@@ -47,6 +48,9 @@ pub(crate) enum Point {
     Link(&'static str),
 }
 
+/// Mode, owner and group of a root.
+pub(crate) type RootLook = (u32, u32, u32);
+
 /// The mount points of one chain of layers.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Base {
@@ -56,7 +60,7 @@ pub(crate) struct Base {
     showing: Vec<Digest>,
     /// Mode, owner and group of the root.
     #[serde(default)]
-    root: Option<(u32, u32, u32)>,
+    root: Option<RootLook>,
 }
 
 /// The chain ids of a list of layers, one for each of its beginnings (image-spec, config.md).
@@ -79,7 +83,12 @@ fn base_name(layers: &[Digest]) -> String {
 
 /// The name of the base of a chain of images.
 fn view_name(base_name: &str) -> String {
-    format!("{base_name}.erofs")
+    format!("{base_name}{VIEW_SUFFIX}")
+}
+
+/// Whether a base of this name is a view of images.
+pub(crate) fn is_view(name: &str) -> bool {
+    name.ends_with(VIEW_SUFFIX)
 }
 
 impl Store {
@@ -135,7 +144,7 @@ impl Store {
         layers: &[Digest],
         container: &Path,
         volatile: bool,
-    ) -> Result<(Rootfs, Option<(u32, u32, u32)>), Error> {
+    ) -> Result<(Rootfs, Option<RootLook>), Error> {
         let (is_view, base) = self.base_of(layers)?;
         let name = base_name(layers);
         let lower = if is_view {
@@ -254,7 +263,7 @@ pub(crate) fn detached_overlay(
 }
 
 /// Mode, owner and group of a directory.
-fn root_of(path: &Path) -> Result<(u32, u32, u32), Errno> {
+fn root_of(path: &Path) -> Result<RootLook, Errno> {
     let root = rustix::fs::stat(path)?;
     Ok((root.st_mode & 0o7777, root.st_uid, root.st_gid))
 }

@@ -5,7 +5,7 @@
 
 pub(crate) mod dir;
 pub(crate) mod image;
-pub(crate) mod view;
+pub(crate) mod merged;
 
 use std::fmt;
 use std::fs::{self, File};

@@ -13,7 +13,7 @@ use crate::disk::{Exclusive, Part, Store, all_names, names};
 use crate::driver::{Driver, store_cannot};
 use crate::error::{Doing as _, Error};
 use crate::layer::LIMITS;
-use crate::snapshot::{Base, is_view};
+use crate::snapshot::{Base, is_merged};
 
 /// What a migration came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -80,8 +80,8 @@ impl Store {
             let what = format!("content of layer {}", layer.blob);
             return Err(Error::Digest { what, expected: *diff_id, actual: unpacked.diff_id });
         }
-        // Views of it know where its data lies.
-        self.forget_bases_where(|name, base| is_view(name) && base.layers.contains(diff_id))?;
+        // Merged images know where its data lies.
+        self.forget_bases_where(|name, base| is_merged(name) && base.layers.contains(diff_id))?;
         let (scratch, _) = self.complete(unpacked, layer.blob)?;
         let (new, place) = (scratch.path(), self.layer_path(diff_id));
         let here = rustix::fs::CWD;
@@ -96,9 +96,9 @@ impl Store {
     /// somebody uses stay.
     fn forget_bases(&self, driver: Driver, in_use: &HashSet<Digest>) -> Result<(), Error> {
         self.forget_bases_where(|name, base| match driver {
-            Driver::Dir => is_view(name),
+            Driver::Dir => is_merged(name),
             Driver::Erofs => {
-                !is_view(name) && !base.layers.iter().any(|layer| in_use.contains(layer))
+                !is_merged(name) && !base.layers.iter().any(|layer| in_use.contains(layer))
             }
         })
     }

@@ -1,5 +1,5 @@
-//! The view of a chain of images: one image that shows all of them, with the mount points that
-//! every container needs. It has metadata only; data stays in the layers' images.
+//! The merged image of a chain of images: it shows all of them, with the mount points that every
+//! container needs. It has metadata only; data stays in the layers' images.
 //!
 //! A container then costs one mount, however many layers it has.
 
@@ -14,10 +14,11 @@ use super::image::ImageTree;
 use crate::snapshot::{MOUNT_POINTS, Point, RootLook, split_target};
 use crate::walk::{LINKS_MAX, Missing};
 
-/// The image of a view, below its directory.
-pub(crate) const FILE: &str = "view.erofs";
+/// The merged image, below its directory.
+pub(crate) const FILE: &str = "merged.erofs";
 
-/// Makes the view of `images`, topmost first, in the new file `place`: mode and owner of the root.
+/// Makes the merged image of `images`, topmost first, in the new file `place`: mode, owner and
+/// group of the root.
 pub(crate) fn make(place: &Path, images: &[PathBuf]) -> io::Result<RootLook> {
     let open = |path: &PathBuf| Reader::open(&File::open(path)?);
     let readers = images.iter().map(open).collect::<io::Result<Vec<_>>>()?;

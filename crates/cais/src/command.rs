@@ -21,6 +21,7 @@ mod login;
 mod logout;
 mod logs;
 mod manifest;
+mod migrate;
 mod pause;
 mod ps;
 mod pull;
@@ -304,6 +305,14 @@ const REGISTRY: &[Verb] = &[
     ),
 ];
 
+/// `cais system …`
+const SYSTEM: &[Verb] = &[verb!(
+    "migrate",
+    migrate,
+    "Convert all layers to another storage driver",
+    "cais system migrate --to erofs\n  cais system migrate --to dir"
+)];
+
 /// The commands about Cais itself, and about anything.
 const OWN: &[Verb] = &[
     verb!(
@@ -340,8 +349,8 @@ const RUNNERS: &[&str] = &["run", "create", "exec", "start", "attach"];
 /// Commands that make processes in containers.
 const SEALED: &[&str] = &["run", "exec", "start", "restart"];
 
-/// `cais`, two global options with their values, a group, and the command.
-const COMMAND_PLACE_MAX: usize = 7;
+/// `cais`, three global options with their values, a group, and the command.
+const COMMAND_PLACE_MAX: usize = 9;
 
 /// What a command's options are added by: [`Verb::read`], or [`Verb::augment`].
 type Grammar = fn(&'static Verb) -> fn(Command) -> Command;
@@ -373,6 +382,7 @@ fn command(grammar: Grammar) -> Command {
             MANIFEST,
             grammar,
         ))
+        .subcommand(group("system", "Manage Cais", SYSTEM, grammar))
         .subcommand(crate::oci::command())
         .subcommand(completion());
     let at_top = CONTAINER.iter().filter(|verb| verb.name != "inspect");
@@ -464,13 +474,13 @@ pub(crate) fn parse(args: &[OsString]) -> std::result::Result<ArgMatches, ExitCo
 
 /// The help of the command that `args` call, with its options as they are written.
 fn help(args: &[OsString]) -> Option<clap::Error> {
-    let groups = [CONTAINER, IMAGE, MANIFEST, REGISTRY, OWN];
+    let groups = [CONTAINER, IMAGE, MANIFEST, REGISTRY, SYSTEM, OWN];
     let verbs = || groups.into_iter().flatten();
     let is_command = |word: &&OsString| {
         let top = TOP_IMAGE.iter().map(|(name, _)| *name);
         let names = verbs().flat_map(|verb| verb.aliases.iter().copied().chain([verb.name]));
         top.chain(names)
-            .chain(["container", "image", "manifest", "registry", "completion"])
+            .chain(["container", "image", "manifest", "registry", "system", "completion"])
             .any(|name| *word == name)
     };
     let path = args.iter().skip(1).take(COMMAND_PLACE_MAX).filter(is_command).cloned();
@@ -481,8 +491,8 @@ fn help(args: &[OsString]) -> Option<clap::Error> {
 /// Commands of Docker's that are known, and not supported yet.
 const UNSUPPORTED: &[&str] = &[
     "build", "builder", "buildx", "compose", "config", "context", "cp", "events", "info",
-    "network", "node", "plugin", "port", "prune", "secret", "service", "stack", "swarm", "system",
-    "trust", "volume",
+    "network", "node", "plugin", "port", "prune", "secret", "service", "stack", "swarm", "trust",
+    "volume",
 ];
 
 /// Puts right what a usage error says: a word of Docker's that is missing here is no misspelling,
@@ -513,6 +523,7 @@ pub(crate) fn run(matches: &ArgMatches) -> i32 {
         ("image", Some((name, inner))) => (name, find(IMAGE, name), inner),
         ("registry", Some((name, inner))) => (name, find(REGISTRY, name), inner),
         ("manifest", Some((name, inner))) => (name, find(MANIFEST, name), inner),
+        ("system", Some((name, inner))) => (name, find(SYSTEM, name), inner),
         (name, _) => (name, find_top(name), inner),
     };
     let verb = verb.expect("clap accepts only what is in the tables");

@@ -130,6 +130,25 @@ impl Engine {
         Ok(self.store.collect(exclusive, &in_use, ingest_age)?)
     }
 
+    /// Converts the store to another storage driver. Layers of running containers stay as they are.
+    /// Nothing can be added or started meanwhile.
+    ///
+    /// # Errors
+    /// [`Kind::Unavailable`] while somebody adds content, [`Kind::Invalid`] if the driver does not
+    /// work here.
+    pub fn migrate(
+        &self,
+        driver: store::Driver,
+        progress: &mut dyn FnMut(&Digest),
+    ) -> Result<store::Migrated> {
+        let exclusive = self.store.exclusive()?;
+        // Read under the lock: a container that is being started holds a lease.
+        let running = self.list()?.into_iter().filter(crate::Container::is_running);
+        let in_use: HashSet<Digest> =
+            running.flat_map(|container| container.record.layers).collect();
+        Ok(self.store.migrate(exclusive, driver, &in_use, progress)?)
+    }
+
     /// Loads the images of an archive: `docker save`'s, or an OCI layout.
     ///
     /// # Errors

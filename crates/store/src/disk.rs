@@ -18,7 +18,7 @@ use crate::error::{Doing as _, Error};
 /// Nothing is kept in memory or open: any number of processes may use one root at a time.
 #[derive(Debug, Clone)]
 pub struct Store {
-    root: PathBuf,
+    pub(crate) root: PathBuf,
     /// The driver that was asked for.
     pub(crate) requested: Option<Driver>,
 }

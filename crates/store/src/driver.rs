@@ -5,7 +5,7 @@
 
 pub(crate) mod dir;
 pub(crate) mod image;
-pub(crate) mod view;
+pub(crate) mod merged;
 
 use std::fmt;
 use std::fs::{self, File};
@@ -19,7 +19,7 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, 
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{Part, Store, all_names, hidden_name, json, read_if_there};
-use crate::error::{Doing as _, Error, invalid};
+use crate::error::{Doing as _, Error};
 
 /// The record of a store.
 pub(crate) const RECORD: &str = "store.json";
@@ -99,9 +99,7 @@ impl Store {
             return Ok(driver);
         }
         if driver == Driver::Erofs && !self.mounts_images() {
-            return invalid(
-                "the storage driver `erofs` does not work here: the kernel mounts no EROFS image of this store's file system",
-            );
+            return Err(store_cannot());
         }
         let hidden = self.root().join(hidden_name()?);
         let bytes = json(&StoreRecord { driver })?;
@@ -152,6 +150,12 @@ impl Store {
         };
         attempt().is_ok()
     }
+}
+
+/// Why a store cannot have images.
+pub(crate) fn store_cannot() -> Error {
+    let why = "the kernel mounts no EROFS image from this store's file system";
+    Error::Invalid(format!("the storage driver `erofs` does not work here: {why}"))
 }
 
 /// The kernel bounds how deep file systems lie on each other, so the overlay is tried, too.

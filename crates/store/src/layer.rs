@@ -130,8 +130,18 @@ impl Store {
         progress: &mut dyn FnMut(u64),
         limits: Limits,
     ) -> Result<Unpacked, Error> {
+        self.unpack_as(self.settle_driver()?, archive, progress, limits)
+    }
+
+    /// As [`Store::unpack_within`], whatever the driver of the store.
+    pub(crate) fn unpack_as(
+        &self,
+        driver: Driver,
+        archive: &mut dyn Read,
+        progress: &mut dyn FnMut(u64),
+        limits: Limits,
+    ) -> Result<Unpacked, Error> {
         let scratch = self.scratch(Part::Layers)?;
-        let driver = self.settle_driver()?;
         let place = (scratch.path(), driver);
         let (extracted, diff_id) = unpack_into(place, archive, progress, limits)?;
         Ok(Unpacked { scratch, diff_id, extracted })
@@ -139,6 +149,17 @@ impl Store {
 
     /// Makes an unpacked layer visible. If somebody else was faster, theirs stays.
     pub(crate) fn publish_layer(&self, unpacked: Unpacked, blob: Digest) -> Result<Layer, Error> {
+        let (scratch, layer) = self.complete(unpacked, blob)?;
+        let place = self.layer_path(&layer.diff_id);
+        if scratch.publish(&place)? { Ok(layer) } else { self.layer(&layer.diff_id) }
+    }
+
+    /// Gives an unpacked layer its record, and takes away what it does not need.
+    pub(crate) fn complete(
+        &self,
+        unpacked: Unpacked,
+        blob: Digest,
+    ) -> Result<(Scratch, Layer), Error> {
         let Unpacked { scratch, diff_id, extracted } = unpacked;
         let layer = Layer {
             diff_id,
@@ -150,7 +171,7 @@ impl Store {
         let record = scratch.path().join(RECORD);
         std::fs::write(&record, json(&layer)?).doing(|| format!("write `{}`", record.display()))?;
         self.discard(&scratch.path().join(PIT))?;
-        if scratch.publish(&self.layer_path(&diff_id))? { Ok(layer) } else { self.layer(&diff_id) }
+        Ok((scratch, layer))
     }
 }
 

@@ -15,14 +15,17 @@
 //! # Layout
 //!
 //! ```text
+//! <root>/store.json                       how layers are kept: see [`Driver`]
 //! <root>/store.lock                       shared: somebody adds content; exclusive: the collector
 //! <root>/blobs/sha256/<hex>               manifests, configurations, layers: exactly as received
 //! <root>/ingest/<hex>                     partial blobs, locked by their writer, resumable
 //! <root>/ingest/.<random>/                members of an archive being loaded
-//! <root>/layers/<diff id hex>/tree/       an unpacked layer in overlayfs' conventions
+//! <root>/layers/<diff id hex>/tree/       an unpacked layer in overlayfs' conventions,
+//! <root>/layers/<diff id hex>/layer.erofs or an image of it
 //! <root>/layers/<diff id hex>/layer.json  diff id, blob, bytes, entries
 //! <root>/layers/.<random>/                a layer being unpacked
 //! <root>/bases/<chain id hex>/tree/       the mount points that all containers of one chain share
+//! <root>/bases/<chain id hex>.erofs/      the same for a chain of images, with the metadata of all
 //! <root>/images/<image id hex>.json       manifest, configuration, layers, repository digests
 //! <root>/tags/<hex>.json                  a reference and its image; named by the reference's digest
 //! <root>/registry/<repository>/blobs/<hex>      a repository of the registry in the box holds a blob,
@@ -59,6 +62,7 @@ mod image;
 mod import;
 mod layer;
 mod load;
+mod migrate;
 mod overlay;
 mod pack;
 mod remove;
@@ -85,5 +89,6 @@ pub use image::{DOCUMENT_BYTES_MAX, Image, ImageLayer, NewImage};
 pub use import::Import;
 pub use layer::{Layer, open_lower};
 pub use load::Loaded;
+pub use migrate::Migrated;
 pub use remove::{ImageUse, Removed};
 pub use save::{ImageArchive, ToSave};

@@ -16,12 +16,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::disk::{Part, Store, json, read_if_there};
 use crate::driver::dir::TREE;
-use crate::driver::{image, view};
+use crate::driver::{image, merged};
 use crate::error::{Doing as _, Error};
 use crate::layer::open_lower;
 use crate::walk::{LINKS_MAX, Missing, Tree, make_directory};
 
 const RECORD: &str = "base.json";
+const MERGED_SUFFIX: &str = ".erofs";
 const WORK: &str = "work";
 const UPPER: &str = "upper";
 /// The name of an image without layers among the bases.
@@ -47,6 +48,9 @@ pub(crate) enum Point {
     Link(&'static str),
 }
 
+/// Mode, owner and group of a root.
+pub(crate) type RootLook = (u32, u32, u32);
+
 /// The mount points of one chain of layers.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Base {
@@ -56,7 +60,7 @@ pub(crate) struct Base {
     showing: Vec<Digest>,
     /// Mode, owner and group of the root.
     #[serde(default)]
-    root: Option<(u32, u32, u32)>,
+    root: Option<RootLook>,
 }
 
 /// The chain ids of a list of layers, one for each of its beginnings (image-spec, config.md).
@@ -78,8 +82,13 @@ fn base_name(layers: &[Digest]) -> String {
 }
 
 /// The name of the base of a chain of images.
-fn view_name(base_name: &str) -> String {
-    format!("{base_name}.erofs")
+fn merged_name(base_name: &str) -> String {
+    format!("{base_name}{MERGED_SUFFIX}")
+}
+
+/// Whether a base of this name is a merged image.
+pub(crate) fn is_merged(name: &str) -> bool {
+    name.ends_with(MERGED_SUFFIX)
 }
 
 impl Store {
@@ -135,11 +144,11 @@ impl Store {
         layers: &[Digest],
         container: &Path,
         volatile: bool,
-    ) -> Result<(Rootfs, Option<(u32, u32, u32)>), Error> {
-        let (is_view, base) = self.base_of(layers)?;
+    ) -> Result<(Rootfs, Option<RootLook>), Error> {
+        let (is_merged, base) = self.base_of(layers)?;
         let name = base_name(layers);
-        let lower = if is_view {
-            let path = self.part(Part::Bases).join(view_name(&name)).join(view::FILE);
+        let lower = if is_merged {
+            let path = self.part(Part::Bases).join(merged_name(&name)).join(merged::FILE);
             let image = |layer| self.layer_path(layer).join(image::FILE);
             vec![Lower::Image { path, devices: base.showing.iter().map(image).collect() }]
         } else {
@@ -150,20 +159,26 @@ impl Store {
         Ok((Rootfs::Overlay { lower, upper, work, volatile }, base.root))
     }
 
-    /// The base of a chain, which is made if there is none, and whether it is a view: the record
+    /// The base of a chain, which is made if there is none, and whether it is a merged image: the record
     /// that is there says what its layers are.
     fn base_of(&self, layers: &[Digest]) -> Result<(bool, Base), Error> {
         let tree_name = base_name(layers);
-        for (is_view, name) in [(true, view_name(&tree_name)), (false, tree_name.clone())] {
+        for (is_merged, name) in [(true, merged_name(&tree_name)), (false, tree_name.clone())] {
             if let Some(base) = self.base(&name)? {
-                return Ok((is_view, base));
+                return Ok((is_merged, base));
             }
         }
         let _lease = self.lease()?;
-        let is_view =
-            !layers.is_empty() && layers.iter().all(|layer| self.image_path(layer).is_some());
-        let name = if is_view { view_name(&tree_name) } else { tree_name };
-        self.make_base(&name, layers, is_view).map(|base| (is_view, base))
+        if !layers.is_empty() && layers.iter().all(|layer| self.image_path(layer).is_some()) {
+            use std::io::ErrorKind::{FileTooLarge, OutOfMemory};
+            match self.make_base(&merged_name(&tree_name), layers, true) {
+                // Beyond the limits of one image, each layer is mounted.
+                Err(Error::Io { source, .. })
+                    if matches!(source.kind(), FileTooLarge | OutOfMemory) => {}
+                made => return made.map(|base| (true, base)),
+            }
+        }
+        self.make_base(&tree_name, layers, false).map(|base| (false, base))
     }
 
     /// The record of a base.
@@ -172,17 +187,18 @@ impl Store {
         Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 
-    fn make_base(&self, name: &str, layers: &[Digest], is_view: bool) -> Result<Base, Error> {
+    fn make_base(&self, name: &str, layers: &[Digest], is_merged: bool) -> Result<Base, Error> {
         let opaque = layers.iter().map(|layer| Ok(self.layer(layer)?.is_opaque));
         let opaque = opaque.collect::<Result<Vec<bool>, Error>>()?;
         let mut base =
             Base { layers: layers.to_vec(), showing: showing(layers, &opaque), root: None };
         let scratch = self.scratch(Part::Bases)?;
         let doing = || format!("make mount points for the image of layers {name}");
-        if is_view {
+        if is_merged {
             let images: Vec<PathBuf> =
                 base.showing.iter().filter_map(|layer| self.image_path(layer)).collect();
-            base.root = Some(view::make(&scratch.path().join(view::FILE), &images).doing(doing)?);
+            base.root =
+                Some(merged::make(&scratch.path().join(merged::FILE), &images).doing(doing)?);
         } else {
             let lower: Vec<Lower> = base.showing.iter().map(|layer| self.lower(layer)).collect();
             let lower = lower.iter().map(open_lower).collect::<Result<Vec<_>, Error>>()?;
@@ -254,7 +270,7 @@ pub(crate) fn detached_overlay(
 }
 
 /// Mode, owner and group of a directory.
-fn root_of(path: &Path) -> Result<(u32, u32, u32), Errno> {
+fn root_of(path: &Path) -> Result<RootLook, Errno> {
     let root = rustix::fs::stat(path)?;
     Ok((root.st_mode & 0o7777, root.st_uid, root.st_gid))
 }

@@ -3,6 +3,7 @@
 //! What a driver must do is tested over each of them.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+#![expect(clippy::duplicate_mod, reason = "the same tests over each driver")]
 
 mod it {
     mod contract;

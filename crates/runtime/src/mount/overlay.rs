@@ -16,7 +16,10 @@ use crate::error::{Doing, Error};
 
 /// What the host may have switched on by default: the upper directory must stay readable as plain
 /// directories and whiteouts, whose meaning depends on nothing else.
-const FEATURES_OFF: [&str; 3] = ["redirect_dir", "index", "metacopy"];
+///
+/// Nor numbers of inodes that say in their highest bits which layer they are of (`xino`): 32-bit
+/// programs cannot hold them, and such as keep numbers in floating point take them for one.
+const FEATURES_OFF: [&str; 4] = ["redirect_dir", "index", "metacopy", "xino"];
 
 /// A layer as overlayfs takes it.
 #[derive(Debug)]
@@ -108,7 +111,6 @@ fn describe(overlay: &Overlay<'_>) -> Result<OwnedFd, Error> {
         // A kernel built without a feature refuses its name, which is as good.
         let _ = made.try_set(feature, Some("off"));
     }
-    let _ = made.try_set("xino", Some(xino(overlay)));
     if overlay.volatile {
         made.set("volatile", None)?;
     }
@@ -121,12 +123,7 @@ fn set_path(overlay: &Description, key: &str, path: &Path) -> Result<(), Error> 
     })
 }
 
-/// An image is a file system of its own: without numbers of inodes that say which one they are of,
-/// files would have other devices than the directories they are in.
-fn xino(overlay: &Overlay<'_>) -> &'static str {
-    if overlay.lower.iter().any(|layer| layer.is_image) { "on" } else { "off" }
-}
-
+/// Whether this kernel is too old for the layers as they are.
 fn is_old(overlay: &Overlay<'_>) -> bool {
     let has_images = overlay.lower.iter().any(|layer| layer.is_image);
     !names_layers() || has_images && !takes_detached()
@@ -171,7 +168,6 @@ fn attach_old(overlay: &Overlay<'_>) -> Result<OwnedFd, Error> {
     let mut options =
         format!("lowerdir={},upperdir={},workdir={}", lower.join(":"), shown(&upper), shown(&work));
     FEATURES_OFF.iter().for_each(|feature| options += &format!(",{feature}=off"));
-    options += &format!(",xino={}", xino(overlay));
     if overlay.volatile {
         options += ",volatile";
     }

@@ -21,6 +21,8 @@ use crate::walk::{LINKS_MAX, Missing};
 /// The image of a layer, below its directory.
 pub(crate) const FILE: &str = "layer.erofs";
 
+const SET_GROUP_ID: u32 = 0o2000;
+
 /// What is remembered of directories until the end: enough for a million with ordinary names.
 const REMEMBERED_BYTES_MAX: usize = 256 << 20;
 
@@ -41,6 +43,23 @@ impl ImageTree {
     pub(crate) fn implied(&self, mode: u32) -> Attributes {
         let (seconds, nanoseconds) = (self.now.tv_sec, self.now.tv_nsec as u32);
         Attributes { mode, seconds, nanoseconds, ..Attributes::default() }
+    }
+
+    /// The same for a directory that is made in `parent`: in one with the set-group-id bit, the
+    /// kernel gives its group and that bit on (inode(7)).
+    fn implied_in(&self, parent: Node) -> Attributes {
+        let mut attributes = self.implied(0o755);
+        self.inherit(parent, &mut attributes);
+        attributes.mode |= self.builder.attributes(parent).mode & SET_GROUP_ID;
+        attributes
+    }
+
+    /// Gives what is made in `parent` its group, if that is how groups go there.
+    pub(crate) fn inherit(&self, parent: Node, attributes: &mut Attributes) {
+        let above = self.builder.attributes(parent);
+        if above.mode & SET_GROUP_ID != 0 {
+            attributes.gid = above.gid;
+        }
     }
 
     /// The directory at `path`, components below the root without `.` and `..`.
@@ -80,7 +99,7 @@ impl ImageTree {
             if !create {
                 return Err(Errno::NOENT);
             }
-            return self.builder.add_directory((at, name), self.implied(0o755));
+            return self.builder.add_directory((at, name), self.implied_in(at));
         };
         match self.builder.kind(found) {
             Kind::Directory => Ok(found),
@@ -327,6 +346,9 @@ impl Sink for ImageSink {
     }
 }
 
+/// Extended attributes by their names.
+type Xattrs<'a> = Vec<(&'a [u8], &'a [u8])>;
+
 /// Who is to blame when data cannot be moved.
 enum Failed {
     Archive(Error),
@@ -361,7 +383,7 @@ fn attributes(meta: &Meta, can_open: bool) -> Result<Attributes, Errno> {
 
 /// The extended attributes that a file gets. Those of users are for files and directories only; a
 /// class that the format does not know is left out, as one that a file system does not know is.
-fn checked(meta: &Meta, can_open: bool) -> Result<Vec<(&[u8], &[u8])>, Errno> {
+fn checked(meta: &Meta, can_open: bool) -> Result<Xattrs<'_>, Errno> {
     let mut set = Vec::new();
     for (name, value) in &meta.xattrs {
         if name.starts_with(b"user.") && !can_open {

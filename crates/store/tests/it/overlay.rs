@@ -42,9 +42,6 @@ impl Overlay {
             fsconfig_set_string(&overlay, "workdir", work).unwrap();
             fsconfig_set_flag(&overlay, "volatile").unwrap();
         }
-        if lower.iter().any(|layer| matches!(layer, Lower::Image { .. })) {
-            fsconfig_set_string(&overlay, "xino", "on").unwrap();
-        }
         fsconfig_create(&overlay).unwrap();
         let attributes = MountAttrFlags::empty();
         let mount = fsmount(&overlay, FsMountFlags::FSMOUNT_CLOEXEC, attributes).unwrap();

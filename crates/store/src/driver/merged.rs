@@ -1,5 +1,5 @@
-//! The view of a chain of images: one image that shows all of them, with the mount points that
-//! every container needs. It has metadata only; data stays in the layers' images.
+//! The merged image of a chain of images: it shows all of them, with the mount points that every
+//! container needs. It has metadata only; data stays in the layers' images.
 //!
 //! A container then costs one mount, however many layers it has.
 
@@ -11,14 +11,15 @@ use erofs::{Content, Kind, Node, ROOT, Reader};
 use rustix::io::Errno;
 
 use super::image::ImageTree;
-use crate::snapshot::{MOUNT_POINTS, Point, split_target};
+use crate::snapshot::{MOUNT_POINTS, Point, RootLook, split_target};
 use crate::walk::{LINKS_MAX, Missing};
 
-/// The image of a view, below its directory.
-pub(crate) const FILE: &str = "view.erofs";
+/// The merged image, below its directory.
+pub(crate) const FILE: &str = "merged.erofs";
 
-/// Makes the view of `images`, topmost first, in the new file `place`: mode and owner of the root.
-pub(crate) fn make(place: &Path, images: &[PathBuf]) -> io::Result<(u32, u32, u32)> {
+/// Makes the merged image of `images`, topmost first, in the new file `place`: mode, owner and
+/// group of the root.
+pub(crate) fn make(place: &Path, images: &[PathBuf]) -> io::Result<RootLook> {
     let open = |path: &PathBuf| Reader::open(&File::open(path)?);
     let readers = images.iter().map(open).collect::<io::Result<Vec<_>>>()?;
     let builder = erofs::merge(File::create_new(place)?, &readers)?;
@@ -65,6 +66,7 @@ fn make_point(tree: &mut ImageTree, path: &str, point: Point) -> Result<(), Errn
         Point::Link(target) => (0o777, Content::Symlink(target.as_bytes().into())),
         _ => (0o644, Content::Regular(erofs::Data::empty())),
     };
-    let attributes = tree.implied(mode);
+    let mut attributes = tree.implied(mode);
+    tree.inherit(parent, &mut attributes);
     tree.builder.add((parent, &name), attributes, content).map(drop)
 }

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
@@ -13,6 +13,12 @@ use crate::sandbox::binary;
 
 /// How long an answer may take.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
+
+/// How long a line of the log may take.
+const LOG_MAX: Duration = Duration::from_secs(10);
+
+/// Time between two looks at the log.
+const POLL: Duration = Duration::from_millis(5);
 
 /// A registry in the box. It ends with this value, or with the thread that started it; what it
 /// keeps is removed then.
@@ -74,6 +80,19 @@ impl CaisRegistry {
     #[must_use]
     pub fn log(&self) -> String {
         fs::read_to_string(log_path(&self.root)).unwrap_or_default()
+    }
+
+    /// What it wrote to standard error, once that is as `wanted`, or after a while in any case.
+    #[must_use]
+    pub fn wait_for_log(&self, wanted: impl Fn(&str) -> bool) -> String {
+        let deadline = Instant::now() + LOG_MAX;
+        loop {
+            let log = self.log();
+            if wanted(&log) || Instant::now() > deadline {
+                return log;
+            }
+            std::thread::sleep(POLL);
+        }
     }
 
     /// Sends it a signal.
@@ -140,7 +159,10 @@ impl CaisRegistry {
         head += "\r\n";
         // A server that refuses early may stop reading.
         let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
-        Answer::read(&mut stream, method == "HEAD").expect("the registry answers")
+        let answer = Answer::read(&mut stream, method == "HEAD").expect("the registry answers");
+        // It hangs up once the request is in its log.
+        let _ = stream.read_to_end(&mut Vec::new());
+        answer
     }
 
     /// Sends bytes as they are, then nothing more: everything that comes back.

@@ -147,8 +147,10 @@ impl<'a> Body<'a> {
     /// Skips what nobody read, if that is little: whether the connection can go on.
     pub(super) fn finish(&mut self) -> bool {
         const SKIPPED_BYTES_MAX: u64 = 64 << 10;
-        if matches!(self.state, State::Ended) {
-            return true;
+        match self.state {
+            State::Ended => return true,
+            State::Length(left) if left > SKIPPED_BYTES_MAX => return false,
+            _ => {}
         }
         // A client that was not invited may send the next request or this body: nobody knows.
         if self.must_invite {

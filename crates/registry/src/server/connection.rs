@@ -1,6 +1,6 @@
 //! One client's connection: requests in a row, each with its limits.
 
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,9 +34,10 @@ pub(super) fn serve(
     guest: &Guest,
     log: &dyn Fn(&Access),
 ) {
-    let Ok(socket) = Socket::new(stream) else { return };
+    let Ok(socket) = Socket::new(stream.clone()) else { return };
     let wire = match tls {
         None => Wire::Plain(socket),
+        Some(_) if !(guest.may_wait() && greets_in_tls(&stream)) => return,
         Some(config) => match ServerConnection::new(config.clone()) {
             Ok(connection) => Wire::Tls(Box::new(StreamOwned::new(connection, socket))),
             Err(_) => return,
@@ -59,6 +60,23 @@ pub(super) fn serve(
         input.shrink();
     }
     input.wire.close();
+}
+
+/// Whether a client speaks TLS, and tells it to if it does not.
+fn greets_in_tls(mut stream: &TcpStream) -> bool {
+    // RFC 8446, section 5.1: the type of a record that is part of a handshake.
+    const HANDSHAKE: u8 = 22;
+    let mut first = [0];
+    match stream.peek(&mut first) {
+        Ok(1) if first[0] == HANDSHAKE => true,
+        Ok(1) => {
+            let _ = stream.write_all(SPEAK_TLS.as_bytes());
+            // What was not read would reset the connection before our answer is read.
+            let _ = stream.read(&mut [0; HEAD_INPUT_BYTES]);
+            false
+        }
+        _ => false,
+    }
 }
 
 /// The next request's head; `None` where there is none.
@@ -93,20 +111,9 @@ fn next_head(input: &mut Input, guest: &Guest) -> Result<Option<Head>, Bad> {
             Err(error) if error.kind() == io::ErrorKind::TimedOut && has_begun => {
                 return Err(Bad(408, "the request took too long"));
             }
-            Err(error) => {
-                if speaks_no_tls(&error) {
-                    input.wire.answer_plain(SPEAK_TLS);
-                }
-                return Ok(None);
-            }
+            Err(_) => return Ok(None),
         }
     }
-}
-
-fn speaks_no_tls(error: &io::Error) -> bool {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    let Some(rustls::Error::InvalidMessage(why)) = inner else { return false };
-    *why == rustls::InvalidMessage::InvalidContentType
 }
 
 /// Answers one request: whether another one may follow.

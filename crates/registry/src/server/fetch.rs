@@ -53,6 +53,18 @@ struct State {
     outcome: Option<Result<(), Trouble>>,
 }
 
+impl State {
+    /// Bytes that askers may have: the last one only once the digest is known to be right, so that
+    /// nobody takes a blob that lies for a whole one.
+    fn ready(&self) -> u64 {
+        let size = self.begun.as_ref().and_then(|(_, size)| *size);
+        match (&self.outcome, size) {
+            (Some(Ok(())), _) | (_, None) => self.held,
+            (_, Some(size)) => self.held.min(size.saturating_sub(1)),
+        }
+    }
+}
+
 impl Fetch {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -93,14 +105,14 @@ struct Arriving {
 impl Read for Arriving {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut state = self.fetch.lock();
-        while state.held <= self.at && self.at < self.end {
+        while state.ready().min(self.end) <= self.at && self.at < self.end {
             match &state.outcome {
                 None => state = self.fetch.wait(state),
                 Some(Ok(())) => return Ok(0),
                 Some(Err(trouble)) => return Err(io::Error::other(format!("{trouble:?}"))),
             }
         }
-        let there = state.held.min(self.end).saturating_sub(self.at);
+        let there = state.ready().min(self.end).saturating_sub(self.at);
         drop(state);
         let wanted = usize::try_from(there).unwrap_or(usize::MAX).min(buffer.len());
         let n = self.file.read_at(&mut buffer[..wanted], self.at)?;

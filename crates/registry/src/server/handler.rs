@@ -59,9 +59,11 @@ impl Registry {
                 Ok(Reply::new(200).json("application/json", b"{}".to_vec()))
             }
             ("GET" | "HEAD", Route::Catalog) => self.catalog(head),
-            ("GET" | "HEAD", Route::Tags(name)) => self.list_tags(head, name),
+            ("GET" | "HEAD", Route::Tags(name)) => {
+                self.list_tags(head, &self.mirrors.local(name, head))
+            }
             ("GET" | "HEAD", Route::Referrers(name, digest)) => {
-                self.list_referrers(head, name, digest)
+                self.list_referrers(head, &self.mirrors.local(name, head), digest)
             }
             ("GET" | "HEAD", Route::Manifest(name, target)) => {
                 self.get_manifest(head, name, target)

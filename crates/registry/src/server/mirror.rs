@@ -120,6 +120,11 @@ impl Mirrors {
         self.explicit(name, head).is_some()
     }
 
+    /// The name that `name` has here.
+    pub(super) fn local(&self, name: &RepositoryName, head: &Head) -> RepositoryName {
+        self.explicit(name, head).map_or_else(|| name.clone(), |place| place.name)
+    }
+
     /// The place that a request names by containerd's `?ns=`, or by the first part of its path.
     fn explicit(&self, name: &RepositoryName, head: &Head) -> Option<Place> {
         if let Some(namespace) = head.parameter("ns") {

@@ -94,11 +94,6 @@ impl Wire {
         self.socket().deadline = deadline;
     }
 
-    /// Answers a client that does not speak TLS as far as it can understand.
-    pub(super) fn answer_plain(&mut self, answer: &str) {
-        let _ = self.socket().write_all(answer.as_bytes());
-    }
-
     /// Sends a part of a file: by the kernel alone where nothing has to be encrypted.
     pub(super) fn send_file(&mut self, file: &File, from: u64, length: u64) -> io::Result<()> {
         let pace = Pace::new();
@@ -131,7 +126,7 @@ impl Wire {
     /// client that is still sending would otherwise lose our last answer to a reset.
     pub(super) fn close(&mut self) {
         const LINGER: Duration = Duration::from_secs(2);
-        const LINGER_BYTES_MAX: usize = 1 << 20;
+        const LINGER_BYTES_MAX: usize = 64 << 20;
         if let Self::Tls(stream) = self {
             stream.conn.send_close_notify();
             let _ = stream.flush();

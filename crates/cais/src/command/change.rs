@@ -62,7 +62,8 @@ impl State<'_> {
             let lower = name.to_lowercase();
             return Err(bad(line, &format!("{lower} is not a valid change command")));
         }
-        if rest.is_empty() {
+        // No command at all is a command, too.
+        if rest.is_empty() && !matches!(name.as_str(), "CMD" | "ENTRYPOINT") {
             return Err(bad(line, &format!("{name} requires an argument")));
         }
         let failed = |why: String| bad(line, &why);
@@ -137,6 +138,9 @@ impl State<'_> {
 
     /// Exec form as it is, shell form through the image's shell.
     fn command(&self, text: &str) -> Vec<String> {
+        if text.is_empty() {
+            return Vec::new();
+        }
         if let Some(words) = json_words(text) {
             return words;
         }
@@ -349,7 +353,7 @@ mod tests {
         for (change, why) in [
             ("RUN x", "run is not a valid change command"),
             ("shell [\"x\"]", "shell is not a valid change command"),
-            ("CMD", "CMD requires an argument"),
+            ("USER", "USER requires an argument"),
             ("ENV A", "must have two arguments"),
             ("ENV A=1 B", "can't find = in"),
             ("EXPOSE x", "invalid containerPort: x"),

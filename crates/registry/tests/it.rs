@@ -12,5 +12,6 @@ mod it {
     mod place;
     mod push;
     mod real;
+    mod search;
     mod taker;
 }

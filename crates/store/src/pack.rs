@@ -198,7 +198,7 @@ impl<W: Write> Pack<W> {
     }
 
     /// All extended attributes that a layer may have, sorted by name.
-    fn attributes(&self, of: &Owner<'_>, name: &CStr) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+    fn attributes(&self, of: &Owner<'_>, name: &CStr) -> Result<Attributes, Error> {
         let doing = || format!("read the attributes of `{}`", self.shown(name));
         let mut list = vec![0; XATTR_BYTES_MAX];
         let length = match of.list(&mut list) {
@@ -225,6 +225,9 @@ impl<W: Write> Pack<W> {
         Ok(found)
     }
 }
+
+/// Names and values.
+type Attributes = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// What has extended attributes.
 enum Owner<'a> {

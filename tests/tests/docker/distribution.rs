@@ -8,8 +8,7 @@ const HUB: &str = "127.0.0.1:5001";
 fn hub(sandbox: &Sandbox) -> RegistryServer {
     let storage = sandbox.work().join("hub");
     std::fs::create_dir(&storage).expect("the work directory takes entries");
-    let hub = sandbox.registry(5001, &storage);
-    hub
+    sandbox.registry(5001, &storage)
 }
 
 /// Runs a script of the shell, and demands that all of it works.

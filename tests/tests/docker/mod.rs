@@ -9,6 +9,7 @@ mod interruption;
 mod isolation;
 mod liar;
 mod life;
+mod login;
 mod pull;
 mod terminal;
 mod user_namespace;

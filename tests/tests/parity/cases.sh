@@ -439,3 +439,57 @@ $E start -a once
 $E container diff once
 $E container diff no-such-container
 $E rm once
+
+$E tag seen 127.0.0.1:5001/$(basename $E)/out-a; $E push 127.0.0.1:5001/$(basename $E)/out-a | sed "s,$(basename $E)/,,; s/ size: .*//; /Waiting/d" | sort
+$E push 127.0.0.1:5001/$(basename $E)/out-a:latest | sed "s,$(basename $E)/,,; s/ size: .*//; /Waiting/d" | sort
+$E push -q 127.0.0.1:5001/$(basename $E)/out-a | sed "s,$(basename $E)/,,"
+$E tag seen 127.0.0.1:5001/$(basename $E)/out-b:1; $E tag seen 127.0.0.1:5001/$(basename $E)/out-b:2; $E push -qa 127.0.0.1:5001/$(basename $E)/out-b | sed "s,$(basename $E)/,,"
+$E push -a 127.0.0.1:5001/$(basename $E)/out-b:1
+$E push 127.0.0.1:5001/out-absent
+$E push 127.0.0.1:5001/out-absent:1
+$E push 127.0.0.1:5001/$(basename $E)/out-a:absent | sed "s,$(basename $E)/,,"
+$E push 127.0.0.1:5001/OUT-upper
+differs Wrong usage exits with 2, and with 125 where a container would run.
+$E push # out-
+
+$E save out-absent
+$E save -o no/such/file seen # out-
+$E save -o . seen # out-
+$E save -o /dev/null seen # out-
+$E save seen with-config | tar -xO manifest.json | grep -o '"RepoTags":\["[a-z:-]*"\]' | sort # out-
+$E save -o out-saved.tar seen; stat -c %a out-saved.tar; $E load -qi out-saved.tar
+$E export out-absent
+$E create --network none --name out-made seen true | wc -c; $E export out-made | tar -t | grep -v -e '^.dockerenv$' -e '^dev/' | sort
+$E export -o no/such/file out-made
+$E rm out-made
+
+$E run --network none --name out-from seen sh -c 'echo new >/etc/new; rm /etc/passwd; rm -r /seed; mkdir /seed; ln /etc/new /etc/newer; chmod 700 /tmp'
+$E commit -a me -m why out-from out-committed | wc -c
+$E run --rm --network none out-committed sh -c 'cat /etc/new; ls -A /seed; test -e /etc/passwd || echo gone; stat -c "%a %h" /tmp /etc/newer'
+$E history --format '{{.CreatedBy}}|{{.Comment}}' --no-trunc out-committed | head -1
+$E image inspect -f '{{.Author}} {{.Comment}} {{json .Config.Cmd}} {{len .RootFS.Layers}}' out-committed
+$E commit -c 'CMD ["x", "y"]' -c 'ENTRYPOINT z' -c 'ENV A=1 B="two words"' -c 'EXPOSE 80 53/udp' -c 'LABEL a=b' -c 'USER me' -c 'VOLUME /v' -c 'WORKDIR /w' -c 'ONBUILD RUN x' out-from out-changed | wc -c
+$E image inspect -f '{{json .Config.Cmd}} {{json .Config.Entrypoint}} {{json .Config.Env}} {{json .Config.ExposedPorts}} {{json .Config.Labels}} {{.Config.User}} {{json .Config.Volumes}} {{.Config.WorkingDir}} {{json .Config.OnBuild}}' out-changed
+$E commit -c 'HEALTHCHECK --interval=5s --retries=3 CMD true' out-from out-health | wc -c; $E image inspect -f '{{json .Config.Healthcheck.Test}} {{json .Config.Healthcheck.Interval}} {{.Config.Healthcheck.Retries}}' out-health
+$E commit -c 'WORKDIR /a' -c 'WORKDIR b/../c' -c 'ENV P=$PATH:/x' -c "LABEL q='a b' r=c\\ d" out-from out-words | wc -c; $E image inspect -f '{{.Config.WorkingDir}} {{json .Config.Env}} {{json .Config.Labels}}' out-words
+differs `--change` takes STOPSIGNAL.
+$E commit -c 'STOPSIGNAL INT' out-from out-signal | wc -c; $E image inspect -f '{{.Config.StopSignal}}' out-signal
+$E commit -c 'RUN x' out-from
+$E commit -c 'SHELL ["x"]' out-from
+$E commit -c 'CMD' out-from | wc -c
+$E commit -c 'USER' out-from
+$E commit -c 'nonsense' out-from
+$E commit -c 'ENV A' out-from
+$E commit out-from OUT-upper
+$E commit out-absent
+$E create --network none --name out-idle with-config | wc -c; $E commit out-idle out-same | wc -c; $E image inspect -f '{{json .Config.Cmd}} {{json .Config.Entrypoint}} {{.Config.User}} {{.Config.WorkingDir}} {{json .Config.Labels}}' out-same
+$E rm out-from out-idle; $E rmi out-committed out-changed out-health out-words out-same | grep -c Untagged
+
+$E login -u me 127.0.0.1:5001 # out-
+$E login --password-stdin 127.0.0.1:5001 # out-
+$E login -u me -p x --password-stdin 127.0.0.1:5001 # out-
+echo x | $E login -u me --password-stdin 127.0.0.1:5001 # out-
+$E logout 127.0.0.1:5001; $E logout 127.0.0.1:5001 # out-
+$E logout # out-
+$E search --limit 101 out-x
+$E search --filter nonsense=1 out-x

@@ -3,4 +3,5 @@
 mod cases;
 mod diff;
 mod edit;
+mod exchange;
 mod random;

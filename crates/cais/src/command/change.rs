@@ -5,6 +5,7 @@ mod words;
 
 use engine::{Error, Result};
 use oci::{ContainerConfig, Healthcheck};
+use serde_json::json;
 
 use crate::output::parse_duration;
 use words::{Words, expand, split};
@@ -62,11 +63,15 @@ impl State<'_> {
             let lower = name.to_lowercase();
             return Err(bad(line, &format!("{lower} is not a valid change command")));
         }
-        if rest.is_empty() {
+        // No command at all is a command, too.
+        if rest.is_empty() && !matches!(name.as_str(), "CMD" | "ENTRYPOINT") {
             return Err(bad(line, &format!("{name} requires an argument")));
         }
-        let failed = |why: String| bad(line, &why);
-        match name.as_str() {
+        self.dispatch(&name, rest).map_err(|why| bad(line, &why))
+    }
+
+    fn dispatch(&mut self, name: &str, rest: &str) -> std::result::Result<(), String> {
+        match name {
             "CMD" => {
                 self.config.cmd = self.command(rest);
                 self.cmd_set = true;
@@ -78,65 +83,48 @@ impl State<'_> {
                 }
             }
             "ENV" => {
-                for (key, value) in self.pairs(rest).map_err(failed)? {
+                for (key, value) in self.pairs(rest)? {
                     self.set_env(&key, &value);
                 }
             }
             "LABEL" => {
-                let pairs = self.pairs(rest).map_err(failed)?;
+                let pairs = self.pairs(rest)?;
                 self.config.labels.extend(pairs);
             }
             "EXPOSE" => {
-                for port in self.expanded(rest) {
-                    for port in ports(&port).map_err(failed)? {
-                        self.config.exposed_ports.insert(port, serde_json::json!({}));
-                    }
+                for word in self.expanded(rest) {
+                    let ports = ports(&word)?.into_iter();
+                    self.config.exposed_ports.extend(ports.map(|port| (port, json!({}))));
                 }
             }
             "VOLUME" => {
                 for path in self.list(rest) {
                     if path.is_empty() {
-                        return Err(bad(line, "VOLUME specified can not be an empty string"));
+                        return Err("VOLUME specified can not be an empty string".to_owned());
                     }
-                    self.config.volumes.insert(path, serde_json::json!({}));
+                    self.config.volumes.insert(path, json!({}));
                 }
             }
             "USER" => self.config.user = self.one(rest),
             "WORKDIR" => {
-                let path = self.one(rest);
-                self.config.working_dir = joined(&self.config.working_dir, &path);
+                self.config.working_dir = joined(&self.config.working_dir, &self.one(rest));
             }
             "STOPSIGNAL" => {
                 let signal = self.one(rest);
-                engine::signal(&signal)
-                    .map_err(|_| bad(line, &format!("Invalid signal: {signal}")))?;
+                engine::signal(&signal).map_err(|_| format!("Invalid signal: {signal}"))?;
                 self.config.stop_signal = signal;
             }
-            "HEALTHCHECK" => {
-                self.config.healthcheck = Some(self.healthcheck(rest).map_err(failed)?)
-            }
-            _ => {
-                let trigger = rest.split_whitespace().next().unwrap_or_default().to_uppercase();
-                match trigger.as_str() {
-                    "ONBUILD" => {
-                        return Err(bad(
-                            line,
-                            "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed",
-                        ));
-                    }
-                    "MAINTAINER" | "FROM" => {
-                        let why = format!("{trigger} isn't allowed as an ONBUILD trigger");
-                        return Err(bad(line, &why));
-                    }
-                    _ => self.config.on_build.push(rest.to_owned()),
-                }
-            }
+            "HEALTHCHECK" => self.config.healthcheck = Some(self.healthcheck(rest)?),
+            _ => self.config.on_build.push(trigger(rest)?),
         }
         Ok(())
     }
 
     /// Exec form as it is, shell form through the image's shell.
     fn command(&self, text: &str) -> Vec<String> {
+        if text.is_empty() {
+            return Vec::new();
+        }
         if let Some(words) = json_words(text) {
             return words;
         }
@@ -245,6 +233,16 @@ impl State<'_> {
     }
 }
 
+/// An instruction for images that are built on this one.
+fn trigger(text: &str) -> std::result::Result<String, String> {
+    let name = text.split_whitespace().next().unwrap_or_default().to_uppercase();
+    match name.as_str() {
+        "ONBUILD" => Err("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed".to_owned()),
+        "MAINTAINER" | "FROM" => Err(format!("{name} isn't allowed as an ONBUILD trigger")),
+        _ => Ok(text.to_owned()),
+    }
+}
+
 /// `80`, `80/udp` or `8000-8010/tcp`, each port by itself.
 fn ports(text: &str) -> std::result::Result<Vec<String>, String> {
     let bad = || format!("invalid containerPort: {text}");
@@ -349,7 +347,7 @@ mod tests {
         for (change, why) in [
             ("RUN x", "run is not a valid change command"),
             ("shell [\"x\"]", "shell is not a valid change command"),
-            ("CMD", "CMD requires an argument"),
+            ("USER", "USER requires an argument"),
             ("ENV A", "must have two arguments"),
             ("ENV A=1 B", "can't find = in"),
             ("EXPOSE x", "invalid containerPort: x"),

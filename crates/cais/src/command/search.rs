@@ -97,7 +97,7 @@ impl Wanted {
                 "is-official" => wanted.official = flag()?,
                 "is-automated" => wanted.automated = flag()?,
                 "stars" => {
-                    wanted.stars = value.parse().map_err(|_| invalid(": expected a number"))?
+                    wanted.stars = value.parse().map_err(|_| invalid(": expected a number"))?;
                 }
                 _ => return Err(invalid("").hint("is-official, is-automated or stars")),
             }

@@ -375,9 +375,10 @@ impl Sink for StoreSink<'_> {
         if !is_top {
             return Ok(());
         }
-        let manifest = match Document::parse(&document.bytes, &document.media_type) {
-            Ok(Document::Manifest(manifest)) => manifest,
-            _ => return Err(Error::Invalid("an index is not an image".to_owned())),
+        let Ok(Document::Manifest(manifest)) =
+            Document::parse(&document.bytes, &document.media_type)
+        else {
+            return Err(Error::Invalid("an index is not an image".to_owned()));
         };
         self.unpack(&manifest)?;
         let image = self.store.add_image(NewImage {

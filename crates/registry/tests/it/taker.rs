@@ -128,7 +128,7 @@ fn converse(stream: &TcpStream, content: &Mutex<Content>) -> std::io::Result<()>
         // Unread bytes make the kernel reset the connection.
         return Ok(());
     }
-    let (status, headers, answer) = reply(&mut content, &asked, body);
+    let (status, headers, answer) = reply(&mut content, &asked, &body);
     if status == 0 {
         return Ok(());
     }
@@ -181,7 +181,7 @@ fn refuse(status: u16, code: &str) -> Reply {
     (status, Vec::new(), format!(r#"{{"errors":[{{"code":"{code}"}}]}}"#).into_bytes())
 }
 
-fn reply(content: &mut Content, asked: &Asked, body: Vec<u8>) -> Reply {
+fn reply(content: &mut Content, asked: &Asked, body: &[u8]) -> Reply {
     if asked.path == "/token" {
         return (200, Vec::new(), br#"{"token":"good"}"#.to_vec());
     }
@@ -202,11 +202,11 @@ fn reply(content: &mut Content, asked: &Asked, body: Vec<u8>) -> Reply {
     match (rest.split_once("/blobs/"), rest.split_once("/manifests/")) {
         (Some((repository, rest)), _) => blob(content, asked, (repository, rest), body),
         (_, Some((repository, name))) => {
-            let digest = Digest::of(&body).to_string();
+            let digest = Digest::of(body).to_string();
             let kind = asked.headers["content-type"].clone();
             for name in [name.to_owned(), digest.clone()] {
                 let key = (repository.to_owned(), name);
-                content.manifests.insert(key, (kind.clone(), body.clone()));
+                content.manifests.insert(key, (kind.clone(), body.to_vec()));
             }
             let said = if content.vices.lies { Digest::of(b"lie").to_string() } else { digest };
             (201, vec![("Docker-Content-Digest", said)], Vec::new())
@@ -215,7 +215,7 @@ fn reply(content: &mut Content, asked: &Asked, body: Vec<u8>) -> Reply {
     }
 }
 
-fn blob(content: &mut Content, asked: &Asked, at: (&str, &str), body: Vec<u8>) -> Reply {
+fn blob(content: &mut Content, asked: &Asked, at: (&str, &str), body: &[u8]) -> Reply {
     let (repository, rest) = at;
     let key = |name: &str| (repository.to_owned(), name.to_owned());
     let Some(upload) = rest.strip_prefix("uploads/") else {
@@ -250,7 +250,7 @@ fn blob(content: &mut Content, asked: &Asked, at: (&str, &str), body: Vec<u8>) -
             return refuse(416, "RANGE");
         }
     }
-    held.extend(&body);
+    held.extend(body);
     let range = ("Range", format!("0-{}", held.len().saturating_sub(1)));
     match asked.method.as_str() {
         "GET" => (204, vec![place(upload), range], Vec::new()),

@@ -128,8 +128,8 @@ impl Container {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn spec(&self) -> Result<Spec, Error> {
-        self.directory.read_spec()
+    pub fn spec(&self) -> Result<&Spec, Error> {
+        self.directory.spec()
     }
 
     /// What it is doing now.
@@ -278,7 +278,7 @@ impl Container {
 pub fn start(root: &Path, id: &str, supervisor: Option<&Path>) -> Result<(), Error> {
     let container = Container::open_locked(root, id, Access::Change)?;
     match container.status()? {
-        Status::Created => container.start(&container.spec()?, supervisor, container.record.pid),
+        Status::Created => container.start(container.spec()?, supervisor, container.record.pid),
         Status::Stopped => Err(Error::Refused("cannot start a container that has stopped".into())),
         Status::Running => Err(Error::Refused("cannot start an already running container".into())),
         other => {

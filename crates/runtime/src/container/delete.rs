@@ -59,7 +59,7 @@ fn delete_locked(directory: Directory, force: bool) -> Result<Vec<RuntimeError>,
     }
     let spec = container.spec().ok();
     let cgroup = container.cgroup()?;
-    destroy(&container, spec.as_ref(), cgroup)
+    destroy(&container, spec, cgroup)
 }
 
 /// Removes everything of a locked container, with the `cgroup` that it has, and calls its `poststop`

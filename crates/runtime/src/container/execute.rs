@@ -56,9 +56,11 @@ impl Container {
     /// # Errors
     /// When neither can be read.
     pub fn process(&self) -> Result<Description, Error> {
-        let described = match bundle::process_at(&self.record.bundle) {
-            Ok(process) => process,
-            Err(_) => self.spec()?.process().clone(),
+        let changed = |text: &Vec<u8>| !self.directory.has_spec(text);
+        let now = bundle::config_at(&self.record.bundle).ok().filter(changed);
+        let described = match now.and_then(|text| bundle::parse(&text).ok()) {
+            Some(now) => now.value.process().clone(),
+            None => self.spec()?.process().clone(),
         };
         described.ok_or_else(|| Error::Bundle("process property must not be empty".into()))
     }

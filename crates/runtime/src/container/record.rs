@@ -1,6 +1,6 @@
 //! The directory of one container, and the record in it.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -101,6 +101,7 @@ pub(crate) struct Directory {
     path: PathBuf,
     /// Whether the lock is this process' own.
     locked: Cell<bool>,
+    spec: OnceCell<Spec>,
 }
 
 impl AsFd for Directory {
@@ -132,7 +133,7 @@ impl Directory {
             Err(Errno::NOENT) => Err(Error::NotExist),
             other => {
                 let fd = other.doing(|| format!("open `{}`", path.display()))?;
-                Ok(Directory { fd, path, locked: Cell::new(false) })
+                Ok(Directory { fd, path, locked: Cell::new(false), spec: OnceCell::new() })
             }
         }
     }
@@ -183,10 +184,20 @@ impl Directory {
         self.write_file(RECORD, &bytes)
     }
 
-    pub(super) fn read_spec(&self) -> Result<Spec, Error> {
+    /// The specification, read once: nobody changes it.
+    pub(super) fn spec(&self) -> Result<&Spec, Error> {
+        if let Some(spec) = self.spec.get() {
+            return Ok(spec);
+        }
         let bytes = self.read_file(SPEC)?.ok_or(Error::NotExist)?;
         let wrong = |error| Error::Refused(format!("read {}: {error}", self.shown(SPEC)));
-        Ok(super::bundle::parse(&bytes).map_err(wrong)?.value)
+        let spec = super::bundle::parse(&bytes).map_err(wrong)?.value;
+        Ok(self.spec.get_or_init(|| spec))
+    }
+
+    /// Whether the specification is this text.
+    pub(super) fn has_spec(&self, bytes: &[u8]) -> bool {
+        self.read_file(SPEC).is_ok_and(|own| own.as_deref() == Some(bytes))
     }
 
     pub(super) fn write_spec(&self, bytes: &[u8]) -> Result<(), Error> {

@@ -222,13 +222,14 @@ impl<'a> Placement<'a> {
         options: &Options,
         (fd, later): (&OwnedFd, bool),
     ) -> io::Result<()> {
+        let bound = is_bind(mount);
         // A copy of a shared mount is its peer: what is mounted in one appears in the other, until
-        // this says otherwise. Only an explicit option keeps it so.
-        if !options.propagation.iter().any(|step| step.kind == libc::MS_SHARED) {
+        // this says otherwise. Only an explicit option keeps it so. A new mount has no peers.
+        if bound && !options.propagation.iter().any(|step| step.kind == libc::MS_SHARED) {
             let apart = apart_from_host(self.launch.spec).map_err(io::Error::other)?;
             change(fd.as_fd(), apart, true)?;
         }
-        let mut attr = match is_bind(mount) {
+        let mut attr = match bound {
             true => options.bind_attr(attributes_of(fd.as_fd())?, self.locked)?,
             false => options.attr(),
         };

@@ -9,8 +9,8 @@
 //! **What it must not know.** The crates under test: everything goes through the binary, as a user
 //! would. Only `oci` is shared, for the words.
 //!
-//! **Front doors.** [`Sandbox`], [`Outcome`], [`Pool`], [`RegistryServer`], [`Dockerd`],
-//! [`Machine`].
+//! **Front doors.** [`Sandbox`], [`Outcome`], [`Pool`], [`RegistryServer`], [`CaisRegistry`],
+//! [`Dockerd`], [`Machine`].
 //!
 //! **How to test it.** `cargo test -p testkit` as root; `cargo run -p testkit --bin pool -- make`.
 
@@ -27,6 +27,7 @@ mod process;
 mod registry;
 mod sandbox;
 mod saved;
+mod serve;
 
 pub use archive::{Entry, Node};
 pub use dockerd::Dockerd;
@@ -36,3 +37,4 @@ pub use pool::{IMAGES, Pool};
 pub use process::{Outcome, Running};
 pub use registry::RegistryServer;
 pub use sandbox::Sandbox;
+pub use serve::{Answer, CaisRegistry};

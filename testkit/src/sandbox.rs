@@ -340,7 +340,7 @@ fn pool() -> &'static Pool {
 }
 
 /// The binary under test: `CAIS_BIN`, or the one that this tree builds.
-fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     std::env::var_os("CAIS_BIN").map_or_else(|| program("cais"), PathBuf::from)
 }
 

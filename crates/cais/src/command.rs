@@ -1,12 +1,17 @@
 //! The commands: one table, one file for each.
 
+mod argument;
 mod attach;
+mod change;
+mod commit;
 mod container_prune;
+mod copy;
 mod create;
 pub(crate) mod create_options;
 mod df;
 mod diff;
 mod exec;
+mod export;
 mod filter;
 mod fsck;
 mod grammar;
@@ -17,17 +22,31 @@ mod import;
 mod inspect;
 mod kill;
 mod load;
+mod login;
+mod logout;
 mod logs;
+mod manifest;
+mod migrate;
+mod pause;
 mod prune;
 mod ps;
 mod pull;
+mod push;
+mod registry;
+mod rename;
+mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod save;
+mod search;
 mod start;
+mod stats;
 mod stop;
 mod tag;
+mod top;
 mod tree;
+mod update;
 mod version;
 mod volume_create;
 mod volume_inspect;
@@ -37,20 +56,23 @@ mod volume_rm;
 mod wait;
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::builder::styling::Styles;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
 use engine::{Error, Kind, Result};
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
-use oci::{Platform, PlatformError, Reference, ReferenceError};
 
+use argument::{DETACH_KEYS, age, detach_keys, local_time, open, platform, reference, to_output};
+
+use self::registry::{gc, serve};
 use crate::output::{self, Format, Row};
 use crate::session::Session;
+use manifest::{
+    annotate as manifest_annotate, create as manifest_create, inspect as manifest_inspect,
+    push as manifest_push, rm as manifest_rm,
+};
 
 /// The exit code of `run`, `exec` and their like when Cais itself failed; Docker's.
 const FAILED: i32 = 125;
@@ -102,6 +124,12 @@ const CONTAINER: &[Verb] = &[
         "Attach local standard input, output, and error streams to a running container",
         "cais attach web\n  cais attach --no-stdin web"
     ),
+    verb!(
+        "commit",
+        commit,
+        "Create a new image from a container's changes",
+        "cais commit -m 'tools added' web mine:2\n  cais commit -c 'CMD [\"sh\"]' -c 'ENV A=1' web mine:3"
+    ),
     verb!("create", create, "Create a new container", "cais create --name web nginx"),
     verb!(
         "diff",
@@ -116,6 +144,12 @@ const CONTAINER: &[Verb] = &[
         "cais exec -it web sh\n  cais exec -u nobody web id"
     ),
     verb!(
+        "export",
+        export,
+        "Export a container's filesystem as a tar archive",
+        "cais export -o web.tar web\n  cais export web | tar -t"
+    ),
+    verb!(
         "inspect",
         inspect::run_container,
         "Display detailed information on one or more containers",
@@ -123,6 +157,7 @@ const CONTAINER: &[Verb] = &[
     ),
     verb!("kill", kill, "Kill one or more running containers", "cais kill -s HUP web"),
     verb!("logs", logs, "Fetch the logs of a container", "cais logs -f --tail 20 web"),
+    verb!("pause", pause, "Pause all processes within one or more containers", "cais pause web"),
     verb!(
         "prune",
         container_prune,
@@ -135,6 +170,8 @@ const CONTAINER: &[Verb] = &[
         "List containers",
         "cais ps -a\n  cais ps -q -f status=exited\n  cais ps --format '{{.Names}}: {{.Status}}'"
     ),
+    verb!("rename", rename, "Rename a container", "cais rename web web-old"),
+    verb!("restart", restart, "Restart one or more containers", "cais restart -t 30 web"),
     verb!("rm" | "remove", rm, "Remove one or more containers", "cais rm -f web"),
     verb!(
         "run",
@@ -143,7 +180,31 @@ const CONTAINER: &[Verb] = &[
         "cais run --rm -it ubuntu bash\n  cais run -d --name web -m 256m --cpus 0.5 nginx\n  cais run --rm -v \"$PWD\":/work -w /work python:3 python job.py"
     ),
     verb!("start", start, "Start one or more stopped containers", "cais start -a web"),
+    verb!(
+        "stats",
+        stats,
+        "Display a live stream of container(s) resource usage statistics",
+        "cais stats\n  cais stats --no-stream --format '{{.Name}}: {{.MemUsage}}' web"
+    ),
     verb!("stop", stop, "Stop one or more running containers", "cais stop -t 30 web"),
+    verb!(
+        "top",
+        top,
+        "Display the running processes of a container",
+        "cais top web\n  cais top web -o pid,args"
+    ),
+    verb!(
+        "unpause",
+        pause::unpause,
+        "Unpause all processes within one or more containers",
+        "cais unpause web"
+    ),
+    verb!(
+        "update",
+        update,
+        "Update configuration of one or more containers",
+        "cais update -m 512m --cpus 2 web\n  cais update --restart unless-stopped web"
+    ),
     verb!(
         "wait",
         wait,
@@ -181,7 +242,19 @@ const IMAGE: &[Verb] = &[
         "Download an image from a registry",
         "cais pull ubuntu:24.04\n  cais pull --platform linux/arm64 alpine"
     ),
+    verb!(
+        "push",
+        push,
+        "Upload an image to a registry",
+        "cais push registry.example.com/mine:1\n  cais push -a registry.example.com/mine"
+    ),
     verb!("rm" | "remove", rmi, "Remove one or more images", "cais rmi ubuntu:24.04"),
+    verb!(
+        "save",
+        save,
+        "Save one or more images to a tar archive (streamed to STDOUT by default)",
+        "cais save -o images.tar ubuntu:24.04 mine:1\n  cais save mine:1 | ssh elsewhere cais load"
+    ),
     verb!(
         "tag",
         tag,
@@ -199,6 +272,40 @@ const IMAGE: &[Verb] = &[
 /// The commands about containers that stand behind `container` only.
 const IN_GROUP: &[&str] = &["inspect", "prune"];
 
+/// `cais manifest …`.
+const MANIFEST: &[Verb] = &[
+    verb!(
+        "annotate",
+        manifest_annotate::run,
+        "Add additional information to a local image manifest",
+        "cais manifest annotate --arch arm64 --variant v8 registry.example.com/app:1 registry.example.com/app:1-arm"
+    ),
+    verb!(
+        "create",
+        manifest_create::run,
+        "Create a local manifest list for annotating and pushing to a registry",
+        "cais manifest create registry.example.com/app:1 registry.example.com/app:1-amd registry.example.com/app:1-arm"
+    ),
+    verb!(
+        "inspect",
+        manifest_inspect::run,
+        "Display an image manifest, or manifest list",
+        "cais manifest inspect alpine:3\n  cais manifest inspect -v registry.example.com/app:1"
+    ),
+    verb!(
+        "push",
+        manifest_push::run,
+        "Push a manifest list to a repository",
+        "cais manifest push -p registry.example.com/app:1"
+    ),
+    verb!(
+        "rm",
+        manifest_rm::run,
+        "Delete one or more manifest lists from local storage",
+        "cais manifest rm registry.example.com/app:1"
+    ),
+];
+
 /// The commands about images that stand at the top level too, by their names there and in the
 /// group.
 const TOP_IMAGE: &[(&str, &str)] = &[
@@ -207,8 +314,26 @@ const TOP_IMAGE: &[(&str, &str)] = &[
     ("import", "import"),
     ("load", "load"),
     ("pull", "pull"),
+    ("push", "push"),
     ("rmi", "rm"),
+    ("save", "save"),
     ("tag", "tag"),
+];
+
+/// `cais registry …`
+const REGISTRY: &[Verb] = &[
+    verb!(
+        "gc",
+        gc,
+        "Remove what no manifest of a repository needs any more",
+        "cais registry gc\n  cais registry gc --untagged --min-age 24h"
+    ),
+    verb!(
+        "serve",
+        serve,
+        "Serve a registry of images from this machine's store",
+        "cais registry serve\n  cais registry serve --addr 0.0.0.0:443 --tls-cert site.crt --tls-key site.key --htpasswd users\n  cais registry serve --mirror-of docker.io --mirror-of quay.io"
+    ),
 ];
 
 /// `cais system …`
@@ -224,6 +349,12 @@ const SYSTEM: &[Verb] = &[
         fsck,
         "Check everything that is kept, and repair what is broken",
         "cais system fsck\n  cais system fsck --deep --repair"
+    ),
+    verb!(
+        "migrate",
+        migrate,
+        "Convert all layers to another storage driver",
+        "cais system migrate --to erofs\n  cais system migrate --to dir"
     ),
     verb!(
         "prune",
@@ -256,6 +387,8 @@ const VOLUME: &[Verb] = &[
 const GROUPS: &[(&str, &str, &[Verb])] = &[
     ("container", "Manage containers", CONTAINER),
     ("image", "Manage images", IMAGE),
+    ("manifest", "Manage image manifests and manifest lists", MANIFEST),
+    ("registry", "Serve a registry of images", REGISTRY),
     ("system", "Manage Cais", SYSTEM),
     ("volume", "Manage volumes", VOLUME),
 ];
@@ -263,10 +396,29 @@ const GROUPS: &[(&str, &str, &[Verb])] = &[
 /// The commands about Cais itself, and about anything.
 const OWN: &[Verb] = &[
     verb!(
+        "copy",
+        copy,
+        "Copy an image between registries, archives, directories and the store, without unpacking",
+        "cais copy ubuntu:24.04 registry.example.com/mirror/ubuntu:24.04\n  cais copy --all docker://alpine:3 oci:layout:alpine\n  cais copy store:mine:1 docker-archive:mine.tar:mine:1"
+    ),
+    verb!(
         "inspect",
         inspect,
         "Display detailed information on one or more objects",
         "cais inspect web\n  cais inspect -f '{{.State.Status}}' web"
+    ),
+    verb!(
+        "login",
+        login,
+        "Authenticate to a registry",
+        "cais login registry.example.com\n  cais login -u me --password-stdin <secret"
+    ),
+    verb!("logout", logout, "Log out from a registry", "cais logout registry.example.com"),
+    verb!(
+        "search",
+        search,
+        "Search Docker Hub for images",
+        "cais search --filter is-official=true postgres\n  cais search registry.example.com/app"
     ),
     verb!("version", version, "Show the Cais version information", "cais version"),
 ];
@@ -275,10 +427,10 @@ const OWN: &[Verb] = &[
 const RUNNERS: &[&str] = &["run", "create", "exec", "start", "attach"];
 
 /// Commands that make processes in containers.
-const SEALED: &[&str] = &["run", "exec", "start"];
+const SEALED: &[&str] = &["run", "exec", "start", "restart"];
 
-/// `cais`, two global options with their values, a group, and the command.
-const COMMAND_PLACE_MAX: usize = 7;
+/// `cais`, three global options with their values, a group, and the command.
+const COMMAND_PLACE_MAX: usize = 9;
 
 /// What a command's options are added by: [`Verb::read`], or [`Verb::augment`].
 type Grammar = fn(&'static Verb) -> fn(Command) -> Command;
@@ -300,6 +452,7 @@ fn command(grammar: Grammar) -> Command {
         .arg_required_else_help(true)
         .arg(path("root", "Where state is kept (CAIS_ROOT)"))
         .arg(path("run-root", "Where state is kept that ends with the machine (CAIS_RUN)"))
+        .arg(storage_driver())
         .subcommand(crate::oci::command())
         .subcommand(completion());
     let groups = GROUPS.iter().map(|(name, about, verbs)| group(name, about, verbs, grammar));
@@ -313,6 +466,12 @@ fn command(grammar: Grammar) -> Command {
         let verb = IMAGE.iter().find(|verb| verb.name == *inner);
         top.subcommand(build(name, verb.expect("every name stands for a command"), &[], grammar))
     })
+}
+
+fn storage_driver() -> Arg {
+    let help = "How layers are kept: erofs or dir (CAIS_STORAGE_DRIVER)";
+    let arg = Arg::new("storage-driver").long("storage-driver").help(help).global(true);
+    arg.help_heading("Global options").value_name("DRIVER")
 }
 
 fn group(
@@ -401,10 +560,8 @@ fn help(args: &[OsString]) -> Option<clap::Error> {
 
 /// Commands of Docker's that are known, and not supported yet.
 const UNSUPPORTED: &[&str] = &[
-    "build", "builder", "buildx", "commit", "compose", "config", "context", "cp", "events",
-    "export", "info", "login", "logout", "manifest", "network", "node", "pause", "plugin", "port",
-    "prune", "push", "rename", "restart", "save", "search", "secret", "service", "stack", "stats",
-    "swarm", "top", "trust", "unpause", "update",
+    "build", "builder", "buildx", "compose", "config", "context", "cp", "events", "info",
+    "network", "node", "plugin", "port", "prune", "secret", "service", "stack", "swarm", "trust",
 ];
 
 /// Puts right what a usage error says: a word of Docker's that is missing here is no misspelling,
@@ -521,59 +678,6 @@ fn show(
 
 const FORMAT_HINT: &str =
     "--format takes json, table, or a Go template as in '{{.ID}}: {{.Names}}'";
-
-/// How long ago an RFC 3339 time was, in words; empty where it is none.
-fn age(time: &str, now: Timestamp) -> String {
-    time.parse::<Timestamp>()
-        .map_or_else(|_| String::new(), |time| output::human_duration(now.duration_since(time)))
-}
-
-/// An RFC 3339 time as Go prints times, in this machine's zone.
-fn local_time(time: &str) -> String {
-    let Ok(time) = time.parse::<Timestamp>() else { return time.to_owned() };
-    let time = jiff::ZonedDateTime::new(time, TimeZone::system());
-    time.strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string()
-}
-
-/// Opens a file that the user named.
-fn open(path: &Path) -> Result<File> {
-    File::open(path).map_err(|error| {
-        Error::caused(Kind::Invalid, format!("open {}", path.display()), error)
-            .hint("check the path")
-    })
-}
-
-/// The image that a user means by `name`.
-fn reference(name: &str) -> Result<Reference> {
-    name.parse().map_err(|error: ReferenceError| {
-        Error::new(Kind::Invalid, format!("{name}: {error}"))
-            .hint("an image is named as in ubuntu, ubuntu:24.04 or registry.example.com/a/b:c")
-    })
-}
-
-fn platform(text: Option<&str>) -> Result<Option<Platform>> {
-    let parse =
-        |text: &str| text.parse().map_err(|error: PlatformError| Error::invalid(error.to_string()));
-    text.map(parse).transpose()
-}
-
-/// What `docker run` is left with unless another sequence is chosen.
-const DETACH_KEYS: &str = "ctrl-p,ctrl-q";
-
-/// Reads a sequence of keys: letters, and `ctrl-` with a letter or one of `@[\\]^_`.
-fn detach_keys(text: &str) -> Result<Vec<u8>> {
-    let key = |name: &str| match name.as_bytes() {
-        [key] => Some(*key),
-        [b'c', b't', b'r', b'l', b'-', key @ (b'a'..=b'z' | b'@' | b'['..=b'_')] => {
-            Some(key.to_ascii_uppercase() - b'@')
-        }
-        _ => None,
-    };
-    let keys: Option<Vec<u8>> = text.split(',').map(key).collect();
-    keys.ok_or_else(|| {
-        Error::invalid(format!("invalid detach keys ({text})")).hint("as in ctrl-p,ctrl-q")
-    })
-}
 
 fn usage(error: clap::Error) -> Error {
     Error::caused(Kind::Invalid, "read the options", error)

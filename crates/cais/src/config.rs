@@ -13,6 +13,9 @@ pub(crate) struct Config {
     pub(crate) root: Option<PathBuf>,
     /// Where state is kept that ends with the machine.
     pub(crate) run_root: Option<PathBuf>,
+    /// How layers are kept.
+    #[serde(rename = "storage-driver")]
+    pub(crate) storage_driver: Option<String>,
     /// How registries are reached.
     pub(crate) registry: registry::Config,
     /// How full the disk may be.
@@ -88,6 +91,8 @@ impl Config {
         let path = |name| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
         config.root = path("CAIS_ROOT").or(config.root);
         config.run_root = path("CAIS_RUN").or(config.run_root);
+        let driver = std::env::var("CAIS_STORAGE_DRIVER").ok().filter(|name| !name.is_empty());
+        config.storage_driver = driver.or(config.storage_driver);
         Ok(config)
     }
 
@@ -95,6 +100,12 @@ impl Config {
         table.try_into().map_err(|error: toml::de::Error| {
             Error::caused(Kind::Invalid, "read the configuration", error.message().to_owned())
         })
+    }
+
+    /// The storage driver that is asked for, if any.
+    pub(crate) fn driver(&self) -> Result<Option<store::Driver>> {
+        let parse = |name: &String| name.parse().map_err(Error::from);
+        self.storage_driver.as_ref().map(parse).transpose()
     }
 
     /// Where state is: as configured, else below /var/lib and /run, or in the user's own

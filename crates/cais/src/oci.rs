@@ -14,6 +14,7 @@ mod list;
 mod log;
 mod pause;
 mod ps;
+mod restore;
 mod run;
 mod spec;
 mod start;
@@ -28,6 +29,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
+use runtime::container::Error as ContainerError;
 
 use flag::{Flag, Matches};
 use log::Log;
@@ -38,7 +40,8 @@ const NAMES: [&str; 2] = ["cais-runc", "runc"];
 const FAILED: i32 = 1;
 /// The exit code for a command that does not exist; runc's.
 const UNKNOWN_COMMAND: i32 = 3;
-/// The exit code of `exec` when it failed itself; runc's.
+/// The exit code of `exec` when it failed itself, and of a first process that did not become the
+/// program; runc's.
 const EXEC_FAILED: i32 = 255;
 
 /// One command.
@@ -108,7 +111,7 @@ impl Call<'_> {
 
 /// In the order of runc's help.
 const VERBS: [Verb; 17] = [
-    checkpoint::CHECKPOINT,
+    checkpoint::VERB,
     create::VERB,
     delete::VERB,
     events::VERB,
@@ -117,7 +120,7 @@ const VERBS: [Verb; 17] = [
     list::VERB,
     pause::PAUSE,
     ps::VERB,
-    checkpoint::RESTORE,
+    restore::VERB,
     pause::RESUME,
     run::VERB,
     spec::VERB,
@@ -167,6 +170,10 @@ fn run(program: &str, args: &[OsString]) -> i32 {
     let mut log = Log::default();
     match try_run(program, args, &mut log) {
         Ok(code) => code,
+        Err((error, code)) if error.is::<Bare>() => {
+            log::complain(&format!("{error}\n"));
+            code
+        }
         Err((error, code)) => {
             log.fail(&words(&error));
             code
@@ -175,6 +182,11 @@ fn run(program: &str, args: &[OsString]) -> i32 {
 }
 
 type Failure = (anyhow::Error, i32);
+
+/// What is shown as it is, beside the log.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Bare(String);
 
 fn failed(error: anyhow::Error) -> Failure {
     (error, FAILED)
@@ -216,6 +228,10 @@ fn try_run(program: &str, args: &[OsString], log: &mut Log) -> Result<i32, Failu
     let call = Call { global: &global, own, log, root: &root, inherited };
     let outcome = (verb.run)(&call);
     outcome.map_err(|error| match verb.name {
+        // With runc, the container's own first process says this, on its standard error.
+        "run" if matches!(error.downcast_ref(), Some(ContainerError::Execve { .. })) => {
+            (Bare(words(&error)).into(), EXEC_FAILED)
+        }
         // As runc names the command in these.
         "create" | "run" => {
             (error.context(format!("{} {} failed", short(program), verb.name)), code)

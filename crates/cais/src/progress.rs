@@ -1,13 +1,13 @@
-//! What a pull shows: a bar for each layer on a terminal, plain lines elsewhere.
+//! What a pull or a push shows: a bar for each layer on a terminal, plain lines elsewhere.
 
 use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 
-use engine::{Engine, Pulled, Result};
+use engine::{Engine, Pulled, Pushed, Result};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use oci::{Platform, Reference};
-use registry::{Event, LayerState};
+use registry::{Event, LayerState, UploadState};
 
 /// Frames per second of the bars.
 const FRAMES_PER_SECOND: u8 = 10;
@@ -49,6 +49,24 @@ pub(crate) fn pull(
     Ok(pulled)
 }
 
+/// Pushes an image and shows how.
+pub(crate) fn push(
+    engine: &Engine,
+    reference: &Reference,
+    platform: Option<&Platform>,
+    quiet: bool,
+) -> Result<Pushed> {
+    let view = View::new(To::Stdout, quiet);
+    let pushed = engine.push(reference, platform, &|event| view.show(event));
+    view.finish();
+    let pushed = pushed?;
+    if !quiet {
+        let tag = reference.tag().unwrap_or_default();
+        line(To::Stdout, &format!("{tag}: digest: {} size: {}", pushed.digest, pushed.size));
+    }
+    Ok(pushed)
+}
+
 /// Writes a line; whoever read it may have gone, and the pull goes on all the same.
 fn line(to: To, text: &str) {
     let text = format!("{text}\n");
@@ -58,7 +76,8 @@ fn line(to: To, text: &str) {
     };
 }
 
-struct View {
+/// Shows progress as it comes.
+pub(crate) struct View {
     to: To,
     quiet: bool,
     bars: Option<MultiProgress>,
@@ -68,11 +87,11 @@ struct View {
 /// What is shown of one layer.
 struct Layer {
     bar: Option<ProgressBar>,
-    shown: &'static str,
+    shown: String,
 }
 
 impl View {
-    fn new(to: To, quiet: bool) -> Self {
+    pub(crate) fn new(to: To, quiet: bool) -> Self {
         let is_terminal = match to {
             To::Stdout => std::io::stdout().is_terminal(),
             To::Stderr => std::io::stderr().is_terminal(),
@@ -85,7 +104,7 @@ impl View {
         Self { to, quiet, bars, layers: Mutex::default() }
     }
 
-    fn show(&self, event: Event) {
+    pub(crate) fn show(&self, event: Event) {
         if self.quiet {
             return;
         }
@@ -98,7 +117,8 @@ impl View {
                 };
                 self.say(&format!("{what}: Pulling from {}", reference.repository()));
             }
-            Event::Layer { id, state } => self.layer(&id, state),
+            Event::Layer { id, state } => self.layer(&id, &Stage::of_layer(state)),
+            Event::Upload { id, state } => self.layer(&id, &Stage::of_upload(&state)),
             Event::Digest(digest) => self.say(&format!("Digest: {digest}")),
             Event::Status(text) => self.say(&text),
         }
@@ -112,23 +132,22 @@ impl View {
         }
     }
 
-    fn layer(&self, id: &str, state: LayerState) {
+    fn layer(&self, id: &str, stage: &Stage) {
         let mut layers = self.layers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let layer = layers.entry(id.to_owned()).or_insert_with(|| Layer {
             bar: self.bars.as_ref().map(|bars| bars.add(bar(id))),
-            shown: "",
+            shown: String::new(),
         });
-        let text = word(state);
         if let Some(bar) = &layer.bar {
-            draw(bar, state, text);
-        } else if text != layer.shown {
-            layer.shown = text;
-            line(self.to, &format!("{id}: {text}"));
+            draw(bar, stage);
+        } else if stage.text != layer.shown && !stage.is_for_terminals {
+            layer.shown.clone_from(&stage.text);
+            line(self.to, &format!("{id}: {}", stage.text));
         }
     }
 
     /// Leaves the bars as they are.
-    fn finish(&self) {
+    pub(crate) fn finish(&self) {
         let layers = self.layers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         for layer in layers.values() {
             if let Some(bar) = layer.bar.as_ref().filter(|bar| !bar.is_finished()) {
@@ -150,37 +169,66 @@ fn bar(id: &str) -> ProgressBar {
     bar
 }
 
-fn draw(bar: &ProgressBar, state: LayerState, text: &'static str) {
+fn draw(bar: &ProgressBar, stage: &Stage) {
     const MOVING: &str = "{prefix}: {msg:<11} [{bar:40}] {bytes}/{total_bytes}";
-    match state {
-        LayerState::Downloading { done, total } | LayerState::Extracting { done, total } => {
+    match stage.moved {
+        Some((done, total)) => {
             if bar.length() != Some(total) {
                 bar.set_style(style(MOVING));
                 bar.set_length(total);
             }
             bar.set_position(done);
-            bar.set_message(text);
+            bar.set_message(stage.text.clone());
         }
-        LayerState::Done | LayerState::Exists => {
+        None => {
             bar.set_style(style("{prefix}: {msg}"));
-            bar.finish_with_message(text);
-        }
-        LayerState::Waiting | LayerState::Verifying | LayerState::Retrying { .. } => {
-            bar.set_style(style("{prefix}: {msg}"));
-            bar.set_message(text);
+            match stage.is_last {
+                true => bar.finish_with_message(stage.text.clone()),
+                false => bar.set_message(stage.text.clone()),
+            }
         }
     }
 }
 
-/// Docker's words.
-fn word(state: LayerState) -> &'static str {
-    match state {
-        LayerState::Waiting => "Pulling fs layer",
-        LayerState::Downloading { .. } => "Downloading",
-        LayerState::Verifying => "Verifying Checksum",
-        LayerState::Extracting { .. } => "Extracting",
-        LayerState::Done => "Pull complete",
-        LayerState::Exists => "Already exists",
-        LayerState::Retrying { .. } => "Retrying",
+/// What is shown of a layer at one moment.
+struct Stage {
+    /// Docker's words.
+    text: String,
+    /// Bytes, of how many.
+    moved: Option<(u64, u64)>,
+    is_last: bool,
+    /// Whether plain lines leave it out.
+    is_for_terminals: bool,
+}
+
+impl Stage {
+    fn of_layer(state: LayerState) -> Self {
+        let (text, moved) = match state {
+            LayerState::Waiting => ("Pulling fs layer", None),
+            LayerState::Downloading { done, total } => ("Downloading", Some((done, total))),
+            LayerState::Verifying => ("Verifying Checksum", None),
+            LayerState::Extracting { done, total } => ("Extracting", Some((done, total))),
+            LayerState::Done => ("Pull complete", None),
+            LayerState::Exists => ("Already exists", None),
+            LayerState::Retrying { .. } => ("Retrying", None),
+        };
+        let is_last = matches!(state, LayerState::Done | LayerState::Exists);
+        Self { text: text.to_owned(), moved, is_last, is_for_terminals: false }
+    }
+
+    fn of_upload(state: &UploadState) -> Self {
+        let (text, moved) = match state {
+            UploadState::Preparing => ("Preparing".to_owned(), None),
+            UploadState::Pushing { done, total } => ("Pushing".to_owned(), Some((*done, *total))),
+            UploadState::Pushed => ("Pushed".to_owned(), None),
+            UploadState::Exists => ("Layer already exists".to_owned(), None),
+            UploadState::Mounted { from } => (format!("Mounted from {from}"), None),
+            UploadState::Retrying { in_s } => (format!("Retrying in {in_s} seconds"), None),
+        };
+        let is_last = matches!(
+            state,
+            UploadState::Pushed | UploadState::Exists | UploadState::Mounted { .. }
+        );
+        Self { text, is_last, is_for_terminals: moved.is_some(), moved }
     }
 }

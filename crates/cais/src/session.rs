@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 use engine::{Engine, Result};
@@ -21,6 +21,8 @@ impl Session {
         let path = |name| matches.get_one::<PathBuf>(name).cloned();
         config.root = path("root").or(config.root);
         config.run_root = path("run-root").or(config.run_root);
+        let driver = matches.get_one::<String>("storage-driver").cloned();
+        config.storage_driver = driver.or(config.storage_driver);
         Ok(Self { config, engine: OnceCell::new() })
     }
 
@@ -30,7 +32,8 @@ impl Session {
             return Ok(engine);
         }
         let (root, run_root) = self.config.roots();
-        let engine = Engine::open(&root, &run_root, self.config.registry.clone())?;
+        let driver = self.config.driver()?;
+        let engine = Engine::open(&root, &run_root, driver, self.config.registry.clone())?;
         Ok(self.engine.get_or_init(|| engine))
     }
 
@@ -47,6 +50,23 @@ impl Session {
             ));
         }
         Ok(())
+    }
+
+    /// Another engine, over what is kept below `root`; the usual root without one.
+    pub(crate) fn engine_at(&self, root: Option<&Path>) -> Result<Engine> {
+        let (own, run_root) = self.config.roots();
+        let driver = self.config.driver()?;
+        Engine::open(root.unwrap_or(&own), &run_root, driver, self.config.registry.clone())
+    }
+
+    /// How registries are reached.
+    pub(crate) fn registry(&self) -> &registry::Config {
+        &self.config.registry
+    }
+
+    /// The root of what is kept, and of what ends with the machine.
+    pub(crate) fn roots(&self) -> (PathBuf, PathBuf) {
+        self.config.roots()
     }
 
     /// Writes a line of output. A reader that has gone ends the program quietly, as `head` expects.

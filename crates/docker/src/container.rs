@@ -1,7 +1,8 @@
 //! `GET /containers/{id}/json`
 
 use engine::{
-    Container, Engine, Limits, Mount, MountSource, NetworkMode, Result, Security, Status,
+    Container, Engine, Health, HealthResult, Limits, Mount, MountSource, NetworkMode, Result,
+    Security, Status,
 };
 use oci::ContainerConfig;
 use serde_json::{Map, Value, json};
@@ -32,7 +33,7 @@ pub fn container(engine: &Engine, container: &Container) -> Result<Value> {
         "HostsPath": file("hosts"),
         "LogPath": container.log_path().display().to_string(),
         "Name": format!("/{}", record.name),
-        "RestartCount": 0,
+        "RestartCount": container.state.restarts,
         "Driver": "overlay2",
         "Platform": "linux",
         "MountLabel": "",
@@ -50,11 +51,11 @@ pub fn container(engine: &Engine, container: &Container) -> Result<Value> {
 fn state(container: &Container) -> Value {
     let state = &container.state;
     let time = |time: &str| if time.is_empty() { NO_TIME.to_owned() } else { time.to_owned() };
-    json!({
+    let mut fields = json!({
         "Status": state.status.word(),
         "Running": container.is_running(),
         "Paused": state.status == Status::Paused,
-        "Restarting": false,
+        "Restarting": state.status == Status::Restarting,
         "OOMKilled": state.oom_killed,
         "Dead": false,
         "Pid": state.pid,
@@ -62,6 +63,26 @@ fn state(container: &Container) -> Value {
         "Error": state.error,
         "StartedAt": time(&state.started_at),
         "FinishedAt": time(&state.finished_at),
+    });
+    if let (Value::Object(fields), Some(health)) = (&mut fields, container.health()) {
+        fields.insert("Health".into(), self::health(&health));
+    }
+    fields
+}
+
+fn health(health: &Health) -> Value {
+    let result = |result: &HealthResult| {
+        json!({
+            "Start": result.start,
+            "End": result.end,
+            "ExitCode": result.exit_code,
+            "Output": result.output,
+        })
+    };
+    json!({
+        "Status": health.status.word(),
+        "FailingStreak": health.failing_streak,
+        "Log": health.log.iter().map(result).collect::<Vec<_>>(),
     })
 }
 
@@ -90,7 +111,10 @@ fn host_config(container: &Container) -> Value {
         "LogConfig": { "Type": "json-file", "Config": { "max-size": "20m", "max-file": "5" } },
         "NetworkMode": network_mode(&settings.network),
         "PortBindings": {},
-        "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
+        "RestartPolicy": {
+            "Name": settings.restart.name(),
+            "MaximumRetryCount": settings.restart.max(),
+        },
         "AutoRemove": settings.auto_remove,
         "VolumeDriver": "",
         "VolumesFrom": null,
@@ -195,7 +219,7 @@ fn graph_driver(engine: &Engine, container: &Container) -> Result<Value> {
     let layers = &container.record.layers;
     let rootfs = engine.store().rootfs(layers, container.directory(), false)?;
     let oci::Rootfs::Overlay { lower, upper, work, .. } = rootfs else { return Ok(Value::Null) };
-    let lower: Vec<String> = lower.iter().map(|path| path.display().to_string()).collect();
+    let lower: Vec<String> = lower.iter().map(|layer| layer.path().display().to_string()).collect();
     Ok(json!({
         "Data": { "LowerDir": lower.join(":"), "UpperDir": upper, "WorkDir": work },
         "Name": "overlay2",

@@ -18,7 +18,7 @@ pub fn image(engine: &Engine, image: &Image) -> Result<Value> {
         .layers
         .iter()
         .rev()
-        .map(|layer| engine.store().layer_tree(&layer.diff_id).display().to_string())
+        .map(|layer| engine.store().layer_place(&layer.diff_id).display().to_string())
         .collect();
     let comment = config.history.last().map(|entry| entry.comment.clone()).unwrap_or_default();
     let data = match trees.split_first() {

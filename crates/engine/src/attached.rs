@@ -28,11 +28,9 @@ impl Engine {
         let process = stop::running(container)?;
         let socket = attach::connect(&container.attach_path())
             .doing(|| format!("reach the monitor of container {}", container.record.name))?;
-        let mut attachment = Attachment::new(socket, stdin, keys);
-        match container.record.settings.tty {
-            true => attachment.redraw(),
-            false => attachment.process = Some(process),
-        }
+        let mut attachment = Attachment::new(socket, stdin, keys, container.record.settings.tty);
+        attachment.redraw();
+        attachment.process = Some(process);
         // A monitor that goes before it has heard of us left the exit code.
         attachment.run().or_else(|error| match self.wait(container) {
             Ok(code) => Ok(Outcome::Exited(code)),
@@ -54,9 +52,10 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Attachment {
     socket: OwnedFd,
-    /// The container's first process, which our signals go to; none where it has a terminal, whose
-    /// keys are its signals.
-    process: Option<OwnedFd>,
+    /// The container's first process, which our signals go to unless it has a terminal, whose keys
+    /// are its signals.
+    pub(crate) process: Option<OwnedFd>,
+    terminal: bool,
     stdin: bool,
     keys: DetachKeys,
 }
@@ -64,12 +63,12 @@ pub struct Attachment {
 impl Attachment {
     /// `stdin` says whether our standard input is passed on; typing `detach_keys` ends the
     /// attachment and leaves the container running.
-    pub(crate) fn new(socket: OwnedFd, stdin: bool, detach_keys: &[u8]) -> Self {
-        Self { socket, process: None, stdin, keys: DetachKeys::new(detach_keys) }
+    pub(crate) fn new(socket: OwnedFd, stdin: bool, detach_keys: &[u8], terminal: bool) -> Self {
+        Self { socket, process: None, terminal, stdin, keys: DetachKeys::new(detach_keys) }
     }
 
     pub(crate) fn announce_size(&self) {
-        if let Some((rows, columns)) = terminal::size() {
+        if let Some((rows, columns)) = self.size() {
             self.resize(rows, columns);
         }
     }
@@ -77,10 +76,15 @@ impl Attachment {
     /// Changes the terminal's size twice, as Docker does: who draws on it draws all of it anew, for
     /// somebody who has not seen it yet.
     fn redraw(&self) {
-        if let Some((rows, columns)) = terminal::size() {
+        if let Some((rows, columns)) = self.size() {
             self.resize(rows.saturating_add(1), columns);
             self.resize(rows, columns);
         }
+    }
+
+    /// The size of our terminal, where the container has one too.
+    fn size(&self) -> Option<(u16, u16)> {
+        self.terminal.then(terminal::size).flatten()
     }
 
     fn resize(&self, rows: u16, columns: u16) {
@@ -94,10 +98,9 @@ impl Attachment {
     /// # Errors
     /// Of the terminal and of the socket.
     pub fn run(mut self) -> Result<Outcome> {
-        let has_terminal = self.process.is_none();
-        let raw = if self.stdin && has_terminal { RawMode::enter() } else { Ok(None) };
+        let raw = if self.stdin && self.terminal { RawMode::enter() } else { Ok(None) };
         let _raw = raw.doing(|| "use the terminal".into())?;
-        let signals = if has_terminal { SignalFd::window() } else { SignalFd::forwarded() };
+        let signals = if self.terminal { SignalFd::window() } else { SignalFd::forwarded() };
         let mut signals = signals.doing(|| "take over signals".into())?;
         self.pass(&mut signals).doing(|| "talk to the container's monitor".into())
     }
@@ -134,9 +137,10 @@ impl Attachment {
 
     fn signal(&self, signal: Signal) {
         match &self.process {
+            _ if self.terminal => self.announce_size(),
             // A container that has ended meanwhile needs no signal.
             Some(process) => drop(pidfd_send_signal(process, signal)),
-            None => self.announce_size(),
+            None => {}
         }
     }
 

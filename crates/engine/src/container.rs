@@ -12,6 +12,7 @@
 //! <run root>/<id>/monitor              flock: held by the monitor as long as it lives; the exit
 //!                                      code is written into it before it is let go
 //! <run root>/<id>/attach               the monitor's socket
+//! <run root>/<id>/health.json          what checks of its health have found
 //! <run root>/<id>/hosts, hostname, resolv.conf   what is mounted over those in /etc
 //! ```
 
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::file::{create_dir, flock, read_json, write_json};
 use crate::id;
+use crate::monitor::health::{HEALTH, Health};
 use crate::settings::Settings;
 
 /// Digits of an id that `ps` shows.
@@ -64,6 +66,8 @@ pub enum Status {
     Running,
     /// Its processes are frozen.
     Paused,
+    /// Its process has ended, and its monitor waits to start it again.
+    Restarting,
     /// Its process has ended.
     Exited,
     /// Being removed, or a removal was interrupted.
@@ -78,6 +82,7 @@ impl Status {
             Self::Created => "created",
             Self::Running => "running",
             Self::Paused => "paused",
+            Self::Restarting => "restarting",
             Self::Exited => "exited",
             Self::Removing => "removing",
         }
@@ -108,6 +113,16 @@ pub struct State {
     pub finished_at: String,
     /// Its address on the bridge.
     pub address: Option<net::Endpoint>,
+    /// Whether somebody asked it to end, so that it is not started again.
+    pub stop_requested: bool,
+    /// How often its monitor has started it again.
+    pub restarts: u32,
+    /// Whether it is kept when it exits, although it was to be removed: it is being restarted.
+    pub keep: bool,
+    /// How often its record was changed after it was created.
+    pub changes: u32,
+    /// What checks of its health had found when it ended last.
+    pub health: Option<Health>,
 }
 
 /// A container and its directories.
@@ -126,6 +141,13 @@ pub struct Container {
 pub(crate) struct StateLock(
     #[expect(dead_code, reason = "the lock lives as long as the file")] File,
 );
+
+impl State {
+    /// The state of a container that nothing is known of but its changes.
+    pub(crate) fn anew(&self) -> Self {
+        Self { changes: self.changes, ..Self::default() }
+    }
+}
 
 impl Container {
     /// The first digits of the id.
@@ -153,10 +175,25 @@ impl Container {
         &self.dir
     }
 
-    /// Whether its process lives, frozen or not.
+    /// Whether a monitor holds it: its process lives, frozen or not, or will be started again. As
+    /// in Docker, what is restarting is running.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        matches!(self.state.status, Status::Running | Status::Paused)
+        matches!(self.state.status, Status::Running | Status::Paused | Status::Restarting)
+    }
+
+    /// What checks of its health have found; `None` where there are none.
+    #[must_use]
+    pub fn health(&self) -> Option<Health> {
+        match self.state.status {
+            Status::Running | Status::Paused => read_json(&self.run_dir.join(HEALTH)).ok(),
+            _ => self.state.health.clone(),
+        }
+    }
+
+    /// Whether somebody has asked it to end since its state was read.
+    pub(crate) fn stop_is_requested(&self) -> bool {
+        read_state(&self.dir).is_ok_and(|state| state.stop_requested)
     }
 
     pub(crate) fn monitor_path(&self) -> PathBuf {
@@ -188,7 +225,11 @@ impl Container {
         if !self.dir.join(RECORD).exists() {
             return Err(no_such(&self.record.name));
         }
+        let known = self.state.changes;
         self.state = read_state(&self.dir)?;
+        if self.state.changes != known {
+            self.record = read_json(&self.dir.join(RECORD))?;
+        }
         Ok(StateLock(file))
     }
 

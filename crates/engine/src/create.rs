@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use oci::{ContainerConfig, ImageConfig, PlatformError};
+use oci::{ContainerConfig, Healthcheck, ImageConfig, PlatformError};
 use rustix::fs::FlockOperation;
 
 use crate::container::{Container, RECORD, Record, SHORT_ID_LENGTH, State};
@@ -178,9 +178,25 @@ fn merge(settings: &Settings, image: &ContainerConfig) -> ContainerConfig {
         working_dir: over(&settings.workdir, &image.working_dir),
         labels,
         stop_signal: over(&settings.stop_signal, &image.stop_signal),
-        healthcheck: settings.healthcheck.clone().or_else(|| image.healthcheck.clone()),
+        healthcheck: healthcheck(settings.healthcheck.as_ref(), image.healthcheck.as_ref()),
         ..image.clone()
     }
+}
+
+/// The check that was asked for; what it leaves open is the image's.
+fn healthcheck(asked: Option<&Healthcheck>, image: Option<&Healthcheck>) -> Option<Healthcheck> {
+    let (Some(asked), Some(image)) = (asked, image) else {
+        return asked.or(image).cloned();
+    };
+    let or = |own: u64, default: u64| if own == 0 { default } else { own };
+    Some(Healthcheck {
+        test: if asked.test.is_empty() { image.test.clone() } else { asked.test.clone() },
+        interval: or(asked.interval, image.interval),
+        timeout: or(asked.timeout, image.timeout),
+        start_period: or(asked.start_period, image.start_period),
+        start_interval: or(asked.start_interval, image.start_interval),
+        retries: if asked.retries == 0 { image.retries } else { asked.retries },
+    })
 }
 
 impl Record {

@@ -1,9 +1,9 @@
 //! A further command in a running container.
 
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 use runtime::cgroup::Cgroup;
-use runtime::{ExitStatus, SignalFd, Stdio};
+use runtime::{ExitStatus, Process, SignalFd, Stdio};
 
 use crate::attached::Outcome;
 use crate::container::{Container, Status};
@@ -13,7 +13,7 @@ use crate::image::{from_cgroup, from_runtime};
 use crate::monitor::relay::{Own, Relay, Streams};
 use crate::settings::Exec;
 use crate::terminal::RawMode;
-use crate::{Engine, spec, start, stop};
+use crate::{Engine, hold, spec, stop};
 
 impl Engine {
     /// Executes a command in a running container until it has ended, or we are detached from it.
@@ -32,29 +32,14 @@ impl Engine {
                 ),
             ));
         }
-        let (process, seccomp) = spec::exec_process(container, exec)?;
-        let cgroup = Cgroup::open(&container.cgroup_path()).map_err(from_cgroup)?;
         let (stdio, mut streams) = match exec.detach && !exec.tty {
             // Nobody will read what it writes, and nothing shall come of that.
             true => (Stdio::Fds { stdin: None, stdout: None, stderr: None }, Streams::default()),
-            false => start::stdio(exec.tty, exec.stdin)?,
+            false => hold::stdio(exec.tty, exec.stdin)?,
         };
-        let user = match exec.user.as_str() {
-            "" => container.record.config.user.as_str(),
-            user => user,
-        };
-        let state = spec::state(container, Some(container.state.pid));
-        let mut executed = runtime::exec(&runtime::Exec {
-            seccomp: seccomp.as_ref(),
-            state: Some(&state),
-            cgroup: Some(&cgroup),
-            user: Some(user),
-            group_add: &container.record.settings.group_add,
-            ..runtime::Exec::new((container.state.pid, init.as_fd()), &process, stdio)
-        })
-        .map_err(from_runtime)?;
+        let mut executed = enter(container, init.as_fd(), exec, stdio)?;
         if let Some(master) = executed.take_master() {
-            streams = start::terminal_streams(master)?;
+            streams = hold::terminal_streams(master)?;
         }
         let mut relay = Relay::new(&executed, streams);
         if !exec.detach
@@ -67,6 +52,31 @@ impl Engine {
         }
         Ok(Outcome::Detached)
     }
+}
+
+/// Executes a command in a container that runs, whose first process `init` is.
+pub(crate) fn enter(
+    container: &Container,
+    init: BorrowedFd<'_>,
+    exec: &Exec,
+    stdio: Stdio,
+) -> Result<Process> {
+    let (process, seccomp) = spec::exec_process(container, exec)?;
+    let cgroup = Cgroup::open(&container.cgroup_path()).map_err(from_cgroup)?;
+    let user = match exec.user.as_str() {
+        "" => container.record.config.user.as_str(),
+        user => user,
+    };
+    let state = spec::state(container, Some(container.state.pid));
+    runtime::exec(&runtime::Exec {
+        seccomp: seccomp.as_ref(),
+        state: Some(&state),
+        cgroup: Some(&cgroup),
+        user: Some(user),
+        group_add: &container.record.settings.group_add,
+        ..runtime::Exec::new((container.state.pid, init), &process, stdio)
+    })
+    .map_err(from_runtime)
 }
 
 /// Passes bytes both ways until the command has ended; `None` if the user detaches before.

@@ -130,6 +130,9 @@ impl Holders {
             }
             found.images.insert(format!("{}.json", image.id.hex()), vec![name]);
         }
+        for blob in engine.store().held_by_repositories()? {
+            add(&mut found.blobs, blob, "registry");
+        }
         for container in &found.containers {
             let name = format!("container {}", container.record.name);
             for layer in &container.record.layers {
@@ -166,7 +169,8 @@ impl Holders {
 
     /// The containers whose layers make a chain of this name.
     fn chain(&self, name: &str) -> Vec<String> {
-        let of = |container: &&Container| store::base_name(&container.record.layers) == name;
+        let of =
+            |container: &&Container| name.starts_with(&store::base_name(&container.record.layers));
         self.containers.iter().filter(of).map(|c| format!("container {}", c.record.name)).collect()
     }
 

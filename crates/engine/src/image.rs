@@ -10,7 +10,7 @@ use std::time::Duration;
 use oci::{ContainerConfig, Digest, ImageConfig, Platform, Reference};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, openat2, statat};
 use rustix::io::Errno;
-use store::{Collected, INGEST_AGE_MAX, Image, ImageUse, Removed};
+use store::{Collected, Exclusive, INGEST_AGE_MAX, Image, ImageUse, Removed};
 
 use crate::Engine;
 use crate::container::SHORT_ID_LENGTH;
@@ -30,8 +30,7 @@ impl Engine {
         platform: Option<&Platform>,
         progress: &(dyn Fn(registry::Event) + Sync),
     ) -> Result<Pulled> {
-        let auth = registry::Auth::load().map_err(from_registry)?;
-        let client = registry::Client::new(&self.registry, auth);
+        let client = self.registry_client()?;
         let host = Platform::host();
         let platform = platform.unwrap_or(&host);
         registry::pull(&client, &self.store, reference, platform, progress).map_err(|error| {
@@ -39,10 +38,7 @@ impl Engine {
                 // What came so far is of no use there, and in everybody's way.
                 let _ = self.collect(Duration::ZERO);
             }
-            let failure = from_registry(error);
-            let hint = failure.hint_text().map(str::to_owned).unwrap_or_default();
-            let doing = format!("pull {}", reference.familiar());
-            Error::caused(failure.kind(), doing, failure).hint(hint)
+            moving(format!("pull {}", reference.familiar()), error)
         })
     }
 
@@ -116,14 +112,44 @@ impl Engine {
     /// postpones it: what is left is removed by the next collection. Downloads that were
     /// interrupted are kept for `ingest_age`, to be continued.
     pub(crate) fn collect(&self, ingest_age: Duration) -> Result<Collected> {
-        let exclusive = match self.store.exclusive() {
-            Err(store::Error::Busy(_)) => return Ok(Collected::default()),
-            outcome => outcome?,
-        };
+        match self.store.exclusive() {
+            Err(store::Error::Busy(_)) => Ok(Collected::default()),
+            outcome => self.collect_under(outcome?, ingest_age),
+        }
+    }
+
+    /// Removes what neither an image, a container nor a repository of the registry needs.
+    ///
+    /// # Errors
+    /// [`Kind::Unavailable`] while somebody adds content.
+    pub fn collect_now(&self) -> Result<Collected> {
+        self.collect_under(self.store.exclusive()?, INGEST_AGE_MAX)
+    }
+
+    fn collect_under(&self, exclusive: Exclusive, ingest_age: Duration) -> Result<Collected> {
         // Read under the lock: a container that is being created holds a lease.
         let layers = self.list()?.into_iter().flat_map(|container| container.record.layers);
         let in_use: HashSet<Digest> = layers.collect();
         Ok(self.store.collect(exclusive, &in_use, ingest_age)?)
+    }
+
+    /// Converts the store to another storage driver. Layers of running containers stay as they are.
+    /// Nothing can be added or started meanwhile.
+    ///
+    /// # Errors
+    /// [`Kind::Unavailable`] while somebody adds content, [`Kind::Invalid`] if the driver does not
+    /// work here.
+    pub fn migrate(
+        &self,
+        driver: store::Driver,
+        progress: &mut dyn FnMut(&Digest),
+    ) -> Result<store::Migrated> {
+        let exclusive = self.store.exclusive()?;
+        // Read under the lock: a container that is being started holds a lease.
+        let running = self.list()?.into_iter().filter(crate::Container::is_running);
+        let in_use: HashSet<Digest> =
+            running.flat_map(|container| container.record.layers).collect();
+        Ok(self.store.migrate(exclusive, driver, &in_use, progress)?)
     }
 
     /// Loads the images of an archive: `docker save`'s, or an OCI layout.
@@ -147,12 +173,13 @@ impl Engine {
         archive: &mut dyn Read,
         config: ContainerConfig,
         message: &str,
+        platform: Option<&Platform>,
         reference: Option<&Reference>,
     ) -> Result<Image> {
         let import = store::Import {
             config,
             message: message.to_owned(),
-            platform: Platform::host(),
+            platform: platform.cloned().unwrap_or_else(Platform::host),
             reference: reference.cloned(),
         };
         Ok(self.store.import(archive, &import)?)
@@ -234,6 +261,9 @@ pub(crate) fn from_store(error: store::Error) -> Error {
             };
             Error::new(Kind::Conflict, error.to_string()).hint(hint)
         }
+        E::Driver { requested, .. } => Error::new(Kind::Conflict, error.to_string()).hint(format!(
+            "leave --storage-driver out, or convert the store: cais system migrate --to {requested}"
+        )),
         E::Busy(_) => Error::new(Kind::Unavailable, error.to_string()).hint("try again"),
         E::Invalid(_) => Error::new(Kind::Invalid, error.to_string()),
         E::Digest { .. } => Error::new(Kind::Internal, error.to_string())
@@ -267,7 +297,18 @@ fn is_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {
     })
 }
 
-fn from_registry(error: registry::Error) -> Error {
+/// What was being done when a registry failed.
+pub(crate) fn moving(doing: String, error: registry::Error) -> Error {
+    let failure = from_registry(error);
+    let hint = failure.hint_text().map(str::to_owned);
+    let outer = Error::caused(failure.kind(), doing, failure);
+    match hint {
+        Some(hint) => outer.hint(hint),
+        None => outer,
+    }
+}
+
+pub(crate) fn from_registry(error: registry::Error) -> Error {
     use registry::Error as E;
     match error {
         E::Store { what, source } => {
@@ -283,7 +324,11 @@ fn from_registry(error: registry::Error) -> Error {
             Error::new(Kind::NotFound, error.to_string()).hint("check the name and the tag")
         }
         E::Denied { .. } => Error::new(Kind::Denied, error.to_string())
-            .hint("check the name; credentials are read from ~/.docker/config.json"),
+            .hint("check the name, or log in with `cais login`"),
+        E::Login { .. } => {
+            Error::new(Kind::Denied, error.to_string()).hint("check user and password")
+        }
+        E::Unsupported { .. } => Error::new(Kind::Unsupported, error.to_string()),
         E::NoPlatform { .. } => Error::new(Kind::NotFound, error.to_string())
             .hint("choose one of these with --platform"),
         E::Mismatch { .. } => Error::new(Kind::Internal, error.to_string())

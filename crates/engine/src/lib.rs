@@ -14,52 +14,68 @@
 //! containers through the binary.
 
 mod attached;
+mod change;
 pub mod clock;
+mod commit;
 mod compare;
 pub mod container;
 mod create;
 mod detach;
+mod distribution;
 mod error;
 mod exec;
 mod file;
 mod fsck;
+mod hold;
 mod holding;
 mod id;
 mod image;
 mod logs;
 mod lookup;
+mod manifest;
 mod monitor;
 mod name;
 mod network;
+mod pause;
 mod prune;
+mod restart;
 mod settings;
 mod space;
 mod spec;
 mod start;
 mod stop;
 mod terminal;
+mod usage;
 mod volume;
 
 use std::path::{Path, PathBuf};
 
 pub use attached::{Attachment, Outcome};
+pub use change::Update;
+pub use commit::CommitOptions;
 pub use compare::Operand;
 pub use container::{Container, Record, State, Status};
+pub use distribution::{CopyEnd, CopyOptions, Place, Pushed, logged_in, login, logout, search};
 pub use error::{Error, Kind, Result};
 pub use fsck::Finding;
 pub use holding::Holding;
 pub use image::Pulled;
 pub use logs::{LogLine, LogQuery};
+pub use manifest::{ListEntry, ManifestList, PlatformEdit};
+pub use monitor::health::{Health, HealthResult, HealthStatus};
 pub use monitor::log::Stream;
 pub use monitor::relay::Own;
 pub use prune::{PruneFilter, Pruned, Relief, Watermarks};
+pub use restart::RestartPolicy;
 pub use settings::{
     Device, Exec, Limits, Mount, MountSource, NetworkMode, Seccomp, Security, Settings, Ulimit,
 };
-pub use space::{ImageUsage, Usage, VolumeUsage};
+pub use space::{DiskUsage, ImageUsage, VolumeUsage};
 pub use start::seal;
 pub use stop::{RemoveOptions, signal};
-pub use terminal::RawMode;
+pub use store::Fresh;
+pub use terminal::{RawMode, read_secret};
+pub use usage::Usage;
 pub use volume::Volume;
 
 use container::Containers;
@@ -76,19 +92,26 @@ pub struct Engine {
 impl Engine {
     /// Opens what lies under `root` (kept across reboots) and `run_root` (lost with them).
     ///
+    /// `driver` is how the store keeps layers, if that is not left to it.
+    ///
     /// Costs next to nothing: directories are made when they are first needed.
     ///
     /// # Errors
-    /// If the roots cannot be used, or others could: whoever can write there could plant files and
+    /// [`Kind::Conflict`] if the store has another driver. If the roots cannot be used, or others could: whoever can write there could plant files and
     /// links in the place of ours.
-    pub fn open(root: &Path, run_root: &Path, registry: registry::Config) -> Result<Self> {
+    pub fn open(
+        root: &Path,
+        run_root: &Path,
+        driver: Option<store::Driver>,
+        registry: registry::Config,
+    ) -> Result<Self> {
         let absolute = |path: &Path| {
             std::path::absolute(path).map_err(|error| {
                 Error::caused(Kind::Invalid, format!("use {} as a root", path.display()), error)
             })
         };
         let (root, run_root) = (absolute(root)?, absolute(run_root)?);
-        let store = store::Store::open(&root)?;
+        let store = store::Store::open(&root)?.with_driver(driver)?;
         let roots = [&root, &run_root];
         roots.into_iter().try_for_each(|root| file::is_ours(root))?;
         let containers = Containers::new(&root, &run_root);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rustix::fs::FlockOperation;
 
-use crate::container::{Container, State, Status};
+use crate::container::{Container, State, Status, no_such};
 use crate::error::{Kind, Result};
 use crate::{Engine, clock, file};
 
@@ -98,6 +98,12 @@ impl Engine {
     /// Ends and removes what a container leaves in the kernel and in the run directory; what is
     /// not there any more is as good as removed.
     pub(crate) fn bury(&self, container: &mut Container) {
+        self.bury_run(container);
+        let _ = std::fs::remove_dir_all(&container.run_dir);
+    }
+
+    /// As [`Engine::bury`], for a container that its monitor goes on to hold.
+    pub(crate) fn bury_run(&self, container: &Container) {
         if let Ok(cgroup) = runtime::cgroup::Cgroup::open(&container.cgroup_path()) {
             let _ = cgroup.kill();
             let _ = cgroup.delete();
@@ -105,7 +111,6 @@ impl Engine {
         if let Some(endpoint) = &container.state.address {
             self.release_address(endpoint, &container.record.id);
         }
-        let _ = std::fs::remove_dir_all(&container.run_dir);
     }
 
     /// Waits until a container's monitor is gone, and returns the exit code it left.
@@ -114,7 +119,12 @@ impl Engine {
     /// If the container vanished without leaving one.
     pub fn wait(&self, container: &Container) -> Result<i32> {
         let Ok(file) = std::fs::File::open(container.monitor_path()) else {
-            return Ok(self.containers.read(&container.record.id)?.state.exit_code);
+            return match self.containers.read(&container.record.id) {
+                Err(error) if error.kind() == Kind::NotFound => {
+                    Err(no_such(&container.record.name))
+                }
+                outcome => outcome.map(|container| container.state.exit_code),
+            };
         };
         file::flock(&file, FlockOperation::LockShared)?;
         let text = std::io::read_to_string(&file).unwrap_or_default();

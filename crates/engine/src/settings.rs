@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use oci::Healthcheck;
 use serde::{Deserialize, Serialize};
 
+use crate::restart::RestartPolicy;
+
 /// Everything that is asked of a container, kept with it for its whole life.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -44,6 +46,8 @@ pub struct Settings {
     pub stop_signal: String,
     /// Seconds between that signal and SIGKILL; 10 where `None`; negative waits for ever.
     pub stop_timeout_s: Option<i64>,
+    /// When it is started again after it has ended.
+    pub restart: RestartPolicy,
     /// How its health is checked; the image's where `None`.
     pub healthcheck: Option<Healthcheck>,
     /// Which network it is on.

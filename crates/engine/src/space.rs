@@ -10,7 +10,7 @@ use crate::{Container, Engine, Volume};
 
 /// What takes space, and how much.
 #[derive(Debug)]
-pub struct Usage {
+pub struct DiskUsage {
     /// The images.
     pub images: Vec<ImageUsage>,
     /// Bytes of data in the layers of all images, each counted once.
@@ -56,7 +56,7 @@ impl Engine {
     ///
     /// # Errors
     /// If the disk cannot be read.
-    pub fn usage(&self) -> Result<Usage> {
+    pub fn disk_usage(&self) -> Result<DiskUsage> {
         let containers = self.list()?;
         let images = self.images()?;
         let mut holders: HashMap<Digest, (u64, usize)> = HashMap::new();
@@ -82,7 +82,7 @@ impl Engine {
         let layers_bytes = holders.values().map(|(size, _)| size).sum();
         let volumes =
             self.volume_list()?.into_iter().map(|volume| self.volume_usage(volume, &containers));
-        Ok(Usage {
+        Ok(DiskUsage {
             layers_bytes,
             images: images.into_iter().map(usage).collect(),
             volumes: volumes.collect::<Result<_>>()?,

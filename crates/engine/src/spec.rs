@@ -17,7 +17,7 @@ use crate::container::Container;
 use crate::error::{Error, Kind, Result};
 use crate::settings::{Exec, NetworkMode, Seccomp, Settings};
 
-pub(crate) use resources::resources;
+pub(crate) use resources::{devices, resources};
 
 /// Where a login shell looks for programs, as in Docker.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -7,8 +7,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::Engine;
-use crate::container::{Container, Status};
+use crate::container::{Container, Record, Status};
 use crate::error::{Doing, Error, Kind, Result};
+use crate::monitor::attach;
+use crate::restart::RestartPolicy;
 use crate::settings::MountSource;
 
 /// Seconds between the stop signal and SIGKILL unless said otherwise; Docker's default.
@@ -24,14 +26,24 @@ pub struct RemoveOptions {
 }
 
 impl Engine {
-    /// Sends a signal to the first process of a running container.
+    /// Sends a signal to the first process of a running container. One that ends it also keeps it
+    /// from being started again.
     ///
     /// # Errors
     /// [`Kind::Conflict`] if it does not run.
     pub fn kill(&self, container: &Container, signal: Signal) -> Result<()> {
-        let process = running(container)?;
+        let mut container = container.clone();
+        let ends = signal == Signal::KILL || signal == stop_signal(&container);
+        if ends {
+            self.request_stop(&mut container)?;
+        }
+        if ends && container.state.status == Status::Restarting {
+            return Ok(());
+        }
+        let process = running(&container)?;
         pidfd_send_signal(process, signal)
-            .doing(|| format!("send a signal to container {}", container.record.name))
+            .doing(|| format!("send a signal to container {}", container.record.name))?;
+        if ends { self.thaw(&mut container) } else { Ok(()) }
     }
 
     /// Asks a container to end, and kills it after `timeout_s` seconds (its own timeout where
@@ -45,22 +57,87 @@ impl Engine {
         timeout_s: Option<i64>,
         signal: Option<Signal>,
     ) -> Result<()> {
-        let Ok(process) = running(container) else { return Ok(()) };
-        let own = container.record.settings.stop_timeout_s.unwrap_or(STOP_TIMEOUT_S);
-        let timeout = u64::try_from(timeout_s.unwrap_or(own)).ok().map(Duration::from_secs);
-        let signal = match signal {
-            Some(signal) => signal,
-            None => stop_signal(container),
-        };
-        let doing = || format!("stop container {}", container.record.name);
-        if timeout != Some(Duration::ZERO) {
-            pidfd_send_signal(&process, signal).or_else(gone).doing(doing)?;
+        let mut container = container.clone();
+        if !container.is_running() {
+            return Ok(());
         }
-        if !ends_within(&process, timeout).doing(doing)? {
-            pidfd_send_signal(&process, Signal::KILL).or_else(gone).doing(doing)?;
-            ends_within(&process, None).doing(doing)?;
+        self.request_stop(&mut container)?;
+        if let Ok(process) = running(&container) {
+            let signal = signal.unwrap_or_else(|| stop_signal(&container));
+            let timeout = timeout(&container, timeout_s);
+            let doing = || format!("stop container {}", container.record.name);
+            if timeout != Some(Duration::ZERO) {
+                pidfd_send_signal(&process, signal).or_else(gone).doing(doing)?;
+                self.thaw(&mut container.clone())?;
+            }
+            if !ends_within(&process, timeout).doing(doing)? {
+                pidfd_send_signal(&process, Signal::KILL).or_else(gone).doing(doing)?;
+                self.thaw(&mut container.clone())?;
+                ends_within(&process, None).doing(doing)?;
+            }
         }
-        self.wait(container).map(drop)
+        match self.wait(&container) {
+            // It was to be removed when it exits.
+            Err(error) if error.kind() == Kind::NotFound => Ok(()),
+            outcome => outcome.map(drop),
+        }
+    }
+
+    /// Stops a container that runs, and starts it; one that is removed when it exits is kept.
+    ///
+    /// # Errors
+    /// As of [`Engine::stop`] and [`Engine::start`].
+    pub fn restart(
+        &self,
+        container: &Container,
+        timeout_s: Option<i64>,
+        signal: Option<Signal>,
+    ) -> Result<()> {
+        let mut container = container.clone();
+        if container.record.settings.auto_remove {
+            let lock = container.lock()?;
+            container.state.keep = container.is_running();
+            container.save()?;
+            drop(lock);
+        }
+        self.stop(&container, timeout_s, signal)?;
+        let container = self.find(&container.record.id)?;
+        self.renew(&container)?;
+        self.start(&container)
+    }
+
+    /// Makes the writable layer of a container that was to be removed fit for another mount: the
+    /// kernel marks one whose changes need not reach the disk (overlayfs.rst, "Volatile mount").
+    fn renew(&self, container: &Container) -> Result<()> {
+        let Record { layers, settings, .. } = &container.record;
+        let rootfs = self.store.rootfs(layers, &container.dir, settings.auto_remove)?;
+        let oci::Rootfs::Overlay { work, volatile: true, .. } = rootfs else { return Ok(()) };
+        match std::fs::remove_dir_all(work.join("work")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).doing(|| format!("empty {}", work.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes down that a container is to end, so that its monitor does not start it again, and
+    /// wakes the monitor if it waits to do that.
+    fn request_stop(&self, container: &mut Container) -> Result<()> {
+        if container.record.settings.restart == RestartPolicy::No {
+            return Ok(());
+        }
+        let lock = container.lock()?;
+        if !container.is_running() {
+            return Ok(());
+        }
+        container.state.stop_requested = true;
+        container.save()?;
+        drop(lock);
+        if container.state.status == Status::Restarting {
+            // A monitor that has gone on meanwhile reads what was written down.
+            let _ = attach::connect(&container.attach_path());
+        }
+        Ok(())
     }
 
     /// Removes a container, its writable layer and its log.
@@ -80,10 +157,12 @@ impl Engine {
                 )
                 .hint(format!("`cais rm -f {}` kills and removes it", container.record.name)));
             }
+            self.request_stop(&mut container)?;
             if let Ok(process) = running(&container) {
                 pidfd_send_signal(&process, Signal::KILL)
                     .or_else(gone)
                     .doing(|| format!("kill container {}", container.record.name))?;
+                self.thaw(&mut container)?;
             }
             self.wait(&container)?;
             if container.record.settings.auto_remove {
@@ -128,6 +207,9 @@ impl Engine {
 /// A descriptor of the container's first process, which is known to be that process still.
 pub(crate) fn running(container: &Container) -> Result<OwnedFd> {
     let not_running = || not_running(container);
+    if container.state.status == Status::Restarting {
+        return Err(restarting(container));
+    }
     if !container.is_running() {
         return Err(not_running());
     }
@@ -143,6 +225,12 @@ pub(crate) fn running(container: &Container) -> Result<OwnedFd> {
 pub(crate) fn not_running(container: &Container) -> Error {
     Error::new(Kind::Conflict, format!("container {} is not running", container.record.name))
         .hint(format!("`cais start {}` starts it", container.record.name))
+}
+
+pub(crate) fn restarting(container: &Container) -> Error {
+    let name = &container.record.name;
+    let message = format!("Container {name} is restarting, wait until the container is running");
+    Error::new(Kind::Conflict, message)
 }
 
 /// A process that has ended meanwhile needs no signal.
@@ -165,9 +253,15 @@ pub(crate) fn ends_within(
     }
 }
 
+/// How long a container has between its stop signal and SIGKILL; `None` is for ever.
+pub(crate) fn timeout(container: &Container, timeout_s: Option<i64>) -> Option<Duration> {
+    let own = container.record.settings.stop_timeout_s.unwrap_or(STOP_TIMEOUT_S);
+    u64::try_from(timeout_s.unwrap_or(own)).ok().map(Duration::from_secs)
+}
+
 /// The signal that asks a container to end; an image that names none there is does not make it
 /// impossible to stop.
-fn stop_signal(container: &Container) -> Signal {
+pub(crate) fn stop_signal(container: &Container) -> Signal {
     runtime::signal(&container.record.config.stop_signal).unwrap_or(Signal::TERM)
 }
 

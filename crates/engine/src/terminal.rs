@@ -33,6 +33,34 @@ impl Drop for RawMode {
     }
 }
 
+/// Reads a line from the terminal without showing it; `None` if it was broken off.
+///
+/// # Errors
+/// If standard input is no terminal, or does not answer.
+pub fn read_secret() -> io::Result<Option<String>> {
+    let not_ours = || io::Error::other("standard input is not a terminal");
+    // The terminal sends no signals meanwhile: one would leave it as it is now.
+    let _raw = RawMode::enter()?.ok_or_else(not_ours)?;
+    let mut line = Vec::new();
+    let mut key = [0];
+    loop {
+        let n = rustix::io::retry_on_intr(|| rustix::io::read(rustix::stdio::stdin(), &mut key))?;
+        match key[0] {
+            _ if n == 0 => return Ok(None),
+            b'\r' | b'\n' => break,
+            // Ctrl-C, and Ctrl-D on an empty line.
+            3 => return Ok(None),
+            4 if line.is_empty() => return Ok(None),
+            8 | 127 => drop(line.pop()),
+            // Ctrl-U
+            21 => line.clear(),
+            byte if byte >= 32 => line.push(byte),
+            _ => {}
+        }
+    }
+    String::from_utf8(line).map(Some).map_err(|_| io::Error::other("it is no text"))
+}
+
 /// Rows and columns of our terminal; `None` without one.
 pub(crate) fn size() -> Option<(u16, u16)> {
     let size = tcgetwinsize(rustix::stdio::stdin()).ok()?;

@@ -81,17 +81,27 @@ pub struct ContainerConfig {
 #[serde(default, rename_all = "PascalCase")]
 pub struct Healthcheck {
     /// `NONE`, `CMD` and arguments, or `CMD-SHELL` and a line.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub test: Vec<String>,
     /// Time between two checks.
+    #[serde(skip_serializing_if = "is_default")]
     pub interval: u64,
     /// Time that one check may take.
+    #[serde(skip_serializing_if = "is_default")]
     pub timeout: u64,
     /// Time at the start in which failures do not count.
+    #[serde(skip_serializing_if = "is_default")]
     pub start_period: u64,
     /// Time between two checks during the start.
+    #[serde(skip_serializing_if = "is_default")]
     pub start_interval: u64,
     /// Failures in a row that make it unhealthy.
+    #[serde(skip_serializing_if = "is_default")]
     pub retries: u32,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// The layers of an image.

@@ -25,5 +25,5 @@ pub use manifest::{Compression, Descriptor, Document, Index, Manifest, ManifestE
 pub use oci_spec::runtime;
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};
-pub use rootfs::Rootfs;
+pub use rootfs::{Lower, Rootfs};
 pub use specification::{Parsed, SpecificationError, parse_process, parse_spec};

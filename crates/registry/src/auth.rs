@@ -9,12 +9,12 @@ use serde::Deserialize;
 
 use crate::{Error, keychain};
 
-const FILE_SIZE_MAX: u64 = 4 << 20;
+pub(crate) const FILE_SIZE_MAX: u64 = 4 << 20;
 /// The name under which Docker files the credentials of Docker Hub.
 const HUB_KEY: &str = "https://index.docker.io/v1/";
 /// The user name that marks an identity token
 /// (Docker's manual of `docker login`).
-const TOKEN_USER: &str = "<token>";
+pub(crate) const TOKEN_USER: &str = "<token>";
 
 /// Who to be towards which registry.
 ///
@@ -77,14 +77,10 @@ impl Auth {
     /// # Errors
     /// As [`Auth::read`].
     pub fn load() -> Result<Self, Error> {
-        let folder = match std::env::var_os("DOCKER_CONFIG").filter(|path| !path.is_empty()) {
-            Some(folder) => PathBuf::from(folder),
-            None => match std::env::home_dir() {
-                Some(home) => home.join(".docker"),
-                None => return Ok(Self::anonymous()),
-            },
-        };
-        Self::read(&folder.join("config.json"))
+        match config_path() {
+            Some(path) => Self::read(&path),
+            None => Ok(Self::anonymous()),
+        }
     }
 
     /// What the Docker configuration file `path` says; nobody where there is no file.
@@ -127,22 +123,43 @@ impl Auth {
         self
     }
 
+    /// The keychain that is to have the credentials of `registry`.
+    pub(crate) fn keychain(&self, registry: &str) -> Option<&String> {
+        let named = self.keychains.get(registry);
+        let named = named.or_else(|| self.keychains.get(key_of(registry)));
+        named.or(self.default_keychain.as_ref())
+    }
+
     /// The credentials for `registry`; the error is what its keychain said.
     pub(crate) fn login(&self, registry: &str) -> Result<Option<Login>, String> {
-        let key = if registry == "docker.io" { HUB_KEY } else { registry };
+        let key = key_of(registry);
         let named = self.keychains.get(registry).or_else(|| self.keychains.get(key));
         if named.is_none()
             && let Some(login) = self.logins.get(registry)
         {
             return Ok(Some(login.clone()));
         }
-        let Some(name) = named.or(self.default_keychain.as_ref()) else { return Ok(None) };
+        let Some(name) = self.keychain(registry) else { return Ok(None) };
         let found = keychain::get(name, key)?;
         Ok(found.map(|found| match found.username.as_str() {
             TOKEN_USER => Login::Identity(found.secret),
             _ => Login::Password { user: found.username, password: found.secret },
         }))
     }
+}
+
+/// Where Docker keeps its configuration; `None` for users without a home.
+pub(crate) fn config_path() -> Option<PathBuf> {
+    let folder = match std::env::var_os("DOCKER_CONFIG").filter(|path| !path.is_empty()) {
+        Some(folder) => PathBuf::from(folder),
+        None => std::env::home_dir()?.join(".docker"),
+    };
+    Some(folder.join("config.json"))
+}
+
+/// The key under which the credentials of `registry` are filed.
+pub(crate) fn key_of(registry: &str) -> &str {
+    if registry == "docker.io" { HUB_KEY } else { registry }
 }
 
 impl Entry {
@@ -168,7 +185,7 @@ impl Entry {
 ///
 /// Keys with a longer path name a repository, which Docker does not know; they are passed over
 /// rather than taken for their whole registry.
-fn host_of(key: &str) -> Option<&str> {
+pub(crate) fn host_of(key: &str) -> Option<&str> {
     let rest = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     let host = match host {

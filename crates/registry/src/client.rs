@@ -1,6 +1,6 @@
 //! The client: endpoints of registries, asked in order, patiently.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,14 +8,14 @@ use std::time::Duration;
 use ureq::Body;
 use ureq::http::{Response, StatusCode, header};
 
-use oci::{Digest, Reference};
+use oci::{Descriptor, Digest, Reference};
 
 use crate::auth::Auth;
 use crate::endpoint::Endpoint;
 use crate::fault::Fault;
 use crate::http::Ask;
 use crate::session::Session;
-use crate::{Config, Error, Event};
+use crate::{Config, Doing, Error, Event};
 
 /// Attempts at one request, the first included.
 const ATTEMPTS_MAX: u32 = 6;
@@ -28,7 +28,7 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 pub(crate) const DOCUMENT_SIZE_MAX: u64 = 4 << 20;
 
 /// Everything that a tag may name, most wanted first.
-const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
+pub(crate) const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, \
     application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.v2+json, */*;q=0.1";
@@ -55,6 +55,31 @@ pub(crate) struct Received {
     pub(crate) digest: Digest,
 }
 
+impl Received {
+    /// What the document says it is or, where it does not say, what it was announced as.
+    pub(crate) fn kind(&self) -> String {
+        #[derive(serde::Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Head {
+            media_type: Option<String>,
+        }
+        let said = serde_json::from_slice::<Head>(&self.bytes).ok().and_then(|h| h.media_type);
+        let announced = self.media_type.split(';').next().unwrap_or_default().trim();
+        said.unwrap_or_else(|| announced.to_owned())
+    }
+
+    /// Describes it.
+    pub(crate) fn descriptor(&self) -> Descriptor {
+        Descriptor {
+            media_type: self.kind(),
+            digest: self.digest,
+            size: self.bytes.len() as u64,
+            platform: None,
+            annotations: BTreeMap::new(),
+        }
+    }
+}
+
 impl Client {
     /// A client that reaches registries as `config` says, as `auth`.
     #[must_use]
@@ -72,33 +97,45 @@ impl Client {
         self.config.max_concurrent_downloads.max(1)
     }
 
+    pub(crate) fn auth(&self) -> &Auth {
+        &self.auth
+    }
+
+    /// The servers of a registry: mirrors first, itself last.
+    pub(crate) fn sessions(&self, registry: &str) -> Result<Arc<Vec<Session>>, Error> {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = sessions.get(registry) {
+            return Ok(known.clone());
+        }
+        let endpoints = Endpoint::all(&self.config, registry)?;
+        let open = |endpoint| Session::new(&self.config, registry, endpoint);
+        let new: Arc<Vec<_>> = Arc::new(endpoints.into_iter().map(open).collect());
+        sessions.insert(registry.to_owned(), new.clone());
+        Ok(new)
+    }
+
+    pub(crate) fn uploads_max(&self) -> usize {
+        self.config.max_concurrent_uploads.max(1)
+    }
+
     /// A conversation about the repository of `reference`.
     pub(crate) fn repository<'a>(
         &'a self,
+        doing: Doing,
         reference: &'a Reference,
         tell: &'a (dyn Fn(Event) + Sync),
     ) -> Result<Repository<'a>, Error> {
-        let registry = reference.registry();
-        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = match sessions.get(registry) {
-            Some(known) => known.clone(),
-            None => {
-                let endpoints = Endpoint::all(&self.config, registry)?;
-                let open = |endpoint| Session::new(&self.config, registry, endpoint);
-                let new: Arc<Vec<_>> = Arc::new(endpoints.into_iter().map(open).collect());
-                sessions.insert(registry.to_owned(), new.clone());
-                new
-            }
-        };
+        let known = self.sessions(reference.registry())?;
         let unreachable = known.iter().map(|_| AtomicBool::new(false)).collect();
         let stop = Stop::default();
-        Ok(Repository { client: self, reference, tell, sessions: known, unreachable, stop })
+        Ok(Repository { client: self, doing, reference, tell, sessions: known, unreachable, stop })
     }
 }
 
 /// One repository, on all servers that have it.
 pub(crate) struct Repository<'a> {
     client: &'a Client,
+    doing: Doing,
     reference: &'a Reference,
     tell: &'a (dyn Fn(Event) + Sync),
     sessions: Arc<Vec<Session>>,
@@ -144,27 +181,65 @@ impl Repository<'_> {
         })
     }
 
+    pub(crate) fn reference(&self) -> &Reference {
+        self.reference
+    }
+
+    pub(crate) fn auth(&self) -> &Auth {
+        &self.client.auth
+    }
+
+    /// The registry itself, the only one that takes content.
+    pub(crate) fn origin(&self) -> &Session {
+        self.sessions.last().expect("every registry is a server")
+    }
+
     /// Asks every server in order, the last one repeatedly while its trouble may pass.
     fn patiently<T>(&self, mut ask: impl FnMut(&Session) -> Result<T, Fault>) -> Result<T, Error> {
         let mut faults = Faults::new();
         for (place, session) in self.worthwhile() {
             let last = place + 1 == self.sessions.len();
-            for attempt in 1.. {
-                let fault = match ask(session) {
+            let fault = match last {
+                true => match self.repeatedly(session, &mut ask) {
                     Ok(done) => return Ok(done),
                     Err(fault) => fault,
-                };
-                let pause = self.pause(attempt, &fault).filter(|_| last && fault.is_passing(false));
-                let Some(pause) = pause else {
-                    self.blame(place, session, fault, &mut faults);
-                    break;
-                };
-                let (host, why, in_s) = (session.host(), fault.text(), pause.as_secs());
-                (self.tell)(Event::Status(format!("{host}: {why}; retrying in {in_s} seconds")));
-                self.stop.sleep(pause);
-            }
+                },
+                false => match ask(session) {
+                    Ok(done) => return Ok(done),
+                    Err(fault) => fault,
+                },
+            };
+            self.blame(place, session, fault, &mut faults);
         }
         Err(self.error(faults))
+    }
+
+    /// Asks the registry itself, repeatedly while its trouble may pass.
+    pub(crate) fn insist<T>(
+        &self,
+        mut ask: impl FnMut(&Session) -> Result<T, Fault>,
+    ) -> Result<T, Error> {
+        self.repeatedly(self.origin(), &mut ask).map_err(|fault| self.error(self.fault(fault)))
+    }
+
+    fn repeatedly<T>(
+        &self,
+        session: &Session,
+        ask: &mut impl FnMut(&Session) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let mut attempt = 1;
+        loop {
+            let fault = match ask(session) {
+                Ok(done) => return Ok(done),
+                Err(fault) => fault,
+            };
+            let pause = self.pause(attempt, &fault).filter(|_| fault.is_passing(false));
+            let Some(pause) = pause else { return Err(fault) };
+            let (host, why, in_s) = (session.host(), fault.text(), pause.as_secs());
+            (self.tell)(Event::Status(format!("{host}: {why}; retrying in {in_s} seconds")));
+            self.stop.sleep(pause);
+            attempt += 1;
+        }
     }
 
     /// The servers in order, without mirrors that are known to be down.
@@ -236,7 +311,7 @@ impl Repository<'_> {
                 }
                 Ok(response) if continues(&response, from, size) => return Ok((response, from)),
                 // A range we did not ask for, or none at all: ask for everything instead.
-                Ok(_) | Err(Fault::Wrong(_)) => {}
+                Ok(_) | Err(Fault::Wrong(_) | Fault::Refused { .. }) => {}
                 Err(fault) => return Err(fault),
             }
         }
@@ -282,7 +357,7 @@ impl Repository<'_> {
             .iter()
             .map(|(host, fault)| format!("; tried {host}: {}", fault.text()))
             .collect();
-        fault.into_error(self.reference, &host, &tried)
+        fault.into_error(self.doing, self.reference, &host, &tried)
     }
 }
 
@@ -308,7 +383,7 @@ fn read_document(
     Ok(Received { bytes, media_type, digest })
 }
 
-fn read_body(mut response: Response<Body>, limit: u64) -> Result<Vec<u8>, Fault> {
+pub(crate) fn read_body(mut response: Response<Body>, limit: u64) -> Result<Vec<u8>, Fault> {
     match response.body_mut().with_config().limit(limit).read_to_vec() {
         Ok(bytes) => Ok(bytes),
         Err(ureq::Error::BodyExceedsLimit(limit)) => {

@@ -8,7 +8,8 @@ use serde::Deserialize;
 use serde::de::{Error as _, MapAccess, Visitor};
 
 const CONCURRENT_DOWNLOADS: usize = 3;
-const CONCURRENT_DOWNLOADS_MAX: usize = 64;
+const CONCURRENT_UPLOADS: usize = 5;
+const CONCURRENT_MAX: usize = 64;
 
 /// How registries are reached.
 ///
@@ -24,6 +25,8 @@ const CONCURRENT_DOWNLOADS_MAX: usize = 64;
 pub struct Config {
     /// Layers that are downloaded at the same time, 1 to 64.
     pub max_concurrent_downloads: usize,
+    /// Layers that are uploaded at the same time, 1 to 64.
+    pub max_concurrent_uploads: usize,
     /// Folders with one folder `HOST[:PORT]` per registry, holding `*.crt` (trusted authorities)
     /// and pairs `*.cert` and `*.key` (who we are), as Docker has them.
     pub certs_dirs: Vec<PathBuf>,
@@ -51,6 +54,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             max_concurrent_downloads: CONCURRENT_DOWNLOADS,
+            max_concurrent_uploads: CONCURRENT_UPLOADS,
             certs_dirs: vec!["/etc/docker/certs.d".into(), "/etc/containers/certs.d".into()],
             hosts: BTreeMap::new(),
         }
@@ -79,20 +83,30 @@ impl<'de> Visitor<'de> for ConfigVisitor {
         while let Some(key) = map.next_key::<String>()? {
             match key.as_str() {
                 "max_concurrent_downloads" => config.max_concurrent_downloads = map.next_value()?,
+                "max_concurrent_uploads" => config.max_concurrent_uploads = map.next_value()?,
                 "certs_dirs" => config.certs_dirs = map.next_value()?,
                 host if is_host(host) => {
                     config.hosts.insert(key, map.next_value()?);
                 }
                 _ => {
-                    let known = &["max_concurrent_downloads", "certs_dirs", "a registry's name"];
+                    let known = &[
+                        "max_concurrent_downloads",
+                        "max_concurrent_uploads",
+                        "certs_dirs",
+                        "a registry's name",
+                    ];
                     return Err(A::Error::unknown_field(&key, known));
                 }
             }
         }
-        if !(1..=CONCURRENT_DOWNLOADS_MAX).contains(&config.max_concurrent_downloads) {
-            return Err(A::Error::custom(format!(
-                "max_concurrent_downloads must be from 1 to {CONCURRENT_DOWNLOADS_MAX}"
-            )));
+        for (name, value) in [
+            ("max_concurrent_downloads", config.max_concurrent_downloads),
+            ("max_concurrent_uploads", config.max_concurrent_uploads),
+        ] {
+            if !(1..=CONCURRENT_MAX).contains(&value) {
+                let why = format!("{name} must be from 1 to {CONCURRENT_MAX}");
+                return Err(A::Error::custom(why));
+            }
         }
         Ok(config)
     }

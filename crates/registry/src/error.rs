@@ -1,19 +1,62 @@
-//! Why a pull failed.
+//! Why a conversation with a registry failed.
 
 use oci::{Digest, Platform};
 
-/// Why an image could not be pulled; each kind is one that a caller answers differently.
+/// What a conversation with a registry is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doing {
+    /// Content comes from there.
+    Pull,
+    /// Content goes there.
+    Push,
+}
+
+impl Doing {
+    fn verb(self) -> &'static str {
+        match self {
+            Self::Pull => "pull",
+            Self::Push => "push",
+        }
+    }
+
+    fn way(self) -> &'static str {
+        match self {
+            Self::Pull => "pull from",
+            Self::Push => "push to",
+        }
+    }
+}
+
+/// Why an image could not be moved; each kind is one that a caller answers differently.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The registry refuses, or hides what it would refuse (401, 403).
     #[error(
-        "pull access denied for {name}, repository does not exist or may require 'cais login': {detail}"
+        "{} access denied for {name}, repository does not exist or may require 'cais login': {detail}", doing.verb()
     )]
     Denied {
+        /// What was refused.
+        doing: Doing,
         /// The repository as Docker prints it.
         name: String,
         /// The registry's own words.
         detail: String,
+    },
+    /// The registry does not know user and password.
+    #[error("login attempt to {host} failed: {detail}")]
+    Login {
+        /// The registry.
+        host: String,
+        /// The registry's own words.
+        detail: String,
+    },
+    /// The registry does not offer what was asked for.
+    #[error("{host} {why}")]
+    Unsupported {
+        /// The registry.
+        host: String,
+        /// What it does not do.
+        why: String,
     },
     /// The registry has no such image (404).
     #[error("manifest for {reference} not found: {detail}")]
@@ -44,8 +87,10 @@ pub enum Error {
         got: String,
     },
     /// No conversation was possible: name, route, TLS, time, or a server that fails.
-    #[error("cannot pull from {host}: {why}")]
+    #[error("cannot {} {host}: {why}", doing.way())]
     Unreachable {
+        /// What was to be done.
+        doing: Doing,
         /// The registry.
         host: String,
         /// What went wrong, and where a setting would help, which one.

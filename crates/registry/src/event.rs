@@ -1,8 +1,8 @@
-//! What a pull tells while it runs.
+//! What a pull or a push tells while it runs.
 
 use oci::{Digest, Reference};
 
-/// Progress of a pull, in the order in which it happens; layers interleave.
+/// Progress, in the order in which it happens; layers interleave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// The pull begins.
@@ -16,6 +16,14 @@ pub enum Event {
         id: String,
         /// Its new state.
         state: LayerState,
+    },
+    /// A layer that goes into a registry changed its state.
+    Upload {
+        /// The first 12 hexadecimal digits of the layer's diff id or, where the image is not
+        /// unpacked here, of its blob's digest.
+        id: String,
+        /// Its new state.
+        state: UploadState,
     },
     /// The digest of what the tag names: of the index where there is one, else of the manifest.
     Digest(Digest),
@@ -48,6 +56,34 @@ pub enum LayerState {
     Done,
     /// Was in the store already.
     Exists,
+    /// The server failed, and will be asked again.
+    Retrying {
+        /// Seconds until then.
+        in_s: u64,
+    },
+}
+
+/// Where a layer is on its way into a registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UploadState {
+    /// It will be looked at.
+    Preparing,
+    /// It is being sent.
+    Pushing {
+        /// Bytes that were sent.
+        done: u64,
+        /// Bytes of the whole blob.
+        total: u64,
+    },
+    /// It was sent.
+    Pushed,
+    /// The registry had it.
+    Exists,
+    /// The registry took it from another repository of its own.
+    Mounted {
+        /// Which one.
+        from: String,
+    },
     /// The server failed, and will be asked again.
     Retrying {
         /// Seconds until then.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use oci::Reference;
 
-use crate::Error;
+use crate::{Doing, Error};
 
 const DETAIL_LENGTH_MAX: usize = 300;
 
@@ -25,6 +25,8 @@ pub(crate) enum Fault {
     Failing(String),
     /// An answer that will not get better.
     Wrong(String),
+    /// Such an answer, by its HTTP status, where that says what else to try: 413, 416 and the like.
+    Refused { status: u16, why: String },
     /// Not the announced content.
     Mismatch { what: String, expected: String, got: String },
 }
@@ -56,7 +58,10 @@ impl Fault {
             408 | 500..=599 => {
                 Self::Failing(format!("HTTP status {status} {detail}").trim_end().to_owned())
             }
-            _ => Self::Wrong(format!("HTTP status {status} {detail}").trim_end().to_owned()),
+            _ => {
+                let why = format!("HTTP status {status} {detail}").trim_end().to_owned();
+                Self::Refused { status, why }
+            }
         }
     }
 
@@ -139,6 +144,7 @@ impl Fault {
             | Self::Missing(why)
             | Self::Broken(why)
             | Self::Failing(why)
+            | Self::Refused { why, .. }
             | Self::Wrong(why) => why.clone(),
             Self::Limited { detail, .. } => format!("too many requests: {detail}"),
             Self::Unconnected { why, .. } => why.clone(),
@@ -148,13 +154,19 @@ impl Fault {
         }
     }
 
-    /// The error of a pull of `reference` that ended with this at `host`.
-    pub(crate) fn into_error(self, reference: &Reference, host: &str, tried: &str) -> Error {
+    /// The error of what was being done with `reference` when it ended with this at `host`.
+    pub(crate) fn into_error(
+        self,
+        doing: Doing,
+        reference: &Reference,
+        host: &str,
+        tried: &str,
+    ) -> Error {
         let host = host.to_owned();
         let with_tried = |text: String| text + tried;
         match self {
             Self::Denied(why) => {
-                Error::Denied { name: reference.familiar_name(), detail: with_tried(why) }
+                Error::Denied { doing, name: reference.familiar_name(), detail: with_tried(why) }
             }
             Self::Missing(why) => {
                 Error::NotFound { reference: reference.familiar(), detail: with_tried(why) }
@@ -163,7 +175,8 @@ impl Fault {
             Self::Unconnected { why, .. }
             | Self::Broken(why)
             | Self::Failing(why)
-            | Self::Wrong(why) => Error::Unreachable { host, why: with_tried(why) },
+            | Self::Refused { why, .. }
+            | Self::Wrong(why) => Error::Unreachable { doing, host, why: with_tried(why) },
             Self::Mismatch { what, expected, got } => {
                 Error::Mismatch { what, expected, got: with_tried(got) }
             }

@@ -1,13 +1,14 @@
 //! One server over HTTP: connections, certificates, proxies, and redirects that do not carry secrets.
 
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use ureq::http::{Request, Response, Uri, header};
+use ureq::http::{Method, Request, Response, Uri, header};
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, TcpConnector};
-use ureq::{Agent, Body, Proxy};
+use ureq::{Agent, Body, Proxy, SendBody};
 
 use crate::endpoint::{Endpoint, Scheme, is_loopback};
 use crate::fault::{self, Fault};
@@ -16,25 +17,62 @@ use crate::{Config, proxy};
 
 /// One read from the socket; smaller ones cost a fifth of a fast download in system calls.
 const INPUT_SIZE: usize = 256 << 10;
+/// One write to the socket.
+const OUTPUT_SIZE: usize = 256 << 10;
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(15);
 /// Longest silence of a server, which may have to fetch the content from elsewhere first.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 const REDIRECTS_MAX: usize = 5;
 const FAILURE_BODY_MAX: u64 = 16 << 10;
-/// A request that changes nothing on the server.
+
+/// One request, without the place that it goes to.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Ask {
+pub(crate) struct Ask<'a> {
+    pub(crate) method: Method,
     pub(crate) accept: Option<&'static str>,
     pub(crate) authorization: Option<String>,
     /// The first byte wanted, if not 0.
     pub(crate) from: u64,
-    /// A form to post instead.
-    pub(crate) form: Option<String>,
+    /// Where in an upload the body belongs: `Content-Range: FIRST-LAST`.
+    pub(crate) span: Option<(u64, u64)>,
+    pub(crate) content: Content<'a>,
 }
 
-/// An answer, and whether another server than the one asked gave it.
+/// What a request carries; it can be sent again.
+#[derive(Clone, Default)]
+pub(crate) enum Content<'a> {
+    /// No body at all.
+    #[default]
+    Nothing,
+    /// A body of no bytes, which some servers insist on.
+    Empty,
+    /// A form with secrets.
+    Form(String),
+    /// A document and its media type.
+    Document { media_type: &'a str, bytes: &'a [u8] },
+    /// So many bytes from what `open` opens.
+    Stream { open: &'a Open<'a>, length: u64 },
+}
+
+/// Opens the bytes of a body, anew for each attempt at sending it.
+pub(crate) type Open<'a> = dyn Fn() -> io::Result<Box<dyn Read + 'a>> + 'a;
+
+impl std::fmt::Debug for Content<'_> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(match self {
+            Self::Nothing => "Nothing",
+            Self::Empty => "Empty",
+            Self::Form(_) => "Form",
+            Self::Document { .. } => "Document",
+            Self::Stream { .. } => "Stream",
+        })
+    }
+}
+
+/// An answer, where it came from, and whether that is another server than the one asked.
 pub(crate) struct Answer {
     pub(crate) response: Response<Body>,
+    pub(crate) uri: Uri,
     pub(crate) elsewhere: bool,
 }
 
@@ -70,16 +108,24 @@ impl Http {
     }
 
     /// Asks, and follows where the server sends us; credentials stay with the host they are for.
-    pub(crate) fn get(&self, uri: &Uri, mut ask: Ask) -> Result<Answer, Fault> {
+    pub(crate) fn ask(&self, uri: &Uri, mut ask: Ask<'_>) -> Result<Answer, Fault> {
         let mut uri = uri.clone();
         let mut elsewhere = false;
         for _ in 0..=REDIRECTS_MAX {
             let response = self.send(&uri, &ask)?;
             if !response.status().is_redirection() {
-                return Ok(Answer { response, elsewhere });
+                return Ok(Answer { response, uri, elsewhere });
             }
-            if ask.form.is_some() {
+            if matches!(ask.content, Content::Form(_)) {
                 return Err(Fault::Wrong("a posted secret was to be sent elsewhere".to_owned()));
+            }
+            // The other redirections turn a request with a body into one without (RFC 9110, 15.4).
+            let is_kept = matches!(response.status().as_u16(), 307 | 308);
+            if !is_kept && !matches!(ask.method, Method::GET | Method::HEAD) {
+                let status = response.status().as_u16();
+                return Err(Fault::Wrong(format!(
+                    "an upload was redirected by HTTP status {status}"
+                )));
             }
             let location = response.headers().get(header::LOCATION).and_then(|l| l.to_str().ok());
             let next = location
@@ -101,12 +147,12 @@ impl Http {
     }
 
     /// Asks once.
-    pub(crate) fn send(&self, uri: &Uri, ask: &Ask) -> Result<Response<Body>, Fault> {
+    fn send(&self, uri: &Uri, ask: &Ask<'_>) -> Result<Response<Body>, Fault> {
         let agent = match uri.scheme_str() {
             Some("http") => &self.plain,
             _ => self.secure_agent()?,
         };
-        let mut request = Request::builder().uri(uri.clone());
+        let mut request = Request::builder().uri(uri.clone()).method(ask.method.clone());
         if let Some(accept) = ask.accept {
             request = request.header(header::ACCEPT, accept);
         }
@@ -116,17 +162,30 @@ impl Http {
         if ask.from > 0 {
             request = request.header(header::RANGE, format!("bytes={}-", ask.from));
         }
+        if let Some((first, last)) = ask.span {
+            request = request.header(header::CONTENT_RANGE, format!("{first}-{last}"));
+        }
         let proxy = proxy_for(uri);
         let bad = |error: ureq::http::Error| Fault::Wrong(error.to_string());
-        let outcome = match &ask.form {
-            None => run(agent, request.body(()).map_err(bad)?, proxy),
-            Some(form) => {
-                let request = request
-                    .method("POST")
-                    .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-                    .body(form.clone())
-                    .map_err(bad)?;
-                run(agent, request, proxy)
+        let kind = |request: ureq::http::request::Builder, kind: &str| {
+            request.header(header::CONTENT_TYPE, kind)
+        };
+        let outcome = match &ask.content {
+            Content::Nothing => run(agent, request.body(()).map_err(bad)?, proxy),
+            Content::Empty => run(agent, request.body(&[][..]).map_err(bad)?, proxy),
+            Content::Form(form) => {
+                let request = kind(request, "application/x-www-form-urlencoded");
+                run(agent, request.body(form.as_str()).map_err(bad)?, proxy)
+            }
+            Content::Document { media_type, bytes } => {
+                run(agent, kind(request, media_type).body(*bytes).map_err(bad)?, proxy)
+            }
+            Content::Stream { open, length } => {
+                let unreadable = |error: io::Error| Fault::Broken(format!("read content: {error}"));
+                let mut reader = open().map_err(unreadable)?;
+                let request = kind(request, "application/octet-stream")
+                    .header(header::CONTENT_LENGTH, length.to_string());
+                run(agent, request.body(SendBody::from_reader(&mut reader)).map_err(bad)?, proxy)
             }
         };
         outcome.map_err(|error| Fault::from_transport(&error))
@@ -174,6 +233,7 @@ fn settings() -> ureq::config::Config {
         // Blobs must arrive as they are: their digest is over the compressed bytes.
         .accept_encoding("identity")
         .input_buffer_size(INPUT_SIZE)
+        .output_buffer_size(OUTPUT_SIZE)
         .proxy(None)
         // No limit on name resolution: ureq keeps it by a thread that may outlive the request, and
         // a process with threads must not fork. The system's resolver has limits of its own.
@@ -193,7 +253,7 @@ fn proxy_for(uri: &Uri) -> Option<Proxy> {
 }
 
 /// Where `location` leads from `base` (RFC 3986, section 5.2, without dot segments).
-fn resolve(base: &Uri, location: &str) -> Option<Uri> {
+pub(crate) fn resolve(base: &Uri, location: &str) -> Option<Uri> {
     let (scheme, authority) = (base.scheme_str()?, base.authority()?);
     let location = location.split('#').next().unwrap_or_default();
     let text = if location.starts_with("http://") || location.starts_with("https://") {

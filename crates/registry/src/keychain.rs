@@ -29,6 +29,30 @@ pub(crate) struct Found {
 /// # Errors
 /// One line that says which keychain failed and how.
 pub(crate) fn get(name: &str, registry: &str) -> Result<Option<Found>, String> {
+    let Some(output) = run(name, "get", registry)? else { return Ok(None) };
+    let found = serde_json::from_slice(&output);
+    found.map(Some).map_err(|error| format!("docker-credential-{name}: {error}"))
+}
+
+/// Has the keychain `name` keep credentials.
+///
+/// # Errors
+/// As of [`get`].
+pub(crate) fn store(name: &str, registry: &str, user: &str, secret: &str) -> Result<(), String> {
+    let input = serde_json::json!({"ServerURL": registry, "Username": user, "Secret": secret});
+    run(name, "store", &input.to_string()).map(drop)
+}
+
+/// Has the keychain `name` forget the credentials of `registry`, if it has any.
+///
+/// # Errors
+/// As of [`get`].
+pub(crate) fn erase(name: &str, registry: &str) -> Result<(), String> {
+    run(name, "erase", registry).map(drop)
+}
+
+/// Calls a keychain; `None` if it knows nothing about what it was asked for.
+fn run(name: &str, verb: &str, input: &str) -> Result<Option<Vec<u8>>, String> {
     if !is_name(name) {
         return Err("the name of a credential store may only have letters, digits, `-`, `_`, `.`"
             .to_owned());
@@ -37,7 +61,7 @@ pub(crate) fn get(name: &str, registry: &str) -> Result<Option<Found>, String> {
     let failed = |why: String| format!("{program}: {why}");
     // A group of its own, so that what it starts ends with it.
     let child = Command::new(&program)
-        .arg("get")
+        .arg(verb)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -46,12 +70,10 @@ pub(crate) fn get(name: &str, registry: &str) -> Result<Option<Found>, String> {
         .map_err(|error| failed(error.to_string()))?;
     let mut running = Running(child);
     let deadline = Instant::now() + TIME_MAX;
-    let output = running.converse(registry, deadline).map_err(failed)?;
+    let output = running.converse(input, deadline).map_err(failed)?;
     let status = running.end(deadline).map_err(failed)?;
     if status.success() {
-        return serde_json::from_slice(&output)
-            .map(Some)
-            .map_err(|error| failed(error.to_string()));
+        return Ok(Some(output));
     }
     let said = String::from_utf8_lossy(&output);
     if said.contains(NOT_FOUND) {
@@ -69,11 +91,11 @@ fn is_name(name: &str) -> bool {
 struct Running(Child);
 
 impl Running {
-    fn converse(&mut self, registry: &str, deadline: Instant) -> Result<Vec<u8>, String> {
+    fn converse(&mut self, text: &str, deadline: Instant) -> Result<Vec<u8>, String> {
         let mut input = self.0.stdin.take().expect("standard input was asked for as a pipe");
         let mut output = self.0.stdout.take().expect("standard output was asked for as a pipe");
         // The line fits into the pipe; a keychain that does not read it may still answer.
-        let _ = writeln!(input, "{registry}");
+        let _ = writeln!(input, "{text}");
         drop(input);
         let mut bytes = Vec::new();
         let mut chunk = [0; 4096];

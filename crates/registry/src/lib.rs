@@ -1,13 +1,14 @@
-//! The OCI distribution protocol, from the client's side: images come from registries.
+//! The OCI distribution protocol, from the client's side: images come from registries and go there.
 //!
-//! **What it is.** Names to servers, credentials and tokens, and the pull: manifests are resolved,
-//! and layers are downloaded, verified and unpacked at the same time, resuming what was begun.
+//! **What it is.** Names to servers, credentials and tokens; the pull: manifests are resolved,
+//! and layers are downloaded, verified and unpacked at the same time, resuming what was begun; and
+//! the transfer: blobs go from one place to another as they are, and manifests behind them.
 //! Blocking, on plain threads that have all ended when a call returns.
 //!
 //! **What it must not know.** Containers, command lines, terminals, Docker's API. It knows the
 //! store by its front doors only.
 //!
-//! **Front doors.** [`pull`], with a [`Client`] from a [`Config`] and an [`Auth`].
+//! **Front doors.** [`pull`] and [`push`], with a [`Client`] from a [`Config`] and an [`Auth`].
 //!
 //! **How to test it.** `cargo test -p registry`: a registry that lies, in the process, and
 //! Debian's docker-registry with skopeo where they are installed.
@@ -16,23 +17,41 @@ mod auth;
 mod challenge;
 mod client;
 mod config;
+mod copy;
 mod endpoint;
 mod error;
 mod event;
 mod fault;
 mod http;
+mod index;
 mod keychain;
 mod layer;
+mod login;
 mod pipe;
 mod proxy;
 mod pull;
+mod push;
+mod search;
+mod server;
 mod session;
 mod tls;
 mod token;
+mod transfer;
+mod upload;
 
 pub use auth::Auth;
 pub use client::Client;
 pub use config::{Config, HostConfig};
-pub use error::Error;
-pub use event::{Event, LayerState};
+pub use copy::{Copy, Place};
+pub use error::{Doing, Error};
+pub use event::{Event, LayerState, UploadState};
+pub use index::{Fetched, fetch_manifest, fetch_platform, push_index};
+pub use login::{Kept, logged_in, login, logout, registry_key, registry_name};
 pub use pull::{Pulled, pull};
+pub use push::{Pushed, push};
+pub use search::{FoundRepository, search};
+pub use server::{
+    Access, MirrorConfig, Released, ServeError, Server, ServerConfig, Stopper, UNNEEDED_AGE,
+    release,
+};
+pub use transfer::Choice;

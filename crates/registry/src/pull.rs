@@ -10,10 +10,10 @@ use oci::{
 };
 use store::{NewImage, Store};
 
-use crate::Error;
 use crate::client::{Client, DOCUMENT_SIZE_MAX, Received, Repository};
 use crate::event::{Event, LayerState};
 use crate::layer::Job;
+use crate::{Doing, Error};
 
 /// Indexes of indexes: one level is in use, more is a loop.
 const INDEX_DEPTH_MAX: usize = 3;
@@ -46,7 +46,7 @@ pub fn pull(
     progress: &(dyn Fn(Event) + Sync),
 ) -> Result<Pulled, Error> {
     let pull = Pull { client, store, reference, platform, progress };
-    let repository = client.repository(reference, progress)?;
+    let repository = client.repository(Doing::Pull, reference, progress)?;
     pull.run(&repository)
 }
 

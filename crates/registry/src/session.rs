@@ -16,13 +16,54 @@ use crate::token::{Challenged, Grant};
 /// A challenge is answered once as we are; a second one after that is a refusal.
 const ROUNDS_MAX: usize = 2;
 
+/// What we ask to be allowed (distribution, "Token Scope Documentation").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope<'a> {
+    /// To be known, and nothing else.
+    Nothing,
+    /// To see which repositories there are.
+    Catalog,
+    /// To read a repository.
+    Pull(&'a str),
+    /// To read and write a repository and, where blobs are mounted from another, to read that.
+    Push { to: &'a str, from: Option<&'a str> },
+}
+
+impl Scope<'_> {
+    /// As token servers spell them, with what precedes repositories' names at this endpoint.
+    fn spelt(self, prefix: &str) -> Vec<String> {
+        match self {
+            Self::Nothing => Vec::new(),
+            Self::Catalog => vec!["registry:catalog:*".to_owned()],
+            Self::Pull(name) => vec![format!("repository:{prefix}{name}:pull")],
+            Self::Push { to, from } => {
+                let from = from.map(|from| format!("repository:{prefix}{from}:pull"));
+                [format!("repository:{prefix}{to}:pull,push")].into_iter().chain(from).collect()
+            }
+        }
+    }
+}
+
+/// Where a request goes to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum To<'a> {
+    /// A path of the API: `""`, `_catalog`.
+    Api(&'a str),
+    /// A path outside the API: `v1/search?q=x`.
+    Root(&'a str),
+    /// A path below a repository.
+    Repository(&'a str, &'a str),
+    /// Where the server itself said.
+    Location(&'a Uri),
+}
+
 /// One endpoint, and what was learnt about it.
 pub(crate) struct Session {
     endpoint: Endpoint,
     http: Http,
     scheme: OnceLock<Scheme>,
-    /// By repository.
-    grants: Mutex<HashMap<String, Grant>>,
+    /// By scopes.
+    grants: Mutex<HashMap<Vec<String>, Grant>>,
 }
 
 impl Session {
@@ -51,14 +92,25 @@ impl Session {
         auth: &Auth,
         repository: &str,
         path: &str,
-        ask: &Ask,
+        ask: &Ask<'_>,
+    ) -> Result<Answer, Fault> {
+        self.ask(auth, Scope::Pull(repository), To::Repository(repository, path), ask)
+    }
+
+    /// Asks for anything: a success, or the reason why not.
+    pub(crate) fn ask(
+        &self,
+        auth: &Auth,
+        scope: Scope<'_>,
+        to: To<'_>,
+        ask: &Ask<'_>,
     ) -> Result<Answer, Fault> {
         if let Some(scheme) = self.scheme.get() {
-            return self.get_over(*scheme, auth, (repository, path), ask);
+            return self.ask_over(*scheme, auth, (scope, to), ask);
         }
         let mut first = None;
         for scheme in &self.endpoint.schemes {
-            let outcome = self.get_over(*scheme, auth, (repository, path), ask);
+            let outcome = self.ask_over(*scheme, auth, (scope, to), ask);
             match (outcome, &first) {
                 // A server that breaks off the greeting may just not know TLS.
                 (Err(fault), None) if fault.is_silence() => first = Some(fault),
@@ -68,7 +120,7 @@ impl Session {
                 {
                     break;
                 }
-                (Err(Fault::Wrong(_)), Some(Fault::Broken(_))) => break,
+                (Err(Fault::Wrong(_) | Fault::Refused { .. }), Some(Fault::Broken(_))) => break,
                 (Err(fault), Some(_)) if fault.is_silence() => return Err(fault),
                 (outcome, _) => {
                     let _ = self.scheme.set(*scheme);
@@ -98,36 +150,47 @@ impl Session {
         Fault::Unconnected { why: why + &hint, cause }
     }
 
-    fn get_over(
+    fn address(&self, scheme: Scheme, to: To<'_>) -> Result<Uri, Fault> {
+        let Endpoint { authority, prefix, .. } = &self.endpoint;
+        let scheme = scheme.name();
+        let address = match to {
+            To::Location(uri) => return Ok(uri.clone()),
+            To::Api(path) => format!("{scheme}://{authority}/v2/{path}"),
+            To::Root(path) => format!("{scheme}://{authority}/{path}"),
+            To::Repository(name, path) => {
+                format!("{scheme}://{authority}/v2/{prefix}{name}/{path}")
+            }
+        };
+        address.parse().map_err(|_| Fault::Wrong(format!("no valid address: {address}")))
+    }
+
+    fn ask_over(
         &self,
         scheme: Scheme,
         auth: &Auth,
-        (repository, path): (&str, &str),
-        ask: &Ask,
+        (scope, to): (Scope<'_>, To<'_>),
+        ask: &Ask<'_>,
     ) -> Result<Answer, Fault> {
-        let Endpoint { authority, prefix, .. } = &self.endpoint;
-        let repository = format!("{prefix}{repository}");
-        let address = format!("{}://{authority}/v2/{repository}/{path}", scheme.name());
-        let address: Uri =
-            address.parse().map_err(|_| Fault::Wrong(format!("no valid address: {address}")))?;
+        let address = self.address(scheme, to)?;
+        let scopes = scope.spelt(&self.endpoint.prefix);
+        // A location may be another server's, which has no business with our credentials.
+        let own = address.authority().is_some_and(|own| *own == *self.endpoint.authority)
+            && address.scheme_str() == Some(scheme.name());
         let mut ask = ask.clone();
-        ask.authorization = self.known(&repository);
+        ask.authorization = self.known(&scopes).filter(|_| own);
         for round in 1.. {
-            let answer = self.http.get(&address, ask.clone())?;
+            let answer = self.http.ask(&address, ask.clone())?;
             let status = answer.response.status();
             if status.is_success() {
                 return Ok(answer);
             }
             // Whoever we were redirected to has no business asking for our credentials.
-            if status != StatusCode::UNAUTHORIZED || answer.elsewhere || round > ROUNDS_MAX {
+            let is_ours = own && !answer.elsewhere;
+            if status != StatusCode::UNAUTHORIZED || !is_ours || round > ROUNDS_MAX {
                 return Err(refusal(answer.response));
             }
-            let challenged = Challenged {
-                http: &self.http,
-                endpoint: &self.endpoint,
-                scheme,
-                repository: &repository,
-            };
+            let challenged =
+                Challenged { http: &self.http, endpoint: &self.endpoint, scheme, scopes: &scopes };
             let refused = ask.authorization.take();
             ask.authorization =
                 Some(self.authorise(&challenged, auth, answer, refused.as_ref())?);
@@ -135,9 +198,15 @@ impl Session {
         Err(Fault::Denied("authentication required".to_owned()))
     }
 
-    fn known(&self, repository: &str) -> Option<String> {
+    /// What stands for user and password from now on, if the server gave such a thing.
+    pub(crate) fn identity(&self) -> Option<String> {
         let grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner);
-        grants.get(repository).filter(|grant| grant.is_fresh()).map(|grant| grant.header.clone())
+        grants.values().find_map(|grant| grant.identity.clone())
+    }
+
+    fn known(&self, scopes: &[String]) -> Option<String> {
+        let grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner);
+        grants.get(scopes).filter(|grant| grant.is_fresh()).map(|grant| grant.header.clone())
     }
 
     /// Answers a challenge, or uses the answer that another thread got meanwhile.
@@ -156,7 +225,7 @@ impl Session {
             .collect();
         // Held while the token is fetched, so that the other layers' threads wait for this one.
         let mut grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = grants.get(challenged.repository).filter(|grant| grant.is_fresh());
+        let known = grants.get(challenged.scopes).filter(|grant| grant.is_fresh());
         if let Some(grant) = known.filter(|grant| Some(&grant.header) != refused) {
             return Ok(grant.header.clone());
         }
@@ -173,7 +242,7 @@ impl Session {
         if refused == Some(&header) {
             return Err(refusal(answer.response));
         }
-        grants.insert(challenged.repository.to_owned(), grant);
+        grants.insert(challenged.scopes.to_owned(), grant);
         Ok(header)
     }
 }

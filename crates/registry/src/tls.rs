@@ -12,13 +12,15 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    StreamOwned,
+    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, ServerConfig,
+    SignatureScheme, StreamOwned,
 };
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport,
     TransportAdapter,
 };
+
+use crate::ServeError;
 
 const PEM_SIZE_MAX: u64 = 8 << 20;
 /// Where distributions keep the authorities they trust.
@@ -112,6 +114,27 @@ fn read_pem(path: &Path) -> Result<Vec<u8>, String> {
         return Err(format!("read `{}`: too long", path.display()));
     }
     std::fs::read(path).map_err(bad)
+}
+
+/// How a server presents itself: with the certificate in one PEM file and the key in another.
+pub(crate) fn server_config(
+    certificate: &Path,
+    key: &Path,
+) -> Result<Arc<ServerConfig>, ServeError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |why| ServeError::Certificate { path, why }
+    };
+    let chain = certificates(certificate).map_err(failed(certificate))?;
+    let key_bytes = self::key(key).map_err(failed(key))?;
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| failed(certificate)(error.to_string()))?
+        .with_no_client_auth()
+        .with_single_cert(chain, key_bytes)
+        .map_err(|error| failed(certificate)(error.to_string()))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
 }
 
 /// Verifies servers as browsers do, and besides accepts a server whose very certificate the user

@@ -4,13 +4,13 @@
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
-use ureq::http::Uri;
+use ureq::http::{Method, Uri};
 
 use crate::auth::{Login, basic};
 use crate::challenge::Challenge;
 use crate::endpoint::{Endpoint, Scheme};
 use crate::fault::Fault;
-use crate::http::{Ask, Http, refusal};
+use crate::http::{Ask, Content, Http, refusal};
 
 const ANSWER_SIZE_MAX: u64 = 1 << 20;
 const TOKEN_LENGTH_MAX: usize = 64 << 10;
@@ -23,6 +23,8 @@ const LIFE_MARGIN_S: u64 = 5;
 #[derive(Clone)]
 pub(crate) struct Grant {
     pub(crate) header: String,
+    /// What stands for user and password from now on, where the server gave such a thing.
+    pub(crate) identity: Option<String>,
     until: Option<Instant>,
 }
 
@@ -32,12 +34,13 @@ impl Grant {
     }
 }
 
-/// Somebody who is challenged: at which endpoint, over which scheme, for which repository.
+/// Somebody who is challenged: at which endpoint, over which scheme, for what.
 pub(crate) struct Challenged<'a> {
     pub(crate) http: &'a Http,
     pub(crate) endpoint: &'a Endpoint,
     pub(crate) scheme: Scheme,
-    pub(crate) repository: &'a str,
+    /// As token servers spell them.
+    pub(crate) scopes: &'a [String],
 }
 
 impl Challenged<'_> {
@@ -54,7 +57,7 @@ impl Challenged<'_> {
         }
         match (find("basic"), login) {
             (Some(_), Some(Login::Password { user, password })) => {
-                Ok(Grant { header: basic(&user, &password), until: None })
+                Ok(Grant { header: basic(&user, &password), identity: None, until: None })
             }
             (Some(_), _) => Err(Fault::Denied("no basic auth credentials".to_owned())),
             (None, _) => Err(Fault::Denied("no way to authenticate is offered".to_owned())),
@@ -63,7 +66,11 @@ impl Challenged<'_> {
 
     fn token(&self, bearer: &Challenge, login: Option<Login>) -> Result<Grant, Fault> {
         let realm = self.realm(bearer)?;
-        let mut query = vec![("scope", format!("repository:{}:pull", self.repository))];
+        let mut query: Vec<(&str, String)> = match login {
+            // OAuth has one field for all; the older protocol repeats it.
+            Some(Login::Identity(_)) => vec![("scope", self.scopes.join(" "))],
+            _ => self.scopes.iter().map(|scope| ("scope", scope.clone())).collect(),
+        };
         if let Some(service) = bearer.get("service") {
             query.push(("service", service.to_owned()));
         }
@@ -73,12 +80,18 @@ impl Challenged<'_> {
                 query.push(("grant_type", "refresh_token".to_owned()));
                 query.push(("client_id", "cais".to_owned()));
                 query.push(("refresh_token", token));
-                ask.form = Some(encode(&query));
+                ask.method = Method::POST;
+                ask.content = Content::Form(encode(&query));
                 return self.fetch(&realm, ask);
             }
             Some(Login::Password { user, password }) => {
                 ask.authorization = Some(basic(&user, &password));
                 query.push(("account", user));
+                if self.scopes.is_empty() {
+                    // A login, which is to last.
+                    query.push(("client_id", "cais".to_owned()));
+                    query.push(("offline_token", "true".to_owned()));
+                }
             }
             None => {}
         }
@@ -108,8 +121,8 @@ impl Challenged<'_> {
         }
     }
 
-    fn fetch(&self, address: &Uri, ask: Ask) -> Result<Grant, Fault> {
-        let answer = self.http.get(address, ask)?;
+    fn fetch(&self, address: &Uri, ask: Ask<'_>) -> Result<Grant, Fault> {
+        let answer = self.http.ask(address, ask)?;
         let mut response = answer.response;
         if !response.status().is_success() {
             return Err(match refusal(response) {
@@ -131,6 +144,8 @@ fn read_token(body: &[u8]) -> Result<Grant, Fault> {
         #[serde(default)]
         access_token: Option<String>,
         #[serde(default)]
+        refresh_token: Option<String>,
+        #[serde(default)]
         expires_in: Option<u64>,
     }
     let answer: Answer =
@@ -138,12 +153,19 @@ fn read_token(body: &[u8]) -> Result<Grant, Fault> {
     let given = [answer.token, answer.access_token].into_iter().flatten();
     let token = given
         .into_iter()
-        .find(|token| !token.is_empty() && token.len() <= TOKEN_LENGTH_MAX)
-        .filter(|token| token.bytes().all(|b| b.is_ascii_graphic()))
+        .find(|token| is_token(token))
         .ok_or_else(|| unusable("it gave no token"))?;
     let life_s = answer.expires_in.filter(|life_s| *life_s > 0).unwrap_or(LIFE_DEFAULT_S);
     let life = Duration::from_secs(life_s.saturating_sub(LIFE_MARGIN_S).max(1));
-    Ok(Grant { header: format!("Bearer {token}"), until: Instant::now().checked_add(life) })
+    let identity = answer.refresh_token.filter(|token| is_token(token));
+    let until = Instant::now().checked_add(life);
+    Ok(Grant { header: format!("Bearer {token}"), identity, until })
+}
+
+/// Printable, and bounded.
+fn is_token(text: &str) -> bool {
+    let fits = !text.is_empty() && text.len() <= TOKEN_LENGTH_MAX;
+    fits && text.bytes().all(|b| b.is_ascii_graphic())
 }
 
 fn unusable(why: &str) -> Fault {
@@ -151,7 +173,7 @@ fn unusable(why: &str) -> Fault {
 }
 
 /// `application/x-www-form-urlencoded`.
-fn encode(pairs: &[(&str, String)]) -> String {
+pub(crate) fn encode(pairs: &[(&str, String)]) -> String {
     let mut text = String::new();
     for (name, value) in pairs {
         if !text.is_empty() {

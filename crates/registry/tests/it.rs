@@ -10,5 +10,8 @@ mod it {
     mod honest;
     mod lies;
     mod place;
+    mod push;
     mod real;
+    mod search;
+    mod taker;
 }

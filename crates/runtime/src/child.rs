@@ -135,6 +135,7 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
     }
 
     // The host's view ends with `enter`, unless hooks still need it.
+    let helped = sources.is_some() && plan.maps_ids();
     let mut sources = match sources {
         Some(sources) => sources,
         None => make_sources(launch, plan)?,
@@ -155,7 +156,7 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
     }
     drop(files);
 
-    let mut placement = Placement::new(launch, &root);
+    let mut placement = Placement::new(launch, &root, helped.then_some(sync));
     placement.place_all(&mut sources)?;
     program::create_cwd(&root, process)?;
     let pty = program::open_terminal(&root, &launch.stdio)?;
@@ -218,8 +219,8 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
 
 /// Makes the sources where no other user namespace, or no privilege, keeps the child from it.
 fn make_sources(launch: &Launch<'_>, plan: &Plan) -> Result<Sources, Error> {
-    let sources = Sources::make(launch, plan.maps_ids())?;
-    match sources.unmapped(launch.spec)?.first() {
+    let sources = Sources::make(launch, plan.maps_ids(), false)?;
+    match sources.unmapped(launch)?.first() {
         None => Ok(sources),
         Some(_) if plan.maps_ids() => {
             Err(Error::Unsupported("mapping the ids of a mount without privilege".into()))

@@ -5,6 +5,7 @@
 //!   state.json           the record, replaced by rename(2)
 //!   config.json          the specification it was created from
 //!   start                the gate: a socket at which a created container waits
+//!   criu-root            while it is restored, where CRIU finds its root file system
 //! ```
 //!
 //! The state root lies on a tmpfs and nothing is synced: no container outlives the machine. A
@@ -14,7 +15,9 @@
 
 mod bundle;
 mod cgroup_path;
+mod checkpoint;
 mod create;
+mod criu;
 mod delete;
 mod device;
 mod error;
@@ -22,8 +25,10 @@ mod execute;
 mod features;
 mod foreground;
 mod gate;
+mod images;
 mod notify;
 mod record;
+mod restore;
 mod stdio;
 
 use std::io;
@@ -44,13 +49,16 @@ use crate::sync::Sync as Socket;
 use crate::{parent, procfs, sys};
 
 pub use bundle::{Bundle, VERSION_MAX, VERSION_MIN};
+pub use checkpoint::{Checkpoint, default_images};
 pub use create::{Create, Started};
 pub use delete::delete;
 pub use error::Error;
 pub use execute::{Execute, Subgroup};
 pub use features::features;
 pub use foreground::Foreground;
+pub use images::{CgroupMode, Images, Switch};
 pub use record::Record;
+pub use restore::Restore;
 pub use stdio::{Console, check_inherited, send_descriptor};
 
 use record::{Access, Directory};
@@ -120,8 +128,8 @@ impl Container {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn spec(&self) -> Result<Spec, Error> {
-        self.directory.read_spec()
+    pub fn spec(&self) -> Result<&Spec, Error> {
+        self.directory.spec()
     }
 
     /// What it is doing now.
@@ -270,7 +278,7 @@ impl Container {
 pub fn start(root: &Path, id: &str, supervisor: Option<&Path>) -> Result<(), Error> {
     let container = Container::open_locked(root, id, Access::Change)?;
     match container.status()? {
-        Status::Created => container.start(supervisor, container.record.pid),
+        Status::Created => container.start(container.spec()?, supervisor, container.record.pid),
         Status::Stopped => Err(Error::Refused("cannot start a container that has stopped".into())),
         Status::Running => Err(Error::Refused("cannot start an already running container".into())),
         other => {
@@ -282,21 +290,41 @@ pub fn start(root: &Path, id: &str, supervisor: Option<&Path>) -> Result<(), Err
 impl Container {
     /// What [`start`] does, of a container that is created; `main` is the process that its
     /// supervisor is to watch.
-    pub(crate) fn start(&self, supervisor: Option<&Path>, main: i32) -> Result<(), Error> {
-        let spec = self.spec()?;
+    pub(crate) fn start(
+        &self,
+        spec: &Spec,
+        supervisor: Option<&Path>,
+        main: i32,
+    ) -> Result<(), Error> {
+        self.start_by(spec, supervisor, main, || {
+            let visitor =
+                gate::visit(self.directory.as_fd()).doing(|| "reach the waiting container")?;
+            let linux = spec.linux().as_ref();
+            let profile = linux.and_then(|linux| linux.seccomp().as_ref());
+            let agent = Agent::of(profile, Some(&self.record.state()))?;
+            let (agent, init) = (agent.map(|agent| agent.of_first(self.record.pid)), self.init()?);
+            let process = (self.record.pid, init.as_fd());
+            parent::start(&Socket::from(visitor), agent.as_ref(), process)
+                .map_err(Error::of_start)?;
+            gate::close(self.directory.as_fd());
+            Ok(())
+        })
+    }
+
+    /// As [`Container::start`], where the program is executed by `execute`.
+    fn start_by(
+        &self,
+        spec: &Spec,
+        supervisor: Option<&Path>,
+        main: i32,
+        execute: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let listen = |path| notify::Relay::listen(self.directory.as_fd(), path);
         let relay = supervisor.map(listen).transpose().doing(|| "listen for readiness")?.flatten();
-        let visitor =
-            gate::visit(self.directory.as_fd()).doing(|| "reach the waiting container")?;
-        let linux = spec.linux().as_ref();
-        let profile = linux.and_then(|linux| linux.seccomp().as_ref());
-        let agent = Agent::of(profile, Some(&self.record.state()))?;
-        let (agent, init) = (agent.map(|agent| agent.of_first(self.record.pid)), self.init()?);
-        let process = (self.record.pid, init.as_fd());
-        parent::start(&Socket::from(visitor), agent.as_ref(), process)?;
-        gate::close(self.directory.as_fd());
-        self.call_poststart(&spec)?;
-        let (Some(relay), Ok(init)) = (relay, self.init()) else { return Ok(()) };
+        execute()?;
+        self.call_poststart(spec)?;
+        let Some(relay) = relay else { return Ok(()) };
+        let Ok(init) = self.init() else { return Ok(()) };
         self.directory.unlock();
         Ok(relay.run(init.as_fd(), main).doing(|| "pass on readiness")?)
     }

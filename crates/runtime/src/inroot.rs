@@ -23,6 +23,9 @@ const LINKS_MAX: usize = 40;
 /// The largest file that is read out of a root file system, in bytes.
 const FILE_MAX: u64 = 4 << 20;
 
+/// Most are smaller, in bytes, and are read at once.
+const FILE_USUAL: usize = 4 << 10;
+
 /// The root of a container, as a descriptor.
 #[derive(Debug)]
 pub(crate) struct Root {
@@ -49,6 +52,17 @@ impl Root {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::openat(CWD, "/", flags, Mode::empty())
             .doing(|| "open the root of the container")?;
+        Ok(Root { directory })
+    }
+
+    /// The root of another process.
+    ///
+    /// # Errors
+    /// When it has gone, or may not be looked at.
+    pub(crate) fn of(pid: i32) -> Result<Root, Error> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::openat(CWD, format!("/proc/{pid}/root"), flags, Mode::empty())
+            .doing(|| format!("open the root of process {pid}"))?;
         Ok(Root { directory })
     }
 
@@ -239,7 +253,7 @@ fn read_regular(file: OwnedFd, path: &Path) -> Result<Vec<u8>, Error> {
     if kind != FileType::RegularFile && !weakened("any-file-of-users") {
         return Err(Error::Spec(format!("`{}` is not a regular file", path.display())));
     }
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(FILE_USUAL);
     std::fs::File::from(file)
         .take(FILE_MAX + 1)
         .read_to_end(&mut bytes)

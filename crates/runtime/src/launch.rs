@@ -91,8 +91,7 @@ pub struct Launch<'a> {
     /// Leaves the process in the session keyring of its creator (keyrings(7)), which may hold the
     /// host's keys.
     pub keep_keyring: bool,
-    /// What only the OCI command line asks for; without it, [`Created::start`](crate::Created)
-    /// starts the program.
+    /// What only the OCI command line asks for.
     pub oci: Option<Oci<'a>>,
 }
 
@@ -122,8 +121,9 @@ impl<'a> Launch<'a> {
 /// What a container needs that outlives its creator.
 #[derive(Debug)]
 pub struct Oci<'a> {
-    /// A listening socket (`SOCK_SEQPACKET`) through which another process starts the program.
-    pub gate: BorrowedFd<'a>,
+    /// A listening socket (`SOCK_SEQPACKET`) through which another process starts the program;
+    /// without one, [`Created::start`](crate::Created) does.
+    pub gate: Option<BorrowedFd<'a>>,
     /// The state that hooks get on standard input, but for `pid` and `status`.
     pub state: &'a oci::runtime::State,
     /// Where the root file system is attached while the hooks run that must find it there with the

@@ -9,6 +9,7 @@
 mod cgroupfs;
 mod copy_up;
 mod device;
+pub(crate) mod external;
 pub(crate) mod filesystem;
 mod idmap;
 mod mask;
@@ -44,7 +45,7 @@ use crate::sys::{MountAttr, mount_setattr};
 
 use self::device::in_user_namespace;
 pub(crate) use self::device::{host_null, is_null, new_null};
-pub(crate) use self::idmap::IdMap;
+pub(crate) use self::idmap::{IdMap, map_for_child};
 pub(crate) use self::place::Placement;
 pub(crate) use self::shared::OnHost;
 pub use self::shared::{mounts_on, release_root};
@@ -66,12 +67,17 @@ pub(crate) struct Sources {
 
 impl Sources {
     /// Makes them. `user_namespace` says whether the container has its own, in which devices
-    /// cannot be made and are bound from the host.
+    /// cannot be made and are bound from the host; `by_parent`, whether this process is not in it
+    /// and goes on to help the container.
     ///
     /// # Errors
     /// When a source is missing or the kernel refuses.
-    pub(crate) fn make(launch: &Launch<'_>, user_namespace: bool) -> Result<Sources, Error> {
-        let mut maker = Maker { launch, user_namespace, maps: Vec::new() };
+    pub(crate) fn make(
+        launch: &Launch<'_>,
+        user_namespace: bool,
+        by_parent: bool,
+    ) -> Result<Sources, Error> {
+        let mut maker = Maker { launch, user_namespace, by_parent, maps: Vec::new() };
         let (mut mounts, mut maps) = (Vec::new(), HashMap::new());
         for (at, mount) in mounts_of(launch.spec).iter().enumerate() {
             let options = Options::parse(words_of(mount));
@@ -95,11 +101,15 @@ impl Sources {
     ///
     /// # Errors
     /// [`Error::Unsupported`] for a mount that is made in the container.
-    pub(crate) fn unmapped(&self, spec: &Spec) -> Result<Vec<Unmapped>, Error> {
+    pub(crate) fn unmapped(&self, launch: &Launch<'_>) -> Result<Vec<Unmapped>, Error> {
+        let later = has_namespace(launch.spec, LinuxNamespaceType::User);
         let mut unmapped = Vec::new();
-        for (mount, source) in mounts_of(spec).iter().zip(&self.mounts) {
-            let extent = Options::parse(words_of(mount)).mapped;
-            let Some(extent) = extent.filter(|_| !has_own_map(mount)) else { continue };
+        for (mount, source) in mounts_of(launch.spec).iter().zip(&self.mounts) {
+            let options = Options::parse(words_of(mount));
+            let Some(extent) = options.mapped.filter(|_| !has_own_map(mount)) else { continue };
+            if later && inside(launch, mount, &options).is_some() {
+                continue;
+            }
             let path = mount.source().clone().unwrap_or_default();
             let source = source.as_ref().ok_or_else(|| {
                 let (kind, on) = (kind_of(mount), mount.destination().display());
@@ -379,6 +389,8 @@ struct Maker<'a> {
     launch: &'a Launch<'a>,
     /// Whether the container has one of its own.
     user_namespace: bool,
+    /// Whether this is the container's maker.
+    by_parent: bool,
     /// The user namespaces of the maps that mounts bring.
     maps: Vec<(IdMapping<'a>, OwnedFd)>,
 }
@@ -410,18 +422,21 @@ impl<'a> Maker<'a> {
         Ok(made)
     }
 
-    /// The map for a tree inside the root, which the container's process applies: root of a user
-    /// namespace may not.
+    /// The map for a tree inside the root, which the container's process applies; that of a user
+    /// namespace may not, and asks its maker to ([`idmap::map_for_child`]).
     fn map_inside(
         &mut self,
         mount: &'a Mount,
         options: &Options,
     ) -> Result<Option<OwnedFd>, Error> {
         let map = IdMapping::of_mount(mount)?;
-        if self.user_namespace && (map.is_some() || options.mapped.is_some()) {
+        if self.user_namespace {
+            if self.by_parent || !idmap::asks_for_map(mount, options) {
+                return Ok(None);
+            }
             let on = mount.destination().display();
             return Err(Error::Unsupported(format!(
-                "mapping the ids of what lies inside the root for `{on}`, in a user namespace,"
+                "mapping the ids of what lies inside the root for `{on}`, without privilege,"
             )));
         }
         let Some(map) = map else { return Ok(None) };

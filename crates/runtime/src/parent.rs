@@ -48,11 +48,11 @@ pub fn create(launch: &Launch<'_>, in_namespaces: &mut Furnish<'_>) -> Result<Cr
     // Root of a user namespace could not reach what belongs to the real one.
     let reach = (plan.maps_ids() || mount::maps_ids_itself(launch.spec))
         && rustix::process::geteuid().is_root();
-    let mut sources = reach.then(|| Sources::make(launch, plan.maps_ids())).transpose()?;
+    let mut sources = reach.then(|| Sources::make(launch, plan.maps_ids(), true)).transpose()?;
     if let Some(sources) = &mut sources {
         sources.make_foreign_sysfs(launch.spec, &plan)?;
     }
-    let unmapped = sources.as_ref().map(|sources| sources.unmapped(launch.spec)).transpose()?;
+    let unmapped = sources.as_ref().map(|sources| sources.unmapped(launch)).transpose()?;
     if !plan.maps_ids() && unmapped.as_ref().is_some_and(|mounts| !mounts.is_empty()) {
         return Err(child::no_user_namespace());
     }
@@ -123,6 +123,9 @@ fn accompany(
     socket.expect(Point::Attached)?;
     if let Some(cgroup) = launch.cgroup {
         cgroup.settle()?;
+    }
+    if plan.maps_ids() && unmapped.is_some() {
+        mount::map_for_child(launch, child.pid(), socket)?;
     }
     // Point 3.
     if launch.oci.as_ref().is_some_and(|oci| oci.hooks_at.is_some()) {
@@ -198,17 +201,14 @@ impl Created {
         self.master.take()
     }
 
-    /// Lets it wait at its gate, even after this process has ended.
-    pub fn hand_over(self) -> Process {
-        self.release()
-    }
-
-    /// Lets everything of it live.
-    fn release(self) -> Process {
+    /// Lets it wait: at its gate, even after this process has ended; without one, for
+    /// [`Waiting::start`], and it ends when that is dropped.
+    pub(crate) fn hand_over(self) -> (Process, Waiting) {
         if let Some(shared) = self.shared {
             shared.keep();
         }
-        self.process.release().with_master(self.master)
+        let waiting = Waiting { socket: self.socket, agent: self.agent };
+        (self.process.release().with_master(self.master), waiting)
     }
 
     /// Executes the program of a container without a gate.
@@ -219,7 +219,21 @@ impl Created {
     pub fn start(self) -> Result<Process, Error> {
         let process = self.process.process();
         start(&self.socket, self.agent.as_ref(), (process.pid(), process.pidfd()))?;
-        Ok(self.release())
+        Ok(self.hand_over().0)
+    }
+}
+
+/// The way to a container that waits for its creator to start it.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    socket: Socket,
+    agent: Option<Agent>,
+}
+
+impl Waiting {
+    /// As [`Created::start`]; the container is stopped after an error.
+    pub(crate) fn start(self, process: &Process) -> Result<(), Error> {
+        start(&self.socket, self.agent.as_ref(), (process.pid(), process.pidfd()))
     }
 }
 

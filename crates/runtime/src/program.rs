@@ -371,7 +371,11 @@ pub(crate) fn set_stdio(
     uid: u32,
 ) -> Result<(), Error> {
     let doing = || "put input and output in place";
-    let or_null = |fd: &Option<OwnedFd>| above_stdio(fd.as_ref().map_or(null, AsFd::as_fd));
+    // One that is the host's null device becomes the container's, like one that is missing.
+    let or_null = |fd: &Option<OwnedFd>| match fd {
+        Some(fd) if is_null(fd.as_fd()).is_err() => above_stdio(fd.as_fd()),
+        _ => above_stdio(null),
+    };
     let [input, output, errors] = match (stdio, pty) {
         (Stdio::Fds { stdin, stdout, stderr }, _) => [stdin, stdout, stderr].map(or_null),
         (Stdio::Terminal { .. }, Some(pty)) => from_fn(|_| above_stdio(pty.slave.as_fd())),

@@ -3,26 +3,38 @@
 //! A process of the runtime is visible inside a container for a moment before execve, and for as
 //! long as the container lives when it is its init. Through `/proc/<pid>/exe` a privileged
 //! container could then open the program of the host and replace it (CVE-2019-5736). The link
-//! leads to the mount that the program was executed from; so it is executed from a read-only
-//! overlay that is attached nowhere and shows the same file.
+//! leads to the mount that the program was executed from; so it is executed from a mount of its
+//! file alone that is read-only and attached nowhere.
+//!
+//! Such a mount stays what it is: the descriptor that made it is closed by execve(2), which takes
+//! it out of every mount namespace, before the program's first instruction. From then on the
+//! kernel refuses to change it (mount_setattr(2), `MS_REMOUNT`) and to copy it (`MS_BIND`,
+//! open_tree(2)), which is possible only with mounts of a mount namespace. Until then nothing of a
+//! container runs (docs/decisions/0010-own-entry-point.md).
 
 use std::ffi::CString;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, fstatfs, fstatvfs};
+use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, fstatvfs};
 
 use crate::error::{Doing, Error};
-use crate::mount::filesystem::Description;
-use crate::sys;
+use crate::mount::filesystem::copy_tree;
+use crate::mount::option::Bind;
+use crate::sys::{self, MountAttr, mount_setattr};
 use crate::weak::weakened;
 
-/// `OVERLAYFS_SUPER_MAGIC` of statfs(2).
-const OVERLAY_MAGIC: i64 = 0x794c_7630;
+/// The program's own file.
+const OWN: &str = "/proc/self/exe";
+
+/// What the view is: not to be written through, and as powerless as a view can be.
+pub(crate) const ATTRIBUTES: u64 =
+    libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
 
 /// Executes this program again, with the same arguments, from a sealed view of its file; returns
-/// at once when that has happened already. About half a millisecond, once.
+/// at once when that has happened already, as it has where
+/// [`cais_entry`](crate::sys::entry::cais_entry) is the entry point. About half a millisecond, once.
 ///
 /// To be called first in `main`, before anything is opened that is not close-on-exec and before
 /// any thread. Afterwards `/proc/self/exe` still executes this program, while its path
@@ -31,17 +43,10 @@ const OVERLAY_MAGIC: i64 = 0x794c_7630;
 /// # Errors
 /// When the kernel refuses, for example without `CAP_SYS_ADMIN`: then the program goes on unsealed.
 pub fn seal_executable() -> Result<(), Error> {
-    let doing = || "look at the program's own file";
-    let exe =
-        rustix::fs::openat(CWD, "/proc/self/exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-            .doing(doing)?;
-    let overlay = fstatfs(&exe).doing(doing)?.f_type == OVERLAY_MAGIC;
-    let read_only = fstatvfs(&exe).doing(doing)?.f_flag.contains(StatVfsMountFlags::RDONLY);
-    if overlay && read_only || weakened("exe-unsealed") {
+    if is_sealed()? || weakened("exe-unsealed") {
         return Ok(());
     }
-    let path = std::fs::read_link("/proc/self/exe").doing(doing)?;
-    let sealed = sealed_view(&path)?;
+    let sealed = sealed_view()?;
     let args = std::env::args_os().map(std::ffi::OsString::into_vec);
     let env =
         std::env::vars_os().map(|(key, value)| [key.as_bytes(), b"=", value.as_bytes()].concat());
@@ -51,48 +56,24 @@ pub fn seal_executable() -> Result<(), Error> {
     Err(Error::kernel("execute the sealed program", sys::fexecve(&sealed, &args, &env)))
 }
 
-/// The file at `path` through a read-only overlay. An overlay without a writable layer needs two
-/// others, so the second is an empty tmpfs.
-fn sealed_view(path: &Path) -> Result<OwnedFd, Error> {
-    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(Error::Spec(format!("the program `{}` has no directory", path.display())));
-    };
-    let empty = Description::new("tmpfs")?.mount(libc::MOUNT_ATTR_RDONLY)?;
-    let empty_path = format!("/proc/self/fd/{}", empty.as_raw_fd());
-    let mount = read_only_overlay(&[directory, Path::new(&empty_path)]);
-    let mount = mount.or_else(|error| older_overlay(directory).ok_or(error))?;
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(&mount, name, flags, Mode::empty())
-        .doing(|| format!("open `{}` in its sealed view", path.display()))
-}
-
-const ATTRIBUTES: u64 = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
-
-fn read_only_overlay(layers: &[&Path]) -> Result<OwnedFd, Error> {
-    let overlay = Description::new("overlay")?;
-    for layer in layers {
-        overlay
-            .try_set_path("lowerdir+", layer)
-            .doing(|| format!("use `{}` as a layer", layer.display()))?;
+/// A file that is the root of its mount, which is attached nowhere, has no path but `/`.
+fn is_sealed() -> Result<bool, Error> {
+    let doing = || "look at the program's own file";
+    if std::fs::read_link(OWN).doing(doing)? != Path::new("/") {
+        return Ok(false);
     }
-    overlay.mount(ATTRIBUTES)
+    let exe = rustix::fs::openat(CWD, OWN, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    let flags = fstatvfs(exe.doing(doing)?).doing(doing)?.f_flag;
+    Ok(flags.contains(StatVfsMountFlags::RDONLY))
 }
 
-/// Before Linux 6.15 layers must be attached somewhere, and before 6.7 they stand in one text. What
-/// else the second one shows does not matter: the first is asked before.
-fn older_overlay(directory: &Path) -> Option<OwnedFd> {
-    /// Where every host has a file system that is not the program's.
-    const SECOND: [&str; 3] = ["/dev", "/run", "/sys"];
-    SECOND.iter().find_map(|second| {
-        if let Ok(mount) = read_only_overlay(&[directory, Path::new(second)]) {
-            return Some(mount);
-        }
-        let overlay = Description::new("overlay").ok()?;
-        let mut both = directory.as_os_str().to_owned();
-        // A colon in a name would end it; then there is no view, as without privilege.
-        both.push(":");
-        both.push(second);
-        overlay.try_set_path("lowerdir", Path::new(&both)).ok()?;
-        overlay.mount(ATTRIBUTES).ok()
-    })
+fn sealed_view() -> Result<OwnedFd, Error> {
+    let view = copy_tree(Path::new(OWN), Bind::Single)?;
+    let attr = MountAttr { set: ATTRIBUTES, ..MountAttr::default() };
+    mount_setattr(view.as_fd(), attr, false).doing(|| "seal the program's own file")?;
+    if weakened("exe-mount-kept") {
+        // Its mount namespace, an anonymous one, stays then.
+        rustix::io::fcntl_setfd(&view, rustix::io::FdFlags::empty()).doing(|| "keep the view")?;
+    }
+    Ok(view)
 }

@@ -7,6 +7,7 @@
 //! | 1 `Mapped` | parent → child | the id maps of the user namespace are written; only where there is one; carries the root file system |
 //! | – `Admitted` | parent → child | systemd has moved the child into its cgroup; only where it must |
 //! | 2 `Attached` | child → parent | the child is in its cgroup |
+//! | – `Copied`, `Mapped` | child → parent, parent → child | a mount of what lies inside the root is carried; its ids are mapped; only in a user namespace, whose root may not map them |
 //! | – `Placed` | child → parent | the mounts are in place and the host is still in sight; only where hooks wait for it |
 //! | 3 `Furnished` | parent → child | the caller's work in the namespaces is done |
 //! | 4 `Ready` | child → parent | everything is in place; carries the pty's master |
@@ -52,6 +53,7 @@ pub(crate) enum Point {
     Placed = 6,
     Listening = 7,
     Admitted = 8,
+    Copied = 9,
 }
 
 /// What a child keeps open besides its end of the socket pair.
@@ -69,7 +71,7 @@ impl<'a> Kept<'a> {
     /// What a container keeps for the OCI command line's sake.
     pub(crate) fn of(oci: Option<&Oci<'a>>) -> Kept<'a> {
         oci.map_or_else(Kept::default, |oci| Kept {
-            gate: Some(oci.gate),
+            gate: oci.gate,
             count: None,
             inherited: oci.inherited,
         })

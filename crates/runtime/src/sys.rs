@@ -2,6 +2,8 @@
 #![expect(unsafe_code, reason = "raw system calls; everything above this module is safe")]
 
 pub(crate) mod attribute;
+#[cfg(all(target_arch = "x86_64", not(weaken)))]
+pub(crate) mod entry;
 pub(crate) mod memory;
 pub(crate) mod monitor;
 
@@ -196,6 +198,23 @@ fn set_mount_attr(
 /// Marks every descriptor from `first` on as close-on-exec (close_range(2), Linux 5.11).
 pub(crate) fn cloexec_from(first: u32) -> io::Result<()> {
     close_range(first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
+}
+
+/// Takes a descriptor that the caller of this program left open for it, by its number.
+///
+/// # Errors
+/// `EBADF` where there is none, or one of this program's own: those are close-on-exec.
+pub(crate) fn take_inherited(number: c_int) -> io::Result<OwnedFd> {
+    // SAFETY: F_GETFD only reads a flag, of any number.
+    let flags = check(unsafe { libc::fcntl(number, libc::F_GETFD) }.into())?;
+    if number < 3 || flags & c_long::from(libc::FD_CLOEXEC) != 0 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // From now on it is this program's own.
+    // SAFETY: as above, a flag.
+    check(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) }.into())?;
+    // SAFETY: it is open, and nothing in this program owns a descriptor without FD_CLOEXEC.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// Closes, in a child, its copy of a descriptor that the parent owns.

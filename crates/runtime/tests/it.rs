@@ -11,6 +11,7 @@ mod it {
     mod cgroup;
     mod execution;
     mod files;
+    mod image;
     mod mounts;
     mod namespace;
     mod process;

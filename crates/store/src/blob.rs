@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use oci::{Digest, Hasher};
 use rustix::fs::FlockOperation;
@@ -69,6 +69,40 @@ impl Store {
             self.publish(Part::Blobs, &digest.hex(), bytes)?;
         }
         Ok(digest)
+    }
+
+    /// Makes `file`, which lies at `path` in this store and whose content the caller has hashed,
+    /// the blob `digest`; it survives a loss of power from then on.
+    ///
+    /// The caller holds a [`Lease`] from before this until something durable refers to the blob.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn adopt_blob(&self, file: &File, path: &Path, digest: &Digest) -> Result<(), Error> {
+        self.made(Part::Blobs)?;
+        if self.has_blob(digest) {
+            let _ = fs::remove_file(path);
+            return self.sync_blob(digest);
+        }
+        file.sync_data().doing(|| format!("write blob {digest} to disk"))?;
+        fs::rename(path, self.blob_path(digest)).doing(|| format!("keep blob {digest}"))?;
+        self.sync_blobs()
+    }
+
+    /// Writes a blob that is held to disk, so that it survives a loss of power.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn sync_blob(&self, digest: &Digest) -> Result<(), Error> {
+        let file = self.open_blob(digest)?;
+        file.sync_data().doing(|| format!("write blob {digest} to disk"))?;
+        self.sync_blobs()
+    }
+
+    fn sync_blobs(&self) -> Result<(), Error> {
+        let path = self.part(Part::Blobs);
+        let synced = File::open(&path).and_then(|directory| directory.sync_all());
+        synced.doing(|| format!("write `{}` to disk", path.display()))
     }
 
     /// Starts, or resumes, receiving the blob `digest` of `size` bytes.

@@ -1,7 +1,7 @@
 //! Garbage collection: what no image and no container needs any more.
 //!
-//! The roots are the records of images and the layers that the caller says are in use. The store's
-//! exclusive lock is held only while garbage is found and moved into the trash, one rename each.
+//! The roots are the records of images, what the repositories of a registry in the box hold, and the
+//! layers that the caller says are in use. The store's exclusive lock is held only while garbage is found and moved into the trash, one rename each.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -67,8 +67,9 @@ impl Store {
     ) -> Result<Collected, Error> {
         let live = self.live(in_use_layers)?;
         let mut collected = Collected::default();
-        self.sweep_layers(&live, &mut collected)?;
+        // Before its layers, which may come again with their data elsewhere.
         self.sweep_bases(&live)?;
+        self.sweep_layers(&live, &mut collected)?;
         self.sweep_blobs(&live, &mut collected)?;
         self.sweep_ingests(ingest_age_max, &mut collected)?;
         for part in [Part::Images, Part::Tags] {
@@ -112,7 +113,24 @@ impl Store {
                 live.blobs.insert(layer.blob.digest);
             }
         }
+        live.blobs.extend(self.held_by_repositories()?);
         Ok(live)
+    }
+
+    /// The blobs that the repositories of the registry in the box hold.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn held_by_repositories(&self) -> Result<Vec<Digest>, Error> {
+        let registry = self.registry_path();
+        let mut held = Vec::new();
+        for repository in all_names(&registry)? {
+            for kind in ["blobs", "manifests"] {
+                let names = all_names(&registry.join(&repository).join(kind))?;
+                held.extend(names.iter().filter_map(|name| Digest::from_hex(name).ok()));
+            }
+        }
+        Ok(held)
     }
 
     fn sweep_layers(&self, live: &Live, collected: &mut Collected) -> Result<(), Error> {

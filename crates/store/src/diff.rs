@@ -30,9 +30,9 @@ use rustix::io::Errno;
 
 use crate::disk::Store;
 use crate::error::{Doing as _, Error};
-use crate::extract::through_proc;
 use crate::overlay::is_directory;
 use crate::view::{Entry, Keep, Part, Place, Roots, View};
+use crate::walk::through_proc;
 
 /// Of the directories of a tree, each of which is open while its own are looked at.
 const DEPTH_MAX: usize = 400;

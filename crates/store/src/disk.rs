@@ -10,6 +10,7 @@ use rustix::fs::{FlockOperation, RenameFlags};
 use rustix::rand::GetRandomFlags;
 use serde::Serialize;
 
+use crate::driver::Driver;
 use crate::error::{Doing as _, Error};
 
 /// Images, layers and their content below one directory.
@@ -17,7 +18,9 @@ use crate::error::{Doing as _, Error};
 /// Nothing is kept in memory or open: any number of processes may use one root at a time.
 #[derive(Debug, Clone)]
 pub struct Store {
-    root: PathBuf,
+    pub(crate) root: PathBuf,
+    /// The driver that was asked for.
+    pub(crate) requested: Option<Driver>,
 }
 
 /// A promise that the collector removes nothing while it is held.
@@ -82,7 +85,19 @@ impl Store {
     pub fn open(root: &Path) -> Result<Self, Error> {
         let root = std::path::absolute(root).doing(|| format!("resolve `{}`", root.display()))?;
         make_directory(&root)?;
-        Ok(Self { root })
+        Ok(Self { root, requested: None })
+    }
+
+    /// The same store, for somebody who wants this driver and no other, if any.
+    ///
+    /// # Errors
+    /// [`Error::Driver`] if the store has another one; [`Error::Io`].
+    pub fn with_driver(mut self, requested: Option<Driver>) -> Result<Self, Error> {
+        self.requested = requested;
+        if requested.is_some() {
+            self.driver()?;
+        }
+        Ok(self)
     }
 
     /// The directory everything lies in.
@@ -120,6 +135,15 @@ impl Store {
         }
     }
 
+    /// Where the registry in the box keeps its repositories, one directory each.
+    ///
+    /// A file named by a blob's hexadecimal digits in `blobs/` or `manifests/` of a repository
+    /// keeps that blob from being collected.
+    #[must_use]
+    pub fn registry_path(&self) -> PathBuf {
+        self.root.join("registry")
+    }
+
     fn lock_file(&self) -> Result<File, Error> {
         let path = self.root.join("store.lock");
         open_lock(&path).doing(|| format!("open `{}`", path.display()))
@@ -142,7 +166,7 @@ impl Store {
         self.part(Part::Blobs).join(digest.hex())
     }
 
-    /// The place of a layer: its tree and its record.
+    /// The place of a layer: its tree or image, and its record.
     pub(crate) fn layer_path(&self, diff_id: &Digest) -> PathBuf {
         self.part(Part::Layers).join(diff_id.hex())
     }

@@ -4,6 +4,8 @@ use std::io;
 
 use oci::Digest;
 
+use crate::driver::Driver;
+
 /// Why an operation on the store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -29,6 +31,16 @@ pub enum Error {
     /// Another process holds what is needed; trying again later helps.
     #[error("{0}: another process is using the store")]
     Busy(String),
+    /// The store has another driver than the one that was asked for.
+    #[error("the store `{root}` has the storage driver `{recorded}`, not `{requested}`")]
+    Driver {
+        /// Where the store is.
+        root: String,
+        /// What it has.
+        recorded: Driver,
+        /// What was asked for.
+        requested: Driver,
+    },
     /// The request collides with what exists; Docker's wording.
     #[error("conflict: {0}")]
     Conflict(String),

@@ -16,9 +16,8 @@ use rustix::io::Errno;
 use crate::diff::Comparison;
 use crate::disk::{Exclusive, Part, Store, names, read_if_there};
 use crate::error::{Doing as _, Error};
-use crate::extract::TREE;
 use crate::image::{Image, Tag, parse_record, record_name, tag_name};
-use crate::layer::LIMITS;
+use crate::layer::{LIMITS, lower_in};
 use crate::view::View;
 
 /// What is broken.
@@ -255,8 +254,8 @@ impl Store {
         if fresh.diff_id != *diff_id {
             return Ok(Some(format!("its archive is of layer {}", fresh.diff_id)));
         }
-        let old = View::raw(fresh.scratch.path().join(TREE))?;
-        let new = View::raw(self.layer_tree(diff_id))?;
+        let old = View::raw(&lower_in(fresh.scratch.path()))?;
+        let new = View::raw(&self.lower(diff_id))?;
         let differences = Comparison::new(old, new)?.differences(&[])?;
         let first = differences.first();
         Ok(first.map(|first| format!("`/{}` is not what its archive has", first.path.display())))

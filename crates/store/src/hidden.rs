@@ -5,6 +5,7 @@ use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use oci::Digest;
 use rustix::fs::{AtFlags, Dir, FileType, Stat, statat};
@@ -103,7 +104,7 @@ struct Link {
 
 struct Walk<'a> {
     /// Of the layers, lowest first.
-    roots: &'a [OwnedFd],
+    roots: &'a [Rc<OwnedFd>],
     uses: Vec<LayerUse>,
     path: Vec<u8>,
     depth: usize,

@@ -2,14 +2,18 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use oci::{Descriptor, Digest};
+use oci::{Descriptor, Digest, Lower};
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{Part, Scratch, Store, json, read_if_there};
+use crate::driver::Driver;
+use crate::driver::dir::{DirSink, PIT, TREE};
+use crate::driver::image::{self, ImageSink};
 use crate::error::{Doing as _, Error};
-use crate::extract::{self, ENTRIES_MAX, Extracted, PIT, Site, TREE};
+use crate::extract::{self, ENTRIES_MAX, Extracted};
 use crate::stream::{self, Content, EXPANSION_MAX, Expansion};
 use crate::tarball::Tar;
 
@@ -61,10 +65,33 @@ impl Store {
             .doing(|| format!("read `{}`", path.display()))
     }
 
-    /// Where the tree of a layer lies.
+    /// Where a layer lies: its tree, or its image.
     #[must_use]
-    pub fn layer_tree(&self, diff_id: &Digest) -> PathBuf {
-        self.layer_path(diff_id).join(TREE)
+    pub fn layer_place(&self, diff_id: &Digest) -> PathBuf {
+        self.image_path(diff_id).unwrap_or_else(|| self.layer_path(diff_id).join(TREE))
+    }
+
+    /// The image of a layer, if it is one.
+    pub(crate) fn image_path(&self, diff_id: &Digest) -> Option<PathBuf> {
+        let path = self.layer_path(diff_id).join(image::FILE);
+        path.exists().then_some(path)
+    }
+
+    /// A layer as overlayfs takes it.
+    pub(crate) fn lower(&self, diff_id: &Digest) -> Lower {
+        match self.image_path(diff_id) {
+            Some(path) => Lower::Image { path, devices: Vec::new() },
+            None => Lower::Directory(self.layer_path(diff_id).join(TREE)),
+        }
+    }
+
+    /// Opens a layer: its root directory. An image is mounted for it, where nobody sees that.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Io`].
+    pub fn open_layer(&self, diff_id: &Digest) -> Result<OwnedFd, Error> {
+        self.layer(diff_id)?;
+        open_lower(&self.lower(diff_id))
     }
 
     /// Unpacks the layer `diff_id` from `archive`: the content of `blob`, uncompressed or
@@ -103,13 +130,36 @@ impl Store {
         progress: &mut dyn FnMut(u64),
         limits: Limits,
     ) -> Result<Unpacked, Error> {
+        self.unpack_as(self.settle_driver()?, archive, progress, limits)
+    }
+
+    /// As [`Store::unpack_within`], whatever the driver of the store.
+    pub(crate) fn unpack_as(
+        &self,
+        driver: Driver,
+        archive: &mut dyn Read,
+        progress: &mut dyn FnMut(u64),
+        limits: Limits,
+    ) -> Result<Unpacked, Error> {
         let scratch = self.scratch(Part::Layers)?;
-        let (extracted, diff_id) = unpack_into(scratch.path(), archive, progress, limits)?;
+        let place = (scratch.path(), driver);
+        let (extracted, diff_id) = unpack_into(place, archive, progress, limits)?;
         Ok(Unpacked { scratch, diff_id, extracted })
     }
 
     /// Makes an unpacked layer visible. If somebody else was faster, theirs stays.
     pub(crate) fn publish_layer(&self, unpacked: Unpacked, blob: Digest) -> Result<Layer, Error> {
+        let (scratch, layer) = self.complete(unpacked, blob)?;
+        let place = self.layer_path(&layer.diff_id);
+        if scratch.publish(&place)? { Ok(layer) } else { self.layer(&layer.diff_id) }
+    }
+
+    /// Gives an unpacked layer its record, and takes away what it does not need.
+    pub(crate) fn complete(
+        &self,
+        unpacked: Unpacked,
+        blob: Digest,
+    ) -> Result<(Scratch, Layer), Error> {
         let Unpacked { scratch, diff_id, extracted } = unpacked;
         let layer = Layer {
             diff_id,
@@ -121,7 +171,7 @@ impl Store {
         let record = scratch.path().join(RECORD);
         std::fs::write(&record, json(&layer)?).doing(|| format!("write `{}`", record.display()))?;
         self.discard(&scratch.path().join(PIT))?;
-        if scratch.publish(&self.layer_path(&diff_id))? { Ok(layer) } else { self.layer(&diff_id) }
+        Ok((scratch, layer))
     }
 }
 
@@ -133,17 +183,49 @@ pub(crate) struct Unpacked {
     extracted: Extracted,
 }
 
+/// The layer that was unpacked into `directory`, as overlayfs takes it.
+pub(crate) fn lower_in(directory: &Path) -> Lower {
+    let path = directory.join(image::FILE);
+    match path.exists() {
+        true => Lower::Image { path, devices: Vec::new() },
+        false => Lower::Directory(directory.join(TREE)),
+    }
+}
+
+/// Opens what overlayfs takes as a layer: its root directory.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn open_lower(lower: &Lower) -> Result<OwnedFd, Error> {
+    match lower {
+        Lower::Directory(path) => File::open(path).map(OwnedFd::from),
+        Lower::Image { path, devices } => erofs::mount(path, devices),
+    }
+    .doing(|| format!("open `{}`", lower.path().display()))
+}
+
 fn unpack_into(
-    directory: &Path,
+    (directory, driver): (&Path, Driver),
     archive: &mut dyn Read,
     progress: &mut dyn FnMut(u64),
     limits: Limits,
 ) -> Result<(Extracted, Digest), Error> {
-    let doing = || format!("create a tree in `{}`", directory.display());
-    let site = Site::new(File::open(directory).doing(doing)?.into()).doing(doing)?;
+    let doing = || format!("create a layer in `{}`", directory.display());
+    let site = match driver {
+        Driver::Dir => File::open(directory),
+        // Only its creator sees it, until it is complete.
+        Driver::Erofs => File::create_new(directory.join(image::FILE)),
+    };
+    let site = site.doing(doing)?;
     stream::consume(archive, limits.expansion, progress, move |content: Content<'_>| {
         let mut tar = Tar::new(content);
-        let extracted = extract::extract(&mut tar, site, limits.entries_max)?;
+        let extracted = match driver {
+            Driver::Dir => {
+                let sink = DirSink::new(site.into()).doing(doing)?;
+                extract::extract(&mut tar, sink, limits.entries_max)
+            }
+            Driver::Erofs => extract::extract(&mut tar, ImageSink::new(site), limits.entries_max),
+        }?;
         tar.drain()?;
         Ok((extracted, tar.into_input().digest()))
     })

@@ -15,16 +15,21 @@
 //! # Layout
 //!
 //! ```text
+//! <root>/store.json                       how layers are kept: see [`Driver`]
 //! <root>/store.lock                       shared: somebody adds content; exclusive: the collector
 //! <root>/blobs/sha256/<hex>               manifests, configurations, layers: exactly as received
 //! <root>/ingest/<hex>                     partial blobs, locked by their writer, resumable
 //! <root>/ingest/.<random>/                members of an archive being loaded
-//! <root>/layers/<diff id hex>/tree/       an unpacked layer in overlayfs' conventions
+//! <root>/layers/<diff id hex>/tree/       an unpacked layer in overlayfs' conventions,
+//! <root>/layers/<diff id hex>/layer.erofs or an image of it
 //! <root>/layers/<diff id hex>/layer.json  diff id, blob, bytes, entries
 //! <root>/layers/.<random>/                a layer being unpacked
 //! <root>/bases/<chain id hex>/tree/       the mount points that all containers of one chain share
+//! <root>/bases/<chain id hex>.erofs/      the same for a chain of images, with the metadata of all
 //! <root>/images/<image id hex>.json       manifest, configuration, layers, repository digests
 //! <root>/tags/<hex>.json                  a reference and its image; named by the reference's digest
+//! <root>/registry/<repository>/blobs/<hex>      a repository of the registry in the box holds a blob,
+//! <root>/registry/<repository>/manifests/<hex>  or a manifest
 //! <root>/trash/                           on its way out
 //! ```
 //!
@@ -36,18 +41,23 @@
 //! serialised by a lock on `images/`.
 //!
 //! Whoever adds content holds a [`Lease`], a shared lock that ends with its process; the collector
-//! works under the exclusive one. The roots of what stays are the records in `images/` and the
-//! layers that the caller says are in use.
+//! works under the exclusive one. The roots of what stays are the records in `images/`, what is held in
+//! `registry/`, and the layers that the caller says are in use.
 //!
 //! A loss of power may leave records that are not whole, which count as absent, and layers whose
 //! files are empty: like Docker, the store does not sync layers to disk.
 
 mod blob;
+mod bundle;
 mod collect;
+mod commit;
 mod diff;
 mod disk;
+mod distribute;
+mod driver;
 mod error;
 mod extract;
+mod fresh;
 mod fsck;
 mod hidden;
 mod image;
@@ -55,28 +65,39 @@ mod import;
 mod layer;
 mod load;
 mod measure;
+mod migrate;
 mod overlay;
+mod pack;
 mod remove;
+mod save;
 mod snapshot;
 mod spool;
 mod stream;
 mod tarball;
+mod tarwriter;
 mod trash;
 mod view;
 mod walk;
 
 pub use blob::Ingest;
+pub use bundle::Bundle;
 pub use collect::{Collected, DiskUsage, INGEST_AGE_MAX};
+pub use commit::{Changes, Commit};
 pub use diff::{Change, ChangeKind, Comparison, Difference, Node};
 pub use disk::{Exclusive, Lease, Store};
+pub use distribute::Encoding;
+pub use driver::Driver;
 pub use error::Error;
+pub use fresh::Fresh;
 pub use fsck::{Fault, FaultKind};
 pub use hidden::{Hidden, LayerUse};
 pub use image::{DOCUMENT_BYTES_MAX, Image, ImageLayer, NewImage};
 pub use import::Import;
-pub use layer::Layer;
+pub use layer::{Layer, open_lower};
 pub use load::Loaded;
 pub use measure::Measure;
+pub use migrate::Migrated;
 pub use remove::{ImageUse, Removed};
+pub use save::{ImageArchive, ToSave};
 pub use snapshot::base_name;
 pub use view::View;

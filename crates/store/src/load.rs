@@ -18,9 +18,9 @@ use crate::spool::Spool;
 /// Indexes within indexes.
 const INDEX_DEPTH_MAX: usize = 4;
 /// The annotation in which containerd and Docker keep the whole name.
-const NAME_ANNOTATION: &str = "io.containerd.image.name";
+pub(crate) const NAME_ANNOTATION: &str = "io.containerd.image.name";
 /// The annotation of the specification: a tag, or a whole name.
-const REF_ANNOTATION: &str = "org.opencontainers.image.ref.name";
+pub(crate) const REF_ANNOTATION: &str = "org.opencontainers.image.ref.name";
 
 /// An image that an archive held.
 #[derive(Debug, Clone)]
@@ -34,10 +34,10 @@ pub struct Loaded {
 /// One image in `manifest.json` (moby, image/tarexport).
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Saved {
-    config: String,
-    repo_tags: Option<Vec<Reference>>,
-    layers: Option<Vec<String>>,
+pub(crate) struct Saved {
+    pub(crate) config: String,
+    pub(crate) repo_tags: Option<Vec<Reference>>,
+    pub(crate) layers: Option<Vec<String>>,
 }
 
 impl Store {
@@ -214,7 +214,7 @@ impl Store {
 
 /// The manifest that the archive itself has for an image of `manifest.json`: then a push sends the
 /// same bytes that were pulled.
-fn known_manifest(
+pub(crate) fn known_manifest(
     spool: &mut Spool<'_>,
     known: &[Descriptor],
     wanted: &Manifest,
@@ -268,7 +268,7 @@ fn choose(
 }
 
 /// The name that an entry of an index was given, where it is a whole one.
-fn name_of(entry: &Descriptor) -> Option<Reference> {
+pub(crate) fn name_of(entry: &Descriptor) -> Option<Reference> {
     let whole = entry.annotations.get(NAME_ANNOTATION);
     let short = entry.annotations.get(REF_ANNOTATION).filter(|name| name.contains(['/', ':']));
     whole.or(short).and_then(|name| name.parse().ok())
@@ -282,6 +282,6 @@ fn is_called(entry: &Descriptor, name: &str) -> bool {
         || entry.digest.to_string() == name
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T, Error> {
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T, Error> {
     serde_json::from_slice(bytes).or_else(|e| invalid(format!("malformed {what}: {e}")))
 }

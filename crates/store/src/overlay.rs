@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 use rustix::fs::{FileType, Stat, XattrFlags};
 use rustix::io::Errno;
 
-const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
+pub(crate) const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
 
 pub(crate) fn is_directory(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode).is_dir()
@@ -26,4 +26,9 @@ pub(crate) fn is_opaque(directory: BorrowedFd<'_>) -> bool {
 
 pub(crate) fn set_opaque(directory: BorrowedFd<'_>) -> Result<(), Errno> {
     rustix::fs::fsetxattr(directory, OPAQUE_XATTR, b"y", XattrFlags::empty())
+}
+
+/// Whether an attribute is a program's capabilities.
+pub(crate) fn is_capability(name: &[u8]) -> bool {
+    name == b"security.capability"
 }

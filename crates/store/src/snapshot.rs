@@ -5,7 +5,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use oci::{Digest, Rootfs};
+use oci::{Digest, Lower, Rootfs};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, readlinkat, statat, symlinkat};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -15,20 +15,21 @@ use rustix::mount::{
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{Part, Store, json, read_if_there};
+use crate::driver::dir::TREE;
+use crate::driver::{image, merged};
 use crate::error::{Doing as _, Error};
-use crate::extract::TREE;
-use crate::walk::{Missing, Tree, make_directory};
+use crate::layer::open_lower;
+use crate::walk::{LINKS_MAX, Missing, Tree, make_directory};
 
 const RECORD: &str = "base.json";
+const MERGED_SUFFIX: &str = ".erofs";
 const WORK: &str = "work";
 pub(crate) const UPPER: &str = "upper";
 /// The name of an image without layers among the bases.
 const SCRATCH_CHAIN: &str = "scratch";
-/// Symbolic links followed to the place of a mount point.
-const LINKS_MAX: u32 = 40;
 
 /// What every container has mounted or linked, whether its image has a place for it or not.
-const MOUNT_POINTS: &[(&str, Point)] = &[
+pub(crate) const MOUNT_POINTS: &[(&str, Point)] = &[
     ("dev", Point::Directory),
     ("dev/pts", Point::Directory),
     ("dev/shm", Point::Directory),
@@ -41,11 +42,14 @@ const MOUNT_POINTS: &[(&str, Point)] = &[
 ];
 
 #[derive(Debug, Clone, Copy)]
-enum Point {
+pub(crate) enum Point {
     Directory,
     File,
     Link(&'static str),
 }
+
+/// Mode, owner and group of a root.
+pub(crate) type RootLook = (u32, u32, u32);
 
 /// The mount points of one chain of layers.
 #[derive(Debug, Serialize, Deserialize)]
@@ -54,6 +58,9 @@ pub(crate) struct Base {
     pub(crate) layers: Vec<Digest>,
     /// Those that show, topmost first: see [`showing`].
     showing: Vec<Digest>,
+    /// Mode, owner and group of the root.
+    #[serde(default)]
+    root: Option<RootLook>,
 }
 
 /// The chain ids of a list of layers, one for each of its beginnings (image-spec, config.md).
@@ -75,6 +82,16 @@ pub fn base_name(layers: &[Digest]) -> String {
     chain_ids(layers).last().map_or_else(|| SCRATCH_CHAIN.to_owned(), Digest::hex)
 }
 
+/// The name of the base of a chain of images.
+fn merged_name(base_name: &str) -> String {
+    format!("{base_name}{MERGED_SUFFIX}")
+}
+
+/// Whether a base of this name is a merged image.
+pub(crate) fn is_merged(name: &str) -> bool {
+    name.ends_with(MERGED_SUFFIX)
+}
+
 impl Store {
     /// Makes a writable view of `layers`, lowest first, in `container`, an existing directory:
     /// creates `upper` and `work` there, and returns what [`Store::rootfs`] does.
@@ -89,15 +106,17 @@ impl Store {
         container: &Path,
         volatile: bool,
     ) -> Result<Rootfs, Error> {
-        let rootfs = self.rootfs(layers, container, volatile)?;
-        let tree = self.part(Part::Bases).join(base_name(layers)).join(TREE);
+        let (rootfs, root) = self.view(layers, container, volatile)?;
         let doing = || format!("prepare `{}`", container.display());
         let at = File::open(container).doing(doing)?;
-        let root = rustix::fs::stat(&tree).doing(doing)?;
-        make_directory(at.as_fd(), UPPER.as_bytes(), root.st_mode & 0o7777).doing(doing)?;
-        if (root.st_uid, root.st_gid) != (0, 0) {
-            let (user, group) =
-                (rustix::fs::Uid::from_raw(root.st_uid), rustix::fs::Gid::from_raw(root.st_gid));
+        let (mode, user, group) = match (root, &rootfs) {
+            (Some(root), _) => root,
+            (None, Rootfs::Overlay { lower, .. }) => root_of(lower[0].path()).doing(doing)?,
+            (None, Rootfs::Dir(path)) => root_of(path).doing(doing)?,
+        };
+        make_directory(at.as_fd(), UPPER.as_bytes(), mode).doing(doing)?;
+        if (user, group) != (0, 0) {
+            let (user, group) = (rustix::fs::Uid::from_raw(user), rustix::fs::Gid::from_raw(group));
             rustix::fs::chownat(&at, UPPER, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)
                 .doing(doing)?;
         }
@@ -117,19 +136,50 @@ impl Store {
         container: &Path,
         volatile: bool,
     ) -> Result<Rootfs, Error> {
+        self.view(layers, container, volatile).map(|(rootfs, _)| rootfs)
+    }
+
+    /// The view of `layers` in `container`, with what its root looks like where that is known.
+    fn view(
+        &self,
+        layers: &[Digest],
+        container: &Path,
+        volatile: bool,
+    ) -> Result<(Rootfs, Option<RootLook>), Error> {
+        let (is_merged, base) = self.base_of(layers)?;
         let name = base_name(layers);
-        let base = match self.base(&name)? {
-            Some(base) => base,
-            None => self.make_base(&name, layers)?,
+        let lower = if is_merged {
+            let path = self.part(Part::Bases).join(merged_name(&name)).join(merged::FILE);
+            let image = |layer| self.layer_path(layer).join(image::FILE);
+            vec![Lower::Image { path, devices: base.showing.iter().map(image).collect() }]
+        } else {
+            let tree = Lower::Directory(self.part(Part::Bases).join(&name).join(TREE));
+            [tree].into_iter().chain(base.showing.iter().map(|layer| self.lower(layer))).collect()
         };
-        let tree = self.part(Part::Bases).join(&name).join(TREE);
-        let shown = base.showing.iter().map(|layer| self.layer_tree(layer));
-        Ok(Rootfs::Overlay {
-            lower: [tree].into_iter().chain(shown).collect(),
-            upper: container.join(UPPER),
-            work: container.join(WORK),
-            volatile,
-        })
+        let (upper, work) = (container.join(UPPER), container.join(WORK));
+        Ok((Rootfs::Overlay { lower, upper, work, volatile }, base.root))
+    }
+
+    /// The base of a chain, which is made if there is none, and whether it is a merged image: the record
+    /// that is there says what its layers are.
+    fn base_of(&self, layers: &[Digest]) -> Result<(bool, Base), Error> {
+        let tree_name = base_name(layers);
+        for (is_merged, name) in [(true, merged_name(&tree_name)), (false, tree_name.clone())] {
+            if let Some(base) = self.base(&name)? {
+                return Ok((is_merged, base));
+            }
+        }
+        let _lease = self.lease()?;
+        if !layers.is_empty() && layers.iter().all(|layer| self.image_path(layer).is_some()) {
+            use std::io::ErrorKind::{FileTooLarge, OutOfMemory};
+            match self.make_base(&merged_name(&tree_name), layers, true) {
+                // Beyond the limits of one image, each layer is mounted.
+                Err(Error::Io { source, .. })
+                    if matches!(source.kind(), FileTooLarge | OutOfMemory) => {}
+                made => return made.map(|base| (true, base)),
+            }
+        }
+        self.make_base(&tree_name, layers, false).map(|base| (false, base))
     }
 
     /// The record of a base.
@@ -138,16 +188,25 @@ impl Store {
         Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 
-    fn make_base(&self, name: &str, layers: &[Digest]) -> Result<Base, Error> {
-        let _lease = self.lease()?;
+    fn make_base(&self, name: &str, layers: &[Digest], is_merged: bool) -> Result<Base, Error> {
         let opaque = layers.iter().map(|layer| Ok(self.layer(layer)?.is_opaque));
         let opaque = opaque.collect::<Result<Vec<bool>, Error>>()?;
-        let base = Base { layers: layers.to_vec(), showing: showing(layers, &opaque) };
-        let trees: Vec<PathBuf> = base.showing.iter().map(|l| self.layer_tree(l)).collect();
+        let mut base =
+            Base { layers: layers.to_vec(), showing: showing(layers, &opaque), root: None };
         let scratch = self.scratch(Part::Bases)?;
-        make_mount_points(scratch.path(), &trees)
-            .doing(|| format!("make mount points for the image of layers {name}"))?;
-        self.discard(&scratch.path().join(WORK))?;
+        let doing = || format!("make mount points for the image of layers {name}");
+        if is_merged {
+            let images: Vec<PathBuf> =
+                base.showing.iter().filter_map(|layer| self.image_path(layer)).collect();
+            base.root =
+                Some(merged::make(&scratch.path().join(merged::FILE), &images).doing(doing)?);
+        } else {
+            let lower: Vec<Lower> = base.showing.iter().map(|layer| self.lower(layer)).collect();
+            let lower = lower.iter().map(open_lower).collect::<Result<Vec<_>, Error>>()?;
+            make_mount_points(scratch.path(), &lower).doing(doing)?;
+            self.discard(&scratch.path().join(WORK))?;
+            base.root = Some(root_of(&scratch.path().join(TREE)).doing(doing)?);
+        }
         let record = scratch.path().join(RECORD);
         fs::write(&record, json(&base)?).doing(|| format!("write `{}`", record.display()))?;
         scratch.publish(&self.part(Part::Bases).join(name))?;
@@ -172,7 +231,7 @@ pub(crate) fn showing(layers: &[Digest], is_opaque: &[bool]) -> Vec<Digest> {
 }
 
 /// Creates what is missing of [`MOUNT_POINTS`] in `directory/tree`, as seen through the layers.
-fn make_mount_points(directory: &Path, layers: &[PathBuf]) -> Result<(), Errno> {
+fn make_mount_points(directory: &Path, layers: &[OwnedFd]) -> Result<(), Errno> {
     let at = rustix::fs::open(directory, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     make_directory(at.as_fd(), TREE.as_bytes(), 0o755)?;
     let upper = open_path(&directory.join(TREE))?;
@@ -180,7 +239,7 @@ fn make_mount_points(directory: &Path, layers: &[PathBuf]) -> Result<(), Errno> 
         return fill(upper);
     };
     // The root shows the topmost directory's owner and mode.
-    let root = rustix::fs::stat(topmost)?;
+    let root = rustix::fs::fstat(topmost)?;
     let (user, group) =
         (rustix::fs::Uid::from_raw(root.st_uid), rustix::fs::Gid::from_raw(root.st_gid));
     rustix::fs::chownat(&at, TREE, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
@@ -192,10 +251,13 @@ fn make_mount_points(directory: &Path, layers: &[PathBuf]) -> Result<(), Errno> 
 
 /// An overlay that is mounted nowhere and gone when the descriptor is closed. Volatile, since
 /// unmounting another one syncs the whole file system.
-fn detached_overlay(layers: &[PathBuf], upper: &OwnedFd, work: &OwnedFd) -> Result<OwnedFd, Errno> {
+pub(crate) fn detached_overlay(
+    layers: &[OwnedFd],
+    upper: &OwnedFd,
+    work: &OwnedFd,
+) -> Result<OwnedFd, Errno> {
     let overlay = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    let lower = layers.iter().map(|path| open_path(path)).collect::<Result<Vec<_>, _>>()?;
-    for layer in &lower {
+    for layer in layers {
         fsconfig_set_string(&overlay, "lowerdir+", through_proc(layer))?;
     }
     fsconfig_set_string(&overlay, "upperdir", through_proc(upper))?;
@@ -208,12 +270,39 @@ fn detached_overlay(layers: &[PathBuf], upper: &OwnedFd, work: &OwnedFd) -> Resu
     fsmount(&overlay, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
 }
 
+/// Mode, owner and group of a directory.
+fn root_of(path: &Path) -> Result<RootLook, Errno> {
+    let root = rustix::fs::stat(path)?;
+    Ok((root.st_mode & 0o7777, root.st_uid, root.st_gid))
+}
+
+/// As [`detached_overlay`], without anything to write to; the topmost layer first.
+pub(crate) fn read_only_overlay(layers: &[OwnedFd]) -> Result<OwnedFd, Errno> {
+    let overlay = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for layer in layers {
+        fsconfig_set_string(&overlay, "lowerdir+", through_proc(layer))?;
+    }
+    for (option, value) in [("redirect_dir", "off"), ("metacopy", "off"), ("index", "off")] {
+        fsconfig_set_string(&overlay, option, value)?;
+    }
+    fsconfig_create(&overlay)?;
+    let mount =
+        fsmount(&overlay, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)?;
+    // The root of a mount is a path only; to list it, it must be opened.
+    rustix::fs::openat(
+        &mount,
+        ".",
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+}
+
 /// A path of any length in few bytes: one value of `fsconfig` holds at most 255.
 fn through_proc(fd: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
-fn open_path(path: &Path) -> Result<OwnedFd, Errno> {
+pub(crate) fn open_path(path: &Path) -> Result<OwnedFd, Errno> {
     rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
@@ -268,7 +357,7 @@ fn make_point(root: &Rc<OwnedFd>, path: &str, point: Point) -> Result<(), Errno>
 }
 
 /// The directory part of a link's target, with its slash, and the name behind it.
-fn split_target(target: &[u8]) -> (&[u8], &[u8]) {
+pub(crate) fn split_target(target: &[u8]) -> (&[u8], &[u8]) {
     match target.iter().rposition(|&b| b == b'/') {
         Some(slash) => target.split_at(slash + 1),
         None => (b"", target),

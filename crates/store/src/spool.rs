@@ -124,22 +124,28 @@ impl<'a> Spool<'a> {
         Ok(file)
     }
 
+    /// Opens a blob of an OCI layout where it is; what is in it was not verified.
+    pub(crate) fn open(&mut self, descriptor: &Descriptor) -> Result<File, Error> {
+        let name = format!("blobs/sha256/{}", descriptor.digest.hex());
+        match &self.directory {
+            Some(directory) => match open_member(directory, name.as_bytes())? {
+                Some(file) => Ok(file),
+                None => invalid(format!("there is no `{name}`")),
+            },
+            None => {
+                let path = self.get(&name)?.path;
+                File::open(&path).doing(|| format!("open `{}`", path.display()))
+            }
+        }
+    }
+
     /// Copies a member from the directory. It is not ours: what it links to stays below it.
     fn fetch(&mut self, name: Vec<u8>) -> Result<Option<Spooled>, Error> {
         let Some(directory) = &self.directory else {
             return Ok(None);
         };
         let doing = || format!("read `{}`", shown(&name));
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let opened = rustix::fs::openat2(directory, &name[..], flags, Mode::empty(), resolve);
-        let mut file = match opened {
-            Err(Errno::NOENT) => return Ok(None),
-            opened => File::from(opened.doing(doing)?),
-        };
-        if !file.metadata().doing(doing)?.is_file() {
-            return invalid(format!("`{}` is not a file", shown(&name)));
-        }
+        let Some(mut file) = open_member(directory, &name)? else { return Ok(None) };
         let mut sink = Sink::create(self.scratch.path().join(self.members.len().to_string()))?;
         io::copy(&mut file, &mut sink).doing(doing)?;
         let spooled = sink.finish();
@@ -160,6 +166,11 @@ impl Spooled {
             return invalid(format!("document {} is longer than {limit} bytes", self.digest));
         }
         fs::read(&self.path).doing(|| format!("read `{}`", self.path.display()))
+    }
+
+    /// Opens it for reading.
+    pub(crate) fn open(&self) -> Result<File, Error> {
+        File::open(&self.path).doing(|| format!("open `{}`", self.path.display()))
     }
 
     /// Keeps it as a blob; several members may be the same one.
@@ -193,6 +204,21 @@ impl Spooled {
             annotations: Default::default(),
         }
     }
+}
+
+/// Opens a file below a directory of somebody else's: what it links to stays below, too.
+fn open_member(directory: &OwnedFd, name: &[u8]) -> Result<Option<File>, Error> {
+    let doing = || format!("read `{}`", shown(name));
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let file = match rustix::fs::openat2(directory, name, flags, Mode::empty(), resolve) {
+        Err(Errno::NOENT) => return Ok(None),
+        opened => File::from(opened.doing(doing)?),
+    };
+    if !file.metadata().doing(doing)?.is_file() {
+        return invalid(format!("`{}` is not a file", shown(name)));
+    }
+    Ok(Some(file))
 }
 
 /// Content that is not as long as its descriptor says must not be used (image-spec, descriptor.md).

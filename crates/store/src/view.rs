@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use oci::{Digest, Rootfs};
+use oci::{Digest, Lower, Rootfs};
 use rustix::fs::{
     AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat2, statat,
 };
@@ -16,6 +16,7 @@ use rustix::io::Errno;
 
 use crate::disk::{Lease, Scratch, Store};
 use crate::error::{Doing as _, Error, invalid};
+use crate::layer::open_lower;
 use crate::overlay::{is_directory, is_opaque, is_whiteout};
 use crate::snapshot::{UPPER, showing};
 use crate::walk::open_directory;
@@ -37,11 +38,11 @@ pub(crate) enum Keep {
 }
 
 /// One directory that a view is put together from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Root {
     /// Where it comes from: two roots of one origin are the same tree.
     origin: PathBuf,
-    pub(crate) fd: OwnedFd,
+    pub(crate) fd: Rc<OwnedFd>,
     /// Others may be changing it.
     is_live: bool,
     /// Whether it is a layer, in which some entries say what is hidden.
@@ -52,13 +53,9 @@ impl Store {
     /// The root directory of an unpacked layer, in overlayfs' conventions: the one way by which
     /// contents of layers are read.
     pub(crate) fn layer_root(&self, diff_id: &Digest) -> Result<Root, Error> {
-        let path = self.layer_tree(diff_id);
-        match Root::open(path, false) {
-            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                Err(Error::NotFound(format!("layer: {diff_id}")))
-            }
-            opened => opened,
-        }
+        let origin = self.layer_place(diff_id);
+        let fd = Rc::new(self.open_layer(diff_id)?);
+        Ok(Root { origin, fd, is_live: false, is_layer: true })
     }
 
     /// What these layers, lowest first, show together.
@@ -82,12 +79,14 @@ impl Store {
         let Rootfs::Overlay { lower, upper, .. } = rootfs else {
             return invalid("a plain directory has no image to compare it with");
         };
-        let below = || {
-            lower.iter().map(|path| Root::open(path.clone(), false)).collect::<Result<Vec<_>, _>>()
-        };
-        let image = View { roots: below()?, keep: Vec::new() };
+        let mut below = Vec::new();
+        for lower in lower {
+            let (origin, fd) = (lower.path().to_owned(), Rc::new(open_lower(lower)?));
+            below.push(Root { origin, fd, is_live: false, is_layer: true });
+        }
         let mut roots = vec![Root::open(upper.clone(), true)?];
-        roots.extend(below()?);
+        roots.extend(below.iter().cloned());
+        let image = View { roots: below, keep: Vec::new() };
         Ok((image, View { roots, keep: Vec::new() }))
     }
 
@@ -132,9 +131,10 @@ impl View {
 }
 
 impl View {
-    /// A layer's own directory, where what hides something is an entry like others.
-    pub(crate) fn raw(path: PathBuf) -> Result<Self, Error> {
-        let root = Root { is_layer: false, ..Root::open(path, false)? };
+    /// A layer by itself, where what hides something is an entry like others.
+    pub(crate) fn raw(lower: &Lower) -> Result<Self, Error> {
+        let (origin, fd) = (lower.path().to_owned(), Rc::new(open_lower(lower)?));
+        let root = Root { origin, fd, is_live: false, is_layer: false };
         Ok(Self { roots: vec![root], keep: Vec::new() })
     }
 }
@@ -143,7 +143,7 @@ impl Root {
     fn open(origin: PathBuf, is_live: bool) -> Result<Self, Error> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = rustix::fs::open(&origin, flags, Mode::empty());
-        let fd = opened.doing(|| format!("open `{}`", origin.display()))?;
+        let fd = Rc::new(opened.doing(|| format!("open `{}`", origin.display()))?);
         Ok(Self { origin, fd, is_live, is_layer: true })
     }
 }

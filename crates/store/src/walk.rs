@@ -4,7 +4,9 @@
 //! Links are resolved here, against the tree's own root. That is safe because nobody else changes
 //! the trees that the store walks for writing: they are not published yet.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use rustix::fs::{AtFlags, Mode, OFlags, fstat, mkdirat, openat, readlinkat, statat, unlinkat};
@@ -13,7 +15,7 @@ use rustix::io::Errno;
 use crate::overlay::{is_whiteout, set_opaque};
 
 /// Symbolic links followed in one resolution; the kernel's own limit.
-const LINKS_MAX: u32 = 40;
+pub(crate) const LINKS_MAX: u32 = 40;
 /// Directories kept open; deeper ones are opened again each time.
 const TRAIL_MAX: usize = 64;
 /// Mode of directories that are needed but not described.
@@ -149,4 +151,11 @@ pub(crate) fn make_directory(at: BorrowedFd<'_>, name: &[u8], mode: u32) -> Resu
         return Ok(());
     }
     rustix::fs::fchmod(open_directory(at, name)?, mode.into())
+}
+
+/// A name below an open directory, for calls that take only paths.
+pub(crate) fn through_proc(parent: BorrowedFd<'_>, name: &[u8]) -> PathBuf {
+    let mut path = PathBuf::from(format!("/proc/self/fd/{}", parent.as_raw_fd()));
+    path.push(std::ffi::OsStr::from_bytes(name));
+    path
 }

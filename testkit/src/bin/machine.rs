@@ -1,4 +1,5 @@
-//! The runtime's tests in a virtual machine whose control groups are of version 2 alone.
+//! The runtime's tests, and those of checkpoints, in a virtual machine whose control groups are of
+//! version 2 alone and which has CRIU.
 //!
 //! First the machine has nothing but the tests, then systemd runs those that need it. `machine`
 //! builds the tests, starts the machine, shows what they print there and ends with 0 only
@@ -12,8 +13,12 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use testkit::{Job, Machine, Pool};
 
-/// The packages whose tests run inside.
-const PACKAGES: &[&str] = &["runtime"];
+/// What runs inside: arguments of cargo, which choose packages and their targets.
+const TESTS: &[&[&str]] = &[
+    &["test", "--no-run", "--package", "runtime"],
+    &["build", "--package", "cais", "--bin", "cais"],
+    &["test", "--no-run", "--package", "tests", "--test", "checkpoint"],
+];
 
 /// Tests that compare with a library, by a C compiler, and need no kernel: they run outside.
 const COMPARING: &str = "tests::differential";
@@ -41,8 +46,8 @@ fn run(words: &[String]) -> Result<bool> {
     }
     let start = Instant::now();
     let (mut files, mut jobs) = (Vec::new(), Vec::new());
-    for package in PACKAGES {
-        let built = build(package)?;
+    for arguments in TESTS {
+        let built = build(arguments)?;
         for (program, integration) in &built.tests {
             let (directory, program) = (built.directory.clone(), program.display());
             let command = format!("{program} --skip {COMPARING} {}", words.join(" "));
@@ -74,7 +79,7 @@ fn run(words: &[String]) -> Result<bool> {
     Ok(report.is_good())
 }
 
-/// What cargo made of a package.
+/// What cargo made.
 struct Built {
     directory: PathBuf,
     /// With whether they are integration tests.
@@ -83,14 +88,13 @@ struct Built {
     programs: Vec<PathBuf>,
 }
 
-fn build(package: &str) -> Result<Built> {
+fn build(arguments: &[&str]) -> Result<Built> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["test", "--package", package, "--no-run", "--locked"]);
-    command.arg("--message-format=json-render-diagnostics");
+    command.args(arguments).args(["--locked", "--message-format=json-render-diagnostics"]);
     let output = command.stderr(Stdio::inherit()).output().context("start cargo")?;
     if !output.status.success() {
-        bail!("build the tests of {package}: {}", output.status);
+        bail!("cargo {}: {}", arguments.join(" "), output.status);
     }
     let mut built = Built { directory: PathBuf::new(), tests: Vec::new(), programs: Vec::new() };
     for line in output.stdout.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
@@ -104,8 +108,8 @@ fn build(package: &str) -> Result<Built> {
             _ => built.programs.push(program),
         }
     }
-    if built.tests.is_empty() {
-        bail!("{package} has no tests");
+    if built.tests.is_empty() && built.programs.is_empty() {
+        bail!("cargo {} makes nothing", arguments.join(" "));
     }
     Ok(built)
 }

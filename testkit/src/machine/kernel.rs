@@ -12,7 +12,7 @@ use crate::host;
 const PACKAGE: &str = "linux-image-cloud-amd64";
 
 /// What a machine loads, each after what it needs: its disks, and what tests use: overlays, loop
-/// devices, memory to swap to, schedulers and devices for input and output, fuse.
+/// devices, memory to swap to, schedulers and devices for input and output, fuse, EROFS.
 const MODULES: &[&str] = &[
     "virtio_pci",
     "virtio_blk",
@@ -26,6 +26,7 @@ const MODULES: &[&str] = &[
     "dummy",
     "veth",
     "fuse",
+    "erofs",
 ];
 
 /// The modules in `directory`, which [`fetch`] filled, in the order in which they are loaded: name

@@ -94,6 +94,7 @@ attacks! {
     rights::processes: "fork bomb", "more processes than the limit allows are started", "cgroup-not-entered";
     exec::own_file_of_init: "CVE-2019-5736", "process 1, which is the runtime, changes its own file through `/proc/1/exe`", "exe-unsealed";
     exec::own_file_by_interpreter: "CVE-2019-5736", "`#!/proc/self/exe` is executed, and the file behind `/proc/N/exe` changed and written", "exe-unsealed";
+    exec::own_file_by_remount: "CVE-2019-5736", "the same with `CAP_SYS_ADMIN`: the mount that `/proc/N/exe` leads to, or a copy of it, is made writable first", "exe-mount-kept";
     exec::rights_of_a_visitor: "CVE-2016-9962", "with `CAP_SYS_PTRACE`, a process that is executed is looked for while it has more rights than the container", "rights-kept-when-seen";
     exec::filter_of_a_visitor: "CVE-2016-9962", "with `CAP_SYS_PTRACE`, a process that is executed is looked for before it has a system call filter", "rights-kept-when-seen";
     exec::environment_of_a_visitor: "secrets", "with `CAP_SYS_PTRACE`, the environment of whoever executes is read from `/proc/N/environ`", "memory-kept";

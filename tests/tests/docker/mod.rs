@@ -2,11 +2,14 @@
 
 mod bad_input;
 mod demonstration;
+mod distribution;
 mod exit_code;
 mod image;
 mod interruption;
 mod isolation;
 mod liar;
+mod life;
+mod login;
 mod pull;
 mod terminal;
 mod user_namespace;

@@ -12,6 +12,9 @@ const CASES: &str = include_str!("cases.sh");
 /// The list of what is known to differ.
 const COMPATIBILITY: &str = include_str!("../../../docs/compatibility.md");
 
+/// Where a registry takes the pushes of both.
+const HUB_PORT: u16 = 5001;
+
 /// Paragraphs at work at the same time: engines wait more than they compute.
 const AT_ONCE: usize = 4;
 
@@ -25,6 +28,9 @@ struct Case {
 fn commands_agree() {
     let sandbox = Sandbox::new();
     make_images(&sandbox);
+    let storage = sandbox.work().join("hub");
+    std::fs::create_dir(&storage).expect("the work directory takes entries");
+    let _hub = sandbox.registry(HUB_PORT, &storage);
     let docker = Dockerd::start(&sandbox);
     for file in ["seen.tar", "with-config.tar", "removable.tar"] {
         let _ = docker.shell(&format!("$E load -qi {file}")).ok();

@@ -316,6 +316,92 @@ $E inspect -f '{{.Config.StopSignal}}' signalled; $E stop signalled; $E wait sig
 $E run --rm --network none --stop-signal NOSUCH seen true
 $E run -d --network none --name slow seen sleep 1000 | wc -c; $E stop -t 1 slow; $E wait slow; $E rm slow
 
+$E run -d --network none --name frozen seen sleep 1000 | wc -c
+$E pause frozen
+$E pause frozen
+$E inspect -f '{{.State.Status}} {{.State.Running}} {{.State.Paused}} {{.State.Restarting}}' frozen
+$E ps --format '{{.Names}} {{.State}}' -f status=paused
+$E exec frozen true
+$E unpause frozen
+$E unpause frozen
+$E pause no-such-container
+$E rm -f frozen
+$E pause frozen
+
+$E create --network none --name before seen true | wc -c
+$E rename before after
+$E rename before again
+$E rename after after
+$E rename after no/such
+$E create --network none --name taken seen true | wc -c
+$E rename after taken
+$E inspect -f '{{.Name}}' after
+$E rename after before; $E ps -a --format '{{.Names}}' -f name=before -f name=after
+$E rm before taken
+
+$E create --network none --name updated -m 64m seen true | wc -c
+$E update -m 32m --memory-swap 64m updated
+$E inspect -f '{{.HostConfig.Memory}} {{.HostConfig.MemorySwap}}' updated
+$E update -m 128m updated
+$E update --cpus 0.5 --cpuset-cpus 0 --pids-limit 20 updated
+$E inspect -f '{{.HostConfig.NanoCpus}} {{.HostConfig.CpusetCpus}} {{.HostConfig.PidsLimit}}' updated
+$E update --cpu-quota 10000 updated
+$E update --restart on-failure:3 updated
+$E inspect -f '{{.HostConfig.RestartPolicy.Name}} {{.HostConfig.RestartPolicy.MaximumRetryCount}}' updated
+$E update --restart nonsense updated
+$E update --restart always:3 updated
+$E update --restart on-failure:x updated
+$E update updated
+$E update -m 32m no-such-container
+$E rm updated
+
+$E run -d --network none --name restarted --restart on-failure:2 seen sh -c 'echo run; exit 3' | wc -c
+until $E inspect -f '{{.State.Status}}' restarted | grep -q exited; do :; done; $E inspect -f '{{.RestartCount}} {{.State.ExitCode}} {{.State.Restarting}}' restarted; $E logs restarted
+$E rm restarted
+$E run -d --network none --name ended --restart on-failure seen true | wc -c; $E wait ended; $E inspect -f '{{.RestartCount}} {{.State.Status}}' ended; $E rm ended
+$E run -d --network none --name again --restart always seen sh -c 'sleep 0.1; exit 5' | wc -c
+until [ $($E inspect -f '{{.RestartCount}}' again) -ge 2 ]; do :; done; $E stop again; $E inspect -f '{{.State.Status}} {{.State.Restarting}}' again
+$E start again; $E rm -f again
+$E run --rm --restart always --network none seen true
+$E run --rm --restart no --network none seen true
+$E run --restart nonsense --network none seen true
+$E run --restart :3 --network none seen true
+$E run --restart on-failure:-1 --network none seen true
+$E run --restart unless-stopped:2 --network none seen true
+$E run -d --network none --name twice seen sh -c 'echo run; exec sleep 1000' | wc -c
+$E restart -t 0 twice; $E logs twice; $E inspect -f '{{.State.Status}}' twice
+$E stop -t 0 twice; $E restart twice; $E inspect -f '{{.State.Status}} {{.RestartCount}}' twice
+$E restart no-such-container
+$E rm -f twice
+$E run -d --rm --network none --name kept seen sleep 1000 | wc -c
+$E restart -t 0 kept; $E inspect -f '{{.State.Status}}' kept; $E rm -f kept
+
+$E run -d --network none --name checked --health-cmd 'test -e /tmp/ok' --health-interval 100ms --health-retries 2 seen sleep 1000 | wc -c
+until $E inspect -f '{{.State.Health.Status}}' checked | grep -q unhealthy; do :; done; $E ps --format '{{.Names}}' -f health=unhealthy
+$E inspect -f '{{json .Config.Healthcheck}}' checked
+$E exec checked touch /tmp/ok; until $E inspect -f '{{.State.Health.Status}}' checked | grep -qx healthy; do :; done; $E inspect -f '{{.State.Health.FailingStreak}}' checked
+$E inspect -f '{{range .State.Health.Log}}{{if eq .ExitCode 0}}{{.ExitCode}}{{.Output}}{{end}}{{end}}' checked | head -c 1
+$E rm -f checked
+$E ps -f health=nonsense
+$E run --rm --network none --no-healthcheck --health-cmd true seen true
+$E run --rm --network none --health-interval -1s seen true
+$E run --rm --network none --health-interval 1us seen true
+$E run --rm --network none --health-retries -1 seen true
+$E run -d --network none --name unchecked --health-cmd true --no-healthcheck=false seen sleep 1000 | wc -c; $E rm -f unchecked
+$E create --network none --name off --no-healthcheck seen true | wc -c; $E inspect -f '{{json .Config.Healthcheck}} {{if .State.Health}}yes{{end}}' off; $E rm off
+
+$E run -d --network none --name topped seen sleep 1000 | wc -c
+$E top topped | head -1
+$E top topped | tail -n +2 | wc -l
+$E top topped -o pid,args | tail -n +2 | sed 's/^[0-9]* *//'
+$E top topped -o args
+$E top topped --no-such-option
+$E top no-such-container
+$E stats --no-stream --format '{{.Name}} {{.PIDs}} {{.NetIO}}' topped
+$E stats --no-stream no-such-container
+$E rm -f topped
+$E top topped
+
 $E images seen
 $E images --format '{{.Repository}}:{{.Tag}} {{.ID}} {{.Digest}} {{.CreatedSince}}' with-config
 $E images -q --no-trunc seen
@@ -353,6 +439,60 @@ $E start -a once
 $E container diff once
 $E container diff no-such-container
 $E rm once
+
+$E tag seen 127.0.0.1:5001/$(basename $E)/out-a; $E push 127.0.0.1:5001/$(basename $E)/out-a | sed "s,$(basename $E)/,,; s/ size: .*//; /Waiting/d" | sort
+$E push 127.0.0.1:5001/$(basename $E)/out-a:latest | sed "s,$(basename $E)/,,; s/ size: .*//; /Waiting/d" | sort
+$E push -q 127.0.0.1:5001/$(basename $E)/out-a | sed "s,$(basename $E)/,,"
+$E tag seen 127.0.0.1:5001/$(basename $E)/out-b:1; $E tag seen 127.0.0.1:5001/$(basename $E)/out-b:2; $E push -qa 127.0.0.1:5001/$(basename $E)/out-b | sed "s,$(basename $E)/,,"
+$E push -a 127.0.0.1:5001/$(basename $E)/out-b:1
+$E push 127.0.0.1:5001/out-absent
+$E push 127.0.0.1:5001/out-absent:1
+$E push 127.0.0.1:5001/$(basename $E)/out-a:absent | sed "s,$(basename $E)/,,"
+$E push 127.0.0.1:5001/OUT-upper
+differs Wrong usage exits with 2, and with 125 where a container would run.
+$E push # out-
+
+$E save out-absent
+$E save -o no/such/file seen # out-
+$E save -o . seen # out-
+$E save -o /dev/null seen # out-
+$E save seen with-config | tar -xO manifest.json | grep -o '"RepoTags":\["[a-z:-]*"\]' | sort # out-
+$E save -o out-saved.tar seen; stat -c %a out-saved.tar; $E load -qi out-saved.tar
+$E export out-absent
+$E create --network none --name out-made seen true | wc -c; $E export out-made | tar -t | grep -v -e '^.dockerenv$' -e '^dev/' | sort
+$E export -o no/such/file out-made
+$E rm out-made
+
+$E run --network none --name out-from seen sh -c 'echo new >/etc/new; rm /etc/passwd; rm -r /seed; mkdir /seed; ln /etc/new /etc/newer; chmod 700 /tmp'
+$E commit -a me -m why out-from out-committed | wc -c
+$E run --rm --network none out-committed sh -c 'cat /etc/new; ls -A /seed; test -e /etc/passwd || echo gone; stat -c "%a %h" /tmp /etc/newer'
+$E history --format '{{.CreatedBy}}|{{.Comment}}' --no-trunc out-committed | head -1
+$E image inspect -f '{{.Author}} {{.Comment}} {{json .Config.Cmd}} {{len .RootFS.Layers}}' out-committed
+$E commit -c 'CMD ["x", "y"]' -c 'ENTRYPOINT z' -c 'ENV A=1 B="two words"' -c 'EXPOSE 80 53/udp' -c 'LABEL a=b' -c 'USER me' -c 'VOLUME /v' -c 'WORKDIR /w' -c 'ONBUILD RUN x' out-from out-changed | wc -c
+$E image inspect -f '{{json .Config.Cmd}} {{json .Config.Entrypoint}} {{json .Config.Env}} {{json .Config.ExposedPorts}} {{json .Config.Labels}} {{.Config.User}} {{json .Config.Volumes}} {{.Config.WorkingDir}} {{json .Config.OnBuild}}' out-changed
+$E commit -c 'HEALTHCHECK --interval=5s --retries=3 CMD true' out-from out-health | wc -c; $E image inspect -f '{{json .Config.Healthcheck.Test}} {{json .Config.Healthcheck.Interval}} {{.Config.Healthcheck.Retries}}' out-health
+$E commit -c 'WORKDIR /a' -c 'WORKDIR b/../c' -c 'ENV P=$PATH:/x' -c "LABEL q='a b' r=c\\ d" out-from out-words | wc -c; $E image inspect -f '{{.Config.WorkingDir}} {{json .Config.Env}} {{json .Config.Labels}}' out-words
+differs `--change` takes STOPSIGNAL.
+$E commit -c 'STOPSIGNAL INT' out-from out-signal | wc -c; $E image inspect -f '{{.Config.StopSignal}}' out-signal
+$E commit -c 'RUN x' out-from
+$E commit -c 'SHELL ["x"]' out-from
+$E commit -c 'CMD' out-from | wc -c
+$E commit -c 'USER' out-from
+$E commit -c 'nonsense' out-from
+$E commit -c 'ENV A' out-from
+$E commit out-from OUT-upper
+$E commit out-absent
+$E create --network none --name out-idle with-config | wc -c; $E commit out-idle out-same | wc -c; $E image inspect -f '{{json .Config.Cmd}} {{json .Config.Entrypoint}} {{.Config.User}} {{.Config.WorkingDir}} {{json .Config.Labels}}' out-same
+$E rm out-from out-idle; $E rmi out-committed out-changed out-health out-words out-same | grep -c Untagged
+
+$E login -u me 127.0.0.1:5001 # out-
+$E login --password-stdin 127.0.0.1:5001 # out-
+$E login -u me -p x --password-stdin 127.0.0.1:5001 # out-
+echo x | $E login -u me --password-stdin 127.0.0.1:5001 # out-
+$E logout 127.0.0.1:5001; $E logout 127.0.0.1:5001 # out-
+$E logout # out-
+$E search --limit 101 out-x
+$E search --filter nonsense=1 out-x
 
 $E volume create --label a=1 vol-one; $E volume create vol-one; $E volume ls -f name=vol-one
 $E volume ls -q -f name=vol-one -f dangling=true

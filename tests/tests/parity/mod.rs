@@ -3,4 +3,5 @@
 mod cases;
 mod diff;
 mod edit;
+mod exchange;
 pub(crate) mod random;

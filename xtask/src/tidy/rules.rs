@@ -27,6 +27,7 @@ const UNSAFE_ALLOWED: &[&str] = &[
     "crates/runtime/tests/it/seccomp",
     "crates/runtime/src/cgroup/bpf",
     "crates/net/src/netlink",
+    "crates/erofs/src/loop_device",
     "testkit/src/bin/floor/kernel",
     "testkit/src/bin/probe/kernel",
     "tests/attack/src/bin/attack-inside",

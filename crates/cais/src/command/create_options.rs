@@ -1,5 +1,6 @@
 //! The options of `run` and `create`, in Docker's grammar.
 
+mod health;
 mod mount;
 pub(crate) mod value;
 
@@ -10,7 +11,9 @@ use std::path::PathBuf;
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args};
-use engine::{Error, Kind, Limits, NetworkMode, Result, Seccomp, Security, Settings};
+use engine::{
+    Error, Kind, Limits, NetworkMode, RestartPolicy, Result, Seccomp, Security, Settings,
+};
 
 /// Options of Docker's that are known, and not supported yet: long name, short name, whether a
 /// value follows. Each is a clear error, never ignored.
@@ -34,12 +37,6 @@ const UNSUPPORTED: &[(&str, Option<char>, bool)] = &[
     ("dns-search", None, true),
     ("expose", None, true),
     ("gpus", None, true),
-    ("health-cmd", None, true),
-    ("health-interval", None, true),
-    ("health-retries", None, true),
-    ("health-start-interval", None, true),
-    ("health-start-period", None, true),
-    ("health-timeout", None, true),
     ("ip", None, true),
     ("ip6", None, true),
     ("isolation", None, true),
@@ -50,11 +47,9 @@ const UNSUPPORTED: &[(&str, Option<char>, bool)] = &[
     ("log-opt", None, true),
     ("mac-address", None, true),
     ("network-alias", None, true),
-    ("no-healthcheck", None, false),
     ("oom-kill-disable", None, false),
     ("publish", Some('p'), true),
     ("publish-all", Some('P'), false),
-    ("restart", None, true),
     ("runtime", None, true),
     ("storage-opt", None, true),
     ("use-api-socket", None, false),
@@ -146,6 +141,11 @@ pub(crate) struct CreateOptions {
     /// Write the container ID to the file
     #[arg(long, value_name = "FILE")]
     pub(crate) cidfile: Option<PathBuf>,
+    /// Restart policy to apply when a container exits
+    #[arg(long, value_name = "POLICY", default_value = "no")]
+    restart: String,
+    #[command(flatten)]
+    health: health::HealthOptions,
     #[command(flatten)]
     limits: LimitOptions,
     #[command(flatten)]
@@ -157,6 +157,22 @@ pub(crate) struct CreateOptions {
 /// How much of the machine a container may use.
 #[derive(Debug, Args)]
 struct LimitOptions {
+    #[command(flatten)]
+    changing: UpdateOptions,
+    /// Tune container memory swappiness (0 to 100); -1 leaves it to the kernel
+    #[arg(long, value_name = "PERCENT")]
+    memory_swappiness: Option<i64>,
+    /// Ulimit options
+    #[arg(long, value_name = "TYPE=SOFT[:HARD]")]
+    ulimit: Vec<String>,
+    /// Tune host's OOM preferences (-1000 to 1000)
+    #[arg(long, value_name = "SCORE")]
+    oom_score_adj: Option<i32>,
+}
+
+/// The limits that can be changed while a container runs.
+#[derive(Debug, Args)]
+pub(crate) struct UpdateOptions {
     /// Memory limit
     #[arg(short, long, value_name = "BYTES")]
     memory: Option<String>,
@@ -166,9 +182,6 @@ struct LimitOptions {
     /// Swap limit equal to memory plus swap: '-1' to enable unlimited swap
     #[arg(long, value_name = "BYTES")]
     memory_swap: Option<String>,
-    /// Tune container memory swappiness (0 to 100); -1 leaves it to the kernel
-    #[arg(long, value_name = "PERCENT")]
-    memory_swappiness: Option<i64>,
     /// Number of CPUs
     #[arg(long, value_name = "DECIMAL")]
     cpus: Option<String>,
@@ -190,12 +203,6 @@ struct LimitOptions {
     /// Tune container pids limit (set -1 for unlimited)
     #[arg(long, value_name = "COUNT")]
     pids_limit: Option<i64>,
-    /// Ulimit options
-    #[arg(long, value_name = "TYPE=SOFT[:HARD]")]
-    ulimit: Vec<String>,
-    /// Tune host's OOM preferences (-1000 to 1000)
-    #[arg(long, value_name = "SCORE")]
-    oom_score_adj: Option<i32>,
 }
 
 /// How a container is held.
@@ -304,6 +311,8 @@ impl CreateOptions {
             init: self.init,
             stop_signal: self.stop_signal.clone(),
             stop_timeout_s: self.stop_timeout,
+            restart: value::restart_policy(&self.restart)?,
+            healthcheck: self.health.healthcheck()?,
             network: network(&self.network)?,
             mounts: mount::mounts(&self.volume, &self.mount, &self.tmpfs)?,
             limits: self.limits.limits()?,
@@ -314,6 +323,11 @@ impl CreateOptions {
         };
         if let Some(size) = &self.shm_size {
             settings.shm_bytes = value::bytes("shm-size", size)?.try_into().unwrap_or(0);
+        }
+        if settings.auto_remove && settings.restart != RestartPolicy::No {
+            return Err(Error::invalid(
+                "conflicting options: cannot specify both --restart and --rm",
+            ));
         }
         if !settings.stop_signal.is_empty() {
             engine::signal(&settings.stop_signal)?;
@@ -344,25 +358,34 @@ fn network(texts: &[String]) -> Result<NetworkMode> {
 
 impl LimitOptions {
     fn limits(&self) -> Result<Limits> {
+        let ulimits = self.ulimit.iter().map(|text| value::ulimit(text)).collect::<Result<_>>()?;
+        Ok(Limits {
+            memory_swappiness: self.memory_swappiness.map(value::swappiness).transpose()?.flatten(),
+            ulimits,
+            oom_score_adj: self.oom_score_adj,
+            ..self.changing.limits()?
+        })
+    }
+}
+
+impl UpdateOptions {
+    /// What the options mean.
+    pub(crate) fn limits(&self) -> Result<Limits> {
         let bytes = |name: &str, text: &Option<String>| {
             text.as_ref().map(|text| value::bytes(name, text)).transpose()
         };
-        let nano = self.cpus.as_ref().map(|text| value::nano_cpus(text)).transpose()?;
-        let ulimits = self.ulimit.iter().map(|text| value::ulimit(text)).collect::<Result<_>>()?;
         Ok(Limits {
             memory: bytes("memory", &self.memory)?,
             memory_reservation: bytes("memory-reservation", &self.memory_reservation)?,
             memory_swap: bytes("memory-swap", &self.memory_swap)?,
-            memory_swappiness: self.memory_swappiness.map(value::swappiness).transpose()?.flatten(),
-            nano_cpus: nano,
+            nano_cpus: self.cpus.as_ref().map(|text| value::nano_cpus(text)).transpose()?,
             cpu_shares: self.cpu_shares,
             cpu_period_us: self.cpu_period,
             cpu_quota_us: self.cpu_quota,
             cpuset_cpus: self.cpuset_cpus.clone(),
             cpuset_mems: self.cpuset_mems.clone(),
             pids: self.pids_limit,
-            ulimits,
-            oom_score_adj: self.oom_score_adj,
+            ..Limits::default()
         })
     }
 }

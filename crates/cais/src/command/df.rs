@@ -1,6 +1,6 @@
 //! `cais system df`
 
-use engine::{Container, Engine, Error, Holding, ImageUsage, Result, Usage, VolumeUsage};
+use engine::{Container, DiskUsage, Engine, Error, Holding, ImageUsage, Result, VolumeUsage};
 use jiff::Timestamp;
 use oci::Reference;
 use serde_json::{Value, json};
@@ -83,12 +83,12 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
                 .hint("choose one of them"))
         }
         (true, false) => why(session, &engine.holdings()?, args.format.as_deref()),
-        (false, true) => verbose(session, engine, &engine.usage()?, args.format.as_deref()),
-        (false, false) => summary(session, &engine.usage()?, args.format.as_deref()),
+        (false, true) => verbose(session, engine, &engine.disk_usage()?, args.format.as_deref()),
+        (false, false) => summary(session, &engine.disk_usage()?, args.format.as_deref()),
     }
 }
 
-fn summary(session: &Session, usage: &Usage, format: Option<&str>) -> Result<i32> {
+fn summary(session: &Session, usage: &DiskUsage, format: Option<&str>) -> Result<i32> {
     let used = usage.images.iter().filter(|image| image.containers > 0);
     let images_used: u64 = used.clone().map(ImageUsage::unique_bytes).sum();
     let running = usage.containers.iter().filter(|(container, _)| container.is_running());
@@ -121,7 +121,12 @@ fn row(kind: &str, total: usize, active: usize, size: u64, used: u64) -> Row {
     }))
 }
 
-fn verbose(session: &Session, engine: &Engine, usage: &Usage, format: Option<&str>) -> Result<i32> {
+fn verbose(
+    session: &Session,
+    engine: &Engine,
+    usage: &DiskUsage,
+    format: Option<&str>,
+) -> Result<i32> {
     let now = Timestamp::now();
     let images: Vec<Row> = usage.images.iter().map(|image| image_row(image, now)).collect();
     let container = |(container, bytes): &(Container, u64)| {

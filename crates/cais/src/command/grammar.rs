@@ -22,7 +22,7 @@ fn switch(arg: Arg) -> Arg {
 
 /// The words of Go's `strconv.ParseBool`.
 #[derive(Debug, Clone)]
-struct Bool;
+pub(super) struct Bool;
 
 impl TypedValueParser for Bool {
     type Value = bool;

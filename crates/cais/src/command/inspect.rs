@@ -41,11 +41,22 @@ fn inspect(session: &Session, args: &Args, kind: Option<&str>) -> Result<i32> {
         found.push(object(engine, name, kind)?);
         Ok(())
     })?;
+    if !matches!(args.format.as_deref(), None | Some("" | "json")) {
+        found.iter_mut().for_each(complete);
+    }
     let mut text = Vec::new();
     let shown = output::inspect(&mut text, args.format.as_deref(), &found);
     session.print_bytes(&text)?;
     shown.map_err(|error| Error::new(Kind::Invalid, error.to_string()))?;
     Ok(code)
+}
+
+/// Adds what Docker leaves out of the JSON where there is none, and knows in templates all the same:
+/// `{{if .State.Health}}`.
+fn complete(value: &mut Value) {
+    if let Some(Value::Object(state)) = value.get_mut("State") {
+        state.entry("Health").or_insert(Value::Null);
+    }
 }
 
 /// Containers first, then images, as in Docker.

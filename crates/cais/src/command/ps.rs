@@ -30,9 +30,12 @@ const HEADERS: &[(&str, &str)] = &[
     ("LocalVolumes", "LOCAL VOLUMES"),
 ];
 const FILTERS: &[&str] = &[
-    "ancestor", "before", "exited", "id", "label", "name", "network", "since", "status", "volume",
+    "ancestor", "before", "exited", "health", "id", "label", "name", "network", "since", "status",
+    "volume",
 ];
-/// Docker's words for where a container is in its life; Cais knows no `restarting` and no `dead`.
+/// Docker's words for the health of a container.
+const HEALTHS: &[&str] = &["starting", "healthy", "unhealthy", "none"];
+/// Docker's words for where a container is in its life; Cais knows no `dead`.
 const STATUSES: &[&str] =
     &["created", "restarting", "running", "removing", "paused", "exited", "dead"];
 /// Characters of a command that a table shows.
@@ -109,6 +112,7 @@ impl<'a> Wanted<'a> {
             filters.values(key).map(find).collect::<Result<_>>()
         };
         filters.only("status", STATUSES)?;
+        filters.only("health", HEALTHS)?;
         Ok(Self {
             filters,
             names: filters.patterns("name")?,
@@ -139,6 +143,7 @@ impl<'a> Wanted<'a> {
             && filters.all("label", |label| super::filter::has_label(&record.config.labels, label))
             && filters.any("status", |status| status == container.state.status.word())
             && filters.any("exited", exited)
+            && (!filters.has("health") || filters.any("health", |word| word == health(container)))
             && filters.any("volume", volume)
             && filters.any("network", |network| network == network_name(&record.settings.network))
             && (self.names.is_empty() || self.names.iter().any(name))
@@ -238,13 +243,28 @@ fn status(container: &Container, now: Timestamp) -> String {
     let state = &container.state;
     match state.status {
         Status::Created => "Created".into(),
-        Status::Running => format!("Up {}", super::age(&state.started_at, now)),
+        Status::Running => {
+            let up = format!("Up {}", super::age(&state.started_at, now));
+            match health(container) {
+                "none" => up,
+                "starting" => format!("{up} (health: starting)"),
+                health => format!("{up} ({health})"),
+            }
+        }
+        Status::Restarting => {
+            let age = super::age(&state.finished_at, now);
+            format!("Restarting ({}) {age} ago", state.exit_code)
+        }
         Status::Paused => format!("Up {} (Paused)", super::age(&state.started_at, now)),
         Status::Exited => {
             format!("Exited ({}) {} ago", state.exit_code, super::age(&state.finished_at, now))
         }
         Status::Removing => "Removal In Progress".into(),
     }
+}
+
+fn health(container: &Container) -> &'static str {
+    container.health().map_or("none", |health| health.status.word())
 }
 
 fn size(engine: &Engine, container: &Container) -> Result<String> {

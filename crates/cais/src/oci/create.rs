@@ -55,11 +55,11 @@ pub(super) const VERB: Verb = Verb {
 };
 
 fn run(call: &Call<'_>) -> Result<i32> {
-    create(call, true).map(|_| 0)
+    create(call, true, false).map(|_| 0)
 }
 
-/// Creates the container that the flags describe.
-pub(super) fn create(call: &Call<'_>, detach: bool) -> Result<Started> {
+/// Creates the container that the flags describe; `at_once` if the caller is to start it.
+pub(super) fn create(call: &Call<'_>, detach: bool, at_once: bool) -> Result<Started> {
     let (id, own) = (call.id()?, &call.own);
     let bundle = Bundle::load(Path::new(own.text("bundle").unwrap_or(".")))?;
     bundle.warnings.iter().for_each(|warning| call.log.warn(warning));
@@ -70,8 +70,9 @@ pub(super) fn create(call: &Call<'_>, detach: bool) -> Result<Started> {
     let started = Create {
         root: call.root,
         id,
-        bundle: &bundle,
+        bundle,
         console,
+        at_once,
         pid_file: path(call, "pid-file").as_deref(),
         pidfd_socket: path(call, "pidfd-socket").as_deref(),
         listening: call.inherited.listening,
@@ -97,6 +98,6 @@ pub(super) fn path(call: &Call<'_>, name: &str) -> Option<PathBuf> {
     call.own.text(name).map(PathBuf::from)
 }
 
-fn now_ns() -> Result<u64> {
+pub(super) fn now_ns() -> Result<u64> {
     Ok(u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos())?)
 }

@@ -69,7 +69,8 @@ impl Log {
     }
 }
 
-fn complain(text: &str) {
+/// Says something on standard error.
+pub(super) fn complain(text: &str) {
     // Nobody to tell if standard error is closed.
     let _ = std::io::stderr().write_all(text.as_bytes());
 }

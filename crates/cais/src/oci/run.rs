@@ -1,7 +1,7 @@
 //! `run`.
 
 use anyhow::{Context as _, Result};
-use runtime::container::{Foreground, Started, delete};
+use runtime::container::{Error, Foreground, Started};
 
 use super::flag::Flag;
 use super::{Args, Call, Verb, create, words};
@@ -35,12 +35,12 @@ fn run(call: &Call<'_>) -> Result<i32> {
     let subreaper = !call.own.is_on("no-subreaper");
     let foreground = || Foreground::new(subreaper).context("take the signals");
     let mut foreground = (!detach).then(foreground).transpose()?;
-    let mut started = create::create(call, detach)?;
+    let mut started = create::create(call, detach, true)?;
     let outcome = follow(&mut started, foreground.as_mut());
     started.unlock();
     // A container that did not start is gone, and so is one that ended here.
     if outcome.is_err() || (!detach && !call.own.is_on("keep")) {
-        clean(call, outcome.is_err());
+        clean(call, started);
     }
     outcome
 }
@@ -55,12 +55,14 @@ fn follow(started: &mut Started, foreground: Option<&mut Foreground>) -> Result<
     Ok(status.code())
 }
 
-fn clean(call: &Call<'_>, force: bool) {
-    let deleted = call.id().and_then(|id| Ok(delete(call.root, id, force)?));
-    match deleted {
+/// Deletes a container that has ended, or did not start.
+pub(super) fn clean(call: &Call<'_>, started: Started) {
+    match started.delete() {
         Ok(failed) => {
             failed.into_iter().for_each(|error| call.log.warn(&words(&error.into())));
         }
-        Err(error) => call.log.warn(&words(&error)),
+        // Somebody else was faster.
+        Err(Error::NotExist) => {}
+        Err(error) => call.log.warn(&words(&error.into())),
     }
 }

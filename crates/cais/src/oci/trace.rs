@@ -3,10 +3,13 @@
 
 use oci::runtime::{LinuxSeccomp, Process, Spec};
 
+use rustix::fs::{StatVfsMountFlags, statfs, statvfs};
+
 use super::log::Log;
 
 /// A container is about to be made.
 pub(super) fn creating(log: &Log, spec: &Spec) {
+    sealed(log);
     log.debug("nsexec container setup");
     let linux = spec.linux().as_ref();
     filter(log, linux.and_then(|linux| linux.seccomp().as_ref()));
@@ -32,6 +35,27 @@ pub(super) fn executed(log: &Log) {
     log.debug("child process in init()");
     log.debug("setns_init: about to exec");
 }
+
+/// How the program that runs is kept from being written to, by what its file is on.
+fn sealed(log: &Log) {
+    const OVERLAY_MAGIC: i64 = 0x794c_7630;
+    if !log.is_debug() {
+        return;
+    }
+    let read_only =
+        statvfs(EXE).is_ok_and(|files| files.f_flag.contains(StatVfsMountFlags::RDONLY));
+    if !read_only {
+        log.debug(&format!("exeseal: {EXE} is not sealed"));
+        return;
+    }
+    if statfs(EXE).is_ok_and(|files| files.f_type == OVERLAY_MAGIC) {
+        log.debug(&format!("runc exeseal: using overlayfs for sealed {EXE}"));
+    }
+    log.debug(&format!("runc exeseal: using {EXE} clone"));
+}
+
+/// The file of the program that runs.
+const EXE: &str = "/proc/self/exe";
 
 /// The flags of seccomp(2) with which a profile's filter is installed.
 fn filter(log: &Log, profile: Option<&LinuxSeccomp>) {

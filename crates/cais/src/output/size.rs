@@ -2,6 +2,7 @@
 
 use crate::template::general_float;
 
+const BINARY: &[&str] = &["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"];
 const DECIMAL: &[&str] = &["B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"];
 
 /// `size` in units of powers of `base`, with at most `digits` significant digits.
@@ -22,6 +23,11 @@ fn custom_size(size: f64, base: f64, units: &[&str], digits: usize) -> String {
 /// Docker shows images and layers with three digits and transfers with four.
 pub(crate) fn human_size(bytes: u64, digits: usize) -> String {
     custom_size(bytes as f64, 1000.0, DECIMAL, digits)
+}
+
+/// A size in bytes with binary units and four digits, such as `1.5GiB`: memory, as Docker shows it.
+pub(crate) fn binary_size(bytes: u64) -> String {
+    custom_size(bytes as f64, 1024.0, BINARY, 4)
 }
 
 /// Bytes from a size with binary units, as `--memory` takes it: `512m`, `1.5g`, `1GiB`, `10 kb`.

@@ -4,15 +4,18 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use runtime::{ExitStatus, Process, SignalFd};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::process::Signal;
 use rustix::termios::{Winsize, tcgetwinsize, tcsetwinsize};
 
 use crate::detach::DetachKeys;
 
 use super::attach::{self, Message, PAYLOAD_BYTES_MAX};
+use super::health::{Checker, HealthStatus};
 use super::log::{self, Stream};
 
 /// The ends of a process' standard streams that are held on this side.
@@ -57,6 +60,10 @@ pub(crate) struct Relay<'a> {
     pub(crate) signals: Option<SignalFd>,
     /// Keys on our own standard input that end the relay while the process goes on.
     pub(crate) keys: Option<DetachKeys>,
+    /// Checks the process' health.
+    pub(crate) health: Option<Checker<'a>>,
+    /// Ends the process once it is unhealthy.
+    pub(crate) replace: Option<Ending>,
     detached: bool,
     /// Bytes that standard input did not accept yet.
     pub(crate) backlog: Vec<u8>,
@@ -105,7 +112,26 @@ enum Source {
     Signals,
     Listener,
     Client(usize),
+    Health,
     Process,
+}
+
+/// How a process is ended: asked first, and killed if it does not obey in time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ending {
+    pub(crate) signal: i32,
+    /// `None` waits for ever.
+    pub(crate) timeout: Option<Duration>,
+    /// When it is killed; set once it was asked.
+    kill_at: Option<Instant>,
+    /// Whether it was asked.
+    pub(crate) asked: bool,
+}
+
+impl Ending {
+    pub(crate) fn new(signal: i32, timeout: Option<Duration>) -> Self {
+        Self { signal, timeout, kill_at: None, asked: false }
+    }
 }
 
 impl<'a> Relay<'a> {
@@ -119,6 +145,8 @@ impl<'a> Relay<'a> {
             clients: Vec::new(),
             signals: None,
             keys: None,
+            health: None,
+            replace: None,
             detached: false,
             backlog: Vec::new(),
             input_ended: false,
@@ -142,12 +170,15 @@ impl<'a> Relay<'a> {
                     Source::Signals => self.signal(),
                     Source::Listener => self.greet(),
                     Source::Client(index) => self.client(index, ready),
+                    // Looked at below, whatever happened.
+                    Source::Health => {}
                     Source::Process => {
                         self.drain(&mut buffer)?;
                         return self.process.wait().map(Some);
                     }
                 }
             }
+            self.check();
             if std::mem::take(&mut self.detached) {
                 return Ok(None);
             }
@@ -195,12 +226,38 @@ impl<'a> Relay<'a> {
             flags.set(PollFlags::OUT, !client.pending.is_empty());
             set.push((Source::Client(index), PollFd::new(&client.socket, flags)));
         }
+        let health = self.health.iter().flat_map(Checker::sources);
+        set.extend(health.map(|fd| (Source::Health, fd)));
         let end = PollFd::from_borrowed_fd(self.process.pidfd(), PollFlags::IN);
         set.push((Source::Process, end));
         let (sources, mut fds): (Vec<_>, Vec<_>) = set.into_iter().unzip();
-        rustix::io::retry_on_intr(|| poll(&mut fds, None))?;
+        let left = self.deadline().map(|at| at.saturating_duration_since(Instant::now()));
+        let left = left.map(|left| Timespec::try_from(left).unwrap_or_default());
+        rustix::io::retry_on_intr(|| poll(&mut fds, left.as_ref()))?;
         let ready = sources.into_iter().zip(&fds).map(|(source, fd)| (source, fd.revents()));
         Ok(ready.filter(|(_, flags)| !flags.is_empty()).collect())
+    }
+
+    /// When something is to be done even if nothing happens.
+    fn deadline(&self) -> Option<Instant> {
+        let health = self.health.as_ref().map(Checker::deadline);
+        health.into_iter().chain(self.replace.and_then(|ending| ending.kill_at)).min()
+    }
+
+    /// Checks the process' health if that is due, and ends the process if it is to be replaced.
+    fn check(&mut self) {
+        let Some(health) = &mut self.health else { return };
+        health.advance();
+        let Some(ending) = &mut self.replace else { return };
+        // A process that has just ended needs no signal.
+        if ending.kill_at.is_some_and(|at| Instant::now() >= at) {
+            ending.kill_at = None;
+            let _ = self.process.signal(Signal::KILL.as_raw());
+        } else if !ending.asked && health.health().status == HealthStatus::Unhealthy {
+            ending.asked = true;
+            ending.kill_at = ending.timeout.map(|timeout| Instant::now() + timeout);
+            let _ = self.process.signal(ending.signal);
+        }
     }
 
     /// Passes on one piece of output.
@@ -310,7 +367,7 @@ impl<'a> Relay<'a> {
     /// Passes a signal on to the process; a change of our terminal's size to its terminal.
     fn signal(&mut self) {
         let Some(Ok(signal)) = self.signals.as_mut().map(SignalFd::read) else { return };
-        if signal != rustix::process::Signal::WINCH {
+        if signal != Signal::WINCH {
             // A process that has just ended needs no signal.
             let _ = self.process.signal(signal.as_raw());
             return;

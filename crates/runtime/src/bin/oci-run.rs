@@ -28,8 +28,8 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use oci::Rootfs;
 use oci::runtime::{ContainerState, Spec, State};
+use oci::{Lower, Rootfs};
 use runtime::cgroup::{Cgroup, Unit};
 use runtime::container::{self, Console, Create};
 use runtime::{
@@ -74,7 +74,7 @@ impl Bundle {
     }
 
     fn rootfs(&self) -> Rootfs {
-        let lower: Vec<PathBuf> = self.list("lower").map(PathBuf::from).collect();
+        let lower: Vec<Lower> = self.list("lower").map(|path| lower(path.into())).collect();
         if lower.is_empty() {
             let path = self.spec.root().as_ref().map_or(Path::new("rootfs"), |root| root.path());
             return Rootfs::Dir(self.directory.join(path));
@@ -163,7 +163,7 @@ fn create_often(bundle: &Bundle, rounds: u32) -> Result<i32, Error> {
         let launch = Launch {
             // Nobody comes through this gate.
             oci: at.map(|at| Oci {
-                gate: rustix::stdio::stdin(),
+                gate: Some(rustix::stdio::stdin()),
                 state: &state,
                 hooks_at: Some(at),
                 inherited: 0,
@@ -270,15 +270,14 @@ fn execute(bundle: &Bundle, pid: &str, args: &[String]) -> Result<i32, Error> {
 /// A container on disk, from its creation to its deletion.
 fn whole_life(root: &Path, id: &str, directory: &str) -> Result<i32, container::Error> {
     let bundle = container::Bundle::load(Path::new(directory))?;
-    let annotation = |name: &str| {
-        let annotations = bundle.spec.annotations().as_ref()?;
-        annotations.get(&format!("run.{name}")).cloned()
-    };
-    let started = Create {
+    let annotations = bundle.spec.annotations().clone().unwrap_or_default();
+    let annotation = |name: &str| annotations.get(&format!("run.{name}"));
+    let mut started = Create {
         root,
         id,
-        bundle: &bundle,
+        bundle,
         console: Console::of(true, false, None)?,
+        at_once: false,
         pid_file: None,
         pidfd_socket: None,
         listening: 0,
@@ -364,4 +363,9 @@ pub(crate) fn main() -> std::process::ExitCode {
         error.exit_code()
     });
     std::process::ExitCode::from(u8::try_from(code).unwrap_or(255))
+}
+
+/// A layer: a file is an image.
+fn lower(path: PathBuf) -> Lower {
+    if path.is_file() { Lower::Image { path, devices: Vec::new() } } else { Lower::Directory(path) }
 }

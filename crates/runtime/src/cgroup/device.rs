@@ -41,6 +41,13 @@ struct Device {
 impl Device {
     const ALL: Self = Self { kind: None, major: None, minor: None };
 
+    /// The same devices, block devices apart from character devices, as version 1 keeps them.
+    fn by_kind(self) -> impl Iterator<Item = Self> {
+        let kinds = [Kind::Block, Kind::Char];
+        let wanted = move |kind: &Kind| meets(self.kind, Some(*kind));
+        kinds.into_iter().filter(wanted).map(move |kind| Self { kind: Some(kind), ..self })
+    }
+
     /// Whether every device of `other` is one of `self`.
     fn covers(&self, other: &Self) -> bool {
         covers(self.kind, other.kind)
@@ -102,7 +109,8 @@ impl Rules {
 
     /// A `BPF_PROG_TYPE_CGROUP_DEVICE` program that decides by these rules.
     ///
-    /// It asks the last rule first and keeps in a register which accesses are still undecided.
+    /// It asks the last rule first and keeps in a register which accesses are still undecided. A
+    /// rule about devices that a later one decides in every way is not asked at all.
     pub(super) fn program(&self) -> Vec<Insn> {
         let mut code = vec![
             load(KIND, 0),
@@ -113,11 +121,18 @@ impl Rules {
             load(MINOR, 8),
         ];
         let mut otherwise = false;
+        let mut decided: Vec<&Device> = Vec::new();
         for rule in self.0.iter().rev() {
             if rule.device == Device::ALL && rule.access == EVERY_ACCESS {
                 // Only ever the first rule; nothing may follow, the verifier refuses dead code.
                 otherwise = rule.allow;
                 break;
+            }
+            if decided.iter().any(|device| device.covers(&rule.device)) {
+                continue;
+            }
+            if rule.access == EVERY_ACCESS {
+                decided.push(&rule.device);
             }
             let body = body(rule);
             code.extend(tests(&rule.device, body.len()));
@@ -129,7 +144,7 @@ impl Rules {
 
     /// What to write to reach these rules from those in `devices.list`: file and line.
     pub(super) fn lines(&self, list: &str) -> Result<Vec<(&'static str, String)>, Error> {
-        let wanted = self.exceptions()?;
+        let mut wanted = self.exceptions()?;
         let present = listed(list);
         let file = |allow: bool| if allow { "devices.allow" } else { "devices.deny" };
         let mut lines = Vec::new();
@@ -144,10 +159,13 @@ impl Rules {
                 lines.push((file(wanted.allow), line(device, gone)));
             }
         }
-        for (device, access) in &wanted.devices {
-            let new = access & !known.get(device).unwrap_or(&0);
+        // In the order of the rules, which is that of the kernel's list then.
+        let exceptions = self.0.iter().filter(|rule| rule.allow != wanted.allow);
+        for device in exceptions.flat_map(|rule| rule.device.by_kind()) {
+            let access = wanted.devices.remove(&device).unwrap_or(0);
+            let new = access & !known.get(&device).unwrap_or(&0);
             if new != 0 {
-                lines.push((file(!wanted.allow), line(device, new)));
+                lines.push((file(!wanted.allow), line(&device, new)));
             }
         }
         Ok(lines)
@@ -182,12 +200,8 @@ impl Rules {
                 found = Exceptions { allow: rule.allow, devices: BTreeMap::new() };
                 continue;
             }
-            let kinds = match rule.device.kind {
-                Some(kind) => vec![kind],
-                None => vec![Kind::Block, Kind::Char],
-            };
-            for kind in kinds {
-                found.add(rule, Device { kind: Some(kind), ..rule.device })?;
+            for device in rule.device.by_kind() {
+                found.add(rule, device)?;
             }
         }
         Ok(found)
@@ -285,6 +299,9 @@ const KIND: u8 = 2;
 const ACCESS: u8 = 3;
 const MAJOR: u8 = 4;
 const MINOR: u8 = 5;
+/// Zero if what was asked about so far is so.
+const DIFFERENCE: u8 = 6;
+const ONE_MORE: u8 = 7;
 
 // Operations, as linux/bpf.h composes them.
 const LOAD_WORD: u8 = 0x61;
@@ -292,6 +309,8 @@ const MOVE_REGISTER: u8 = 0xbc;
 const MOVE: u8 = 0xb4;
 const AND: u8 = 0x54;
 const SHIFT_RIGHT: u8 = 0x74;
+const XOR: u8 = 0xa4;
+const OR_REGISTER: u8 = 0x4c;
 const JUMP: u8 = 0x05;
 const JUMP_UNLESS_EQUAL: u8 = 0x56;
 const JUMP_IF_SET: u8 = 0x46;
@@ -315,21 +334,33 @@ fn leave(allow: bool) -> [Insn; 2] {
 }
 
 /// Skips `body` instructions for other devices than `device`.
+///
+/// One jump for all that is asked: at each, the verifier would learn something about a register, and
+/// go through the rest of the program once for what it has learnt and once for what not.
 fn tests(device: &Device, body: usize) -> Vec<Insn> {
     let wanted =
         [(KIND, device.kind.map(|kind| kind as u32)), (MAJOR, device.major), (MINOR, device.minor)];
-    let wanted: Vec<(u8, u32)> = wanted.iter().filter_map(|(r, v)| Some((*r, (*v)?))).collect();
-    let count = wanted.len();
-    let test = |(at, (register, value)): (usize, (u8, u32))| {
-        jump(JUMP_UNLESS_EQUAL, register, value, count - at - 1 + body)
-    };
-    wanted.into_iter().enumerate().map(test).collect()
+    let mut code = Vec::new();
+    for (register, value) in wanted.into_iter().filter_map(|(r, v)| Some((r, v?))) {
+        let to = if code.is_empty() { DIFFERENCE } else { ONE_MORE };
+        code.push(alu(MOVE_REGISTER, to, register, 0));
+        code.push(alu(XOR, to, 0, value as i32));
+        if to == ONE_MORE {
+            code.push(alu(OR_REGISTER, DIFFERENCE, ONE_MORE, 0));
+        }
+    }
+    if !code.is_empty() {
+        code.push(jump(JUMP_UNLESS_EQUAL, DIFFERENCE, 0, body));
+    }
+    code
 }
 
 /// Decides what `rule` decides and goes on with the rest.
 fn body(rule: &Rule) -> Vec<Insn> {
     let [result, exit] = leave(rule.allow);
-    if rule.allow {
+    if rule.access == EVERY_ACCESS {
+        vec![result, exit]
+    } else if rule.allow {
         let decided = alu(AND, ACCESS, 0, i32::from(!rule.access & EVERY_ACCESS));
         vec![decided, jump(JUMP_UNLESS_EQUAL, ACCESS, 0, 2), result, exit]
     } else {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -39,6 +40,15 @@ impl Cgroup {
                     .into(),
             )
         })
+    }
+
+    /// The directory with the freezer's files, for who is to use it by its path; `None` where there
+    /// is none, or only version 2's and that is not understood.
+    pub(crate) fn freezer_directory(&self, version_2: bool) -> Option<PathBuf> {
+        let v1 = || self.node_of("freezer").map(|node| (Version::V1, node));
+        let found = self.freezer().ok().filter(|(version, _)| version_2 || *version == Version::V1);
+        let (_, node) = found.or_else(v1)?;
+        Some(self.at(node).mount.join(&self.path))
     }
 
     pub(super) fn set_frozen(&self, frozen: bool) -> Result<(), Error> {

@@ -258,6 +258,8 @@ fn decide(rules: &device::Rules, kind: u32, access: u32, major: u32, minor: u32)
             0xbc => registers[to] = registers[from],
             0xb4 => registers[to] = k,
             0x54 => registers[to] &= k,
+            0xa4 => registers[to] ^= k,
+            0x4c => registers[to] |= registers[from],
             0x74 => registers[to] >>= k,
             0x05 => at += skip,
             0x56 => at += if registers[to] == k { 0 } else { skip },
@@ -308,6 +310,11 @@ fn the_last_device_rule_about_an_access_wins() {
     assert!(!decide(&bare, CHAR, READ, 1, 5), "what no rule speaks about is denied");
     let large = rules("allow c 4294967295:1048575 r");
     assert!(decide(&large, CHAR, READ, u32::MAX, 1_048_575));
+    let later =
+        rules("deny a *:* rwm, allow c 1:3 r, deny c 1:5 w, deny c 1:3 rwm, allow c 1:* rwm");
+    assert!(decide(&later, CHAR, READ | WRITE, 1, 3) && decide(&later, CHAR, WRITE, 1, 5));
+    let once = rules("deny a *:* rwm, allow c 1:* rwm");
+    assert_eq!(later.program(), once.program(), "what a later rule decides is not asked");
     let halves = rules("deny a *:* rwm, allow a *:* r");
     assert!(decide(&halves, BLOCK, READ, 1, 1) && !decide(&halves, BLOCK, WRITE, 1, 1));
 }
@@ -339,6 +346,11 @@ fn version_1_is_told_only_what_changes() {
     assert_eq!(
         lines("deny a *:* rwm, allow a *:* r", ""),
         ["devices.allow b *:* r", "devices.allow c *:* r"]
+    );
+    assert_eq!(
+        lines("deny a *:* rwm, allow c 10:229 rwm, allow b 8:20 r, allow b *:* m", ""),
+        ["devices.allow c 10:229 rwm", "devices.allow b 8:20 r", "devices.allow b *:* m"],
+        "in the order of the rules"
     );
     let hole = rules("deny a *:* rwm, allow c 1:* rw, deny c 1:3 w").lines("");
     let Err(Error::Unsupported(text)) = hole else { panic!("{hole:?}") };

@@ -9,7 +9,7 @@ use oci::Parsed;
 use oci::runtime::{Process, Spec};
 
 use super::Error;
-use super::record::FILE_MAX;
+use super::record::{FILE_MAX, FILE_USUAL};
 use crate::error::Doing;
 
 /// The lowest and the highest version of the runtime specification whose bundles are accepted.
@@ -42,7 +42,7 @@ impl Bundle {
             at.canonicalize().map_err(|error| Error::Bundle(format!("{what}: {}", words(&error))))
         };
         let path = real(path, &format!("chdir {}", path.display()))?;
-        let bytes = read(&path.join("config.json"))?;
+        let bytes = config_at(&path)?;
         let Parsed { value: mut spec, mut warnings } = parse(&bytes)?;
         warnings.extend(crate::warnings(&spec));
         check_version(spec.version())?;
@@ -62,7 +62,7 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
         }
         other => other.doing(|| format!("open `{}`", path.display()))?,
     };
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(FILE_USUAL);
     let read = file.take(FILE_MAX + 1).read_to_end(&mut bytes);
     let length = read.doing(|| format!("read `{}`", path.display()))?;
     if length as u64 > FILE_MAX {
@@ -82,10 +82,9 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed<Spec>, Error> {
     })
 }
 
-/// The process of the bundle at `path`, as it is now.
-pub(super) fn process_at(path: &Path) -> Result<Option<Process>, Error> {
-    let bytes = read(&path.join("config.json"))?;
-    Ok(parse(&bytes)?.value.process().clone())
+/// The `config.json` of the bundle at `path`, as it is now.
+pub(super) fn config_at(path: &Path) -> Result<Vec<u8>, Error> {
+    read(&path.join("config.json"))
 }
 
 /// Relative sources of bind mounts count from the bundle.

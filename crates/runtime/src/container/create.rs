@@ -1,19 +1,20 @@
 //! From a bundle to a container that waits to be started.
 
+use std::borrow::Cow;
 use std::io::{self, Write as _};
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use oci::Rootfs;
 use oci::runtime::{ContainerState, Hook, LinuxNamespaceType, LinuxResources, Spec};
 
 use super::cgroup_path::Place;
-use super::record::{Directory, Record};
-use super::{Bundle, Console, Container, Error, delete, gate, stdio};
+use super::record::{Access, Directory, Record};
+use super::{Bundle, Console, Container, Error, checkpoint, delete, gate, stdio};
 use crate::cgroup::Cgroup;
 use crate::error::{Doing, Error as RuntimeError};
 use crate::launch::{Launch, Oci};
-use crate::parent::Created;
+use crate::parent::{Created, Waiting};
 use crate::process::Process;
 use crate::{hook, signal};
 
@@ -25,9 +26,11 @@ pub struct Create<'a> {
     /// Unique below the state root.
     pub id: &'a str,
     /// What to create it from.
-    pub bundle: &'a Bundle,
+    pub bundle: Bundle,
     /// Who gets the terminal.
     pub console: Console,
+    /// [`Started::start`] follows at once: nobody else is to start it.
+    pub at_once: bool,
     /// Where the number of the first process is written; absent until it is whole.
     pub pid_file: Option<&'a Path>,
     /// A socket that is sent a descriptor of the first process.
@@ -60,23 +63,54 @@ pub struct Started {
     /// The master of its terminal, where that is the caller's.
     pub master: Option<OwnedFd>,
     container: Container,
+    spec: Spec,
+    cgroup: Option<Cgroup>,
+    /// Where it has no gate.
+    waiting: Option<Waiting>,
 }
 
 impl Started {
+    /// One whose program runs already.
+    pub(super) fn running(
+        process: Process,
+        master: Option<OwnedFd>,
+        container: Container,
+        spec: Spec,
+    ) -> Result<Started, Error> {
+        let cgroup = container.cgroup()?;
+        Ok(Started { process, master, container, spec, cgroup, waiting: None })
+    }
+
     /// Starts the program, as [`start`](super::start) does; a supervisor is to watch the program,
     /// or this process with `attended`.
     ///
     /// # Errors
     /// As [`start`](super::start); the container remains, stopped.
-    pub fn start(&self, supervisor: Option<&Path>, attended: bool) -> Result<(), Error> {
+    pub fn start(&mut self, supervisor: Option<&Path>, attended: bool) -> Result<(), Error> {
         let own = rustix::process::getpid().as_raw_pid();
         let main = if attended { own } else { self.process.pid() };
-        self.container.start(supervisor, main)
+        let (container, spec) = (&self.container, &self.spec);
+        match self.waiting.take() {
+            None => container.start(spec, supervisor, main),
+            Some(waiting) => {
+                container.start_by(spec, supervisor, main, || Ok(waiting.start(&self.process)?))
+            }
+        }
     }
 
     /// Lets others at the container.
     pub fn unlock(&self) {
         self.container.directory.unlock();
+    }
+
+    /// Deletes the container, as [`delete`](super::delete()) with `force` does.
+    ///
+    /// # Errors
+    /// As [`delete`](super::delete()); [`Error::NotExist`] when somebody else has deleted it.
+    pub fn delete(self) -> Result<Vec<RuntimeError>, Error> {
+        drop(self.waiting);
+        self.container.directory.lock(Access::Change)?;
+        delete::destroy(&self.container, Some(&self.spec), self.cgroup)
     }
 }
 
@@ -85,17 +119,22 @@ impl Create<'_> {
     ///
     /// # Errors
     /// Whatever prevents it; nothing of it is left then.
-    pub fn create(&self) -> Result<Started, Error> {
+    pub fn create(self) -> Result<Started, Error> {
         let spec = &self.bundle.spec;
         let place = Place::of(spec, self.id, self.systemd_cgroup, self.cgroup_optional)?;
         let directory = Directory::make(self.root, self.id)?;
-        let record = self.record(&place)?;
+        let mut record = record(&self.bundle, self.id, &place, self.now_ns)?;
+        record.keep_keyring = self.keep_keyring;
         let mut container = Container { directory, record };
-        match self.create_in(&mut container, &place) {
-            Ok((process, master)) => Ok(Started { process, master, container }),
+        let mut cgroup = None;
+        match self.create_in(&mut container, &place, &mut cgroup) {
+            Ok((process, master, waiting)) => {
+                let spec = self.bundle.spec;
+                Ok(Started { process, master, container, spec, cgroup, waiting })
+            }
             Err(error) => {
                 // What went wrong first is what matters.
-                let _ = delete::destroy(&container, Some(spec));
+                let _ = delete::destroy(&container, Some(spec), cgroup);
                 Err(error)
             }
         }
@@ -105,55 +144,30 @@ impl Create<'_> {
         &self,
         container: &mut Container,
         place: &Place,
-    ) -> Result<(Process, Option<OwnedFd>), Error> {
+        cgroup: &mut Option<Cgroup>,
+    ) -> Result<(Process, Option<OwnedFd>, Option<Waiting>), Error> {
         // From here on, what is made can be found and deleted.
         container.directory.write(&container.record)?;
         container.directory.write_spec(&self.bundle.bytes)?;
-        let cgroup = self.make_cgroup(place).inspect_err(|_| {
+        *cgroup = self.make_cgroup(place).inspect_err(|_| {
             // Nothing of it is ours then, and it may be another's.
             (container.record.cgroup, container.record.unit) = (None, None);
         })?;
         container.record.cgroup = cgroup.as_ref().map(Cgroup::path);
-        let gate = gate::make(container.directory.as_fd()).doing(|| "make the gate")?;
-        let mut created = self.launch(container, cgroup.as_ref(), gate.as_fd())?;
+        let make_gate = || gate::make(container.directory.as_fd()).doing(|| "make the gate");
+        let gate = (!self.at_once).then(make_gate).transpose()?;
+        let mut created =
+            self.launch(container, cgroup.as_ref(), gate.as_ref().map(AsFd::as_fd))?;
         let master = self.console.deliver(created.take_master())?;
-        gate::open(container.directory.as_fd()).doing(|| "open the gate")?;
-        let process = created.hand_over();
+        if gate.is_some() {
+            gate::open(container.directory.as_fd()).doing(|| "open the gate")?;
+        }
+        let (process, waiting) = created.hand_over();
         self.tell(&process).inspect_err(|_| {
             let _ = process.signal(libc::SIGKILL);
             let _ = process.wait();
         })?;
-        Ok((process, master))
-    }
-
-    fn record(&self, place: &Place) -> Result<Record, Error> {
-        let (cgroup, unit) = match place {
-            Place::Path(path) => (Some(path.clone()), None),
-            Place::Unit(unit) => (None, Some(unit.clone())),
-        };
-        let spec = &self.bundle.spec;
-        let linux = spec.linux().as_ref();
-        let namespaces = linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
-        let own_pid_namespace = namespaces.iter().any(|namespace| {
-            namespace.typ() == LinuxNamespaceType::Pid && namespace.path().is_none()
-        });
-        let kind = LinuxNamespaceType::Mount;
-        let shared = !namespaces.iter().any(|namespace| namespace.typ() == kind);
-        let root_mounts = shared.then(|| crate::mounts_on(&self.bundle.rootfs)).transpose()?;
-        Ok(Record {
-            oci_version: spec.version().clone(),
-            id: self.id.into(),
-            bundle: self.bundle.path.clone(),
-            rootfs: self.bundle.rootfs.clone(),
-            created_ns: self.now_ns,
-            cgroup,
-            unit,
-            own_pid_namespace,
-            keep_keyring: self.keep_keyring,
-            root_mounts,
-            annotations: spec.annotations().clone().unwrap_or_default(),
-            ..Record::default()
-        })
+        Ok((process, master, Some(waiting).filter(|_| self.at_once)))
     }
 
     fn make_cgroup(&self, place: &Place) -> Result<Option<Cgroup>, Error> {
@@ -167,12 +181,12 @@ impl Create<'_> {
         &self,
         container: &mut Container,
         cgroup: Option<&Cgroup>,
-        gate: BorrowedFd<'_>,
+        gate: Option<BorrowedFd<'_>>,
     ) -> Result<Created, Error> {
         let mut spec = self.spec();
         if self.supervised {
             let place = self.root.join(self.id);
-            super::notify::prepare(container.directory.as_fd(), &place, &mut spec)
+            super::notify::prepare(container.directory.as_fd(), &place, spec.to_mut())
                 .doing(|| "make a socket for readiness")?;
         }
         let process = spec.process().as_ref();
@@ -196,6 +210,7 @@ impl Create<'_> {
             oci: Some(oci),
             ..Launch::new(&spec, &rootfs, stdio::of(process, &self.console))
         };
+        container.record.stdio = checkpoint::pipe_names(&launch.stdio);
         let created = crate::parent::create(&launch, &mut |namespaces| {
             container.record.pid = namespaces.pid;
             container.record.start_time = signal::start_time(namespaces.pid)?;
@@ -213,9 +228,11 @@ impl Create<'_> {
     }
 
     /// The specification, with what systemd's sockets need (sd_listen_fds(3)).
-    fn spec(&self) -> Spec {
-        let mut spec = self.bundle.spec.clone();
-        if let (1.., Some(process)) = (self.listening, spec.process_mut()) {
+    fn spec(&self) -> Cow<'_, Spec> {
+        let mut spec = Cow::Borrowed(&self.bundle.spec);
+        if self.listening > 0
+            && let Some(process) = spec.to_mut().process_mut()
+        {
             let env = process.env_mut().get_or_insert_default();
             env.push(format!("LISTEN_FDS={}", self.listening));
             env.push("LISTEN_PID=1".into());
@@ -227,6 +244,41 @@ impl Create<'_> {
     fn tell(&self, process: &Process) -> Result<(), Error> {
         tell(process, self.pid_file, self.pidfd_socket)
     }
+}
+
+/// What is known of a container before there is anything of it.
+pub(super) fn record(
+    bundle: &Bundle,
+    id: &str,
+    place: &Place,
+    now_ns: u64,
+) -> Result<Record, Error> {
+    let (cgroup, unit) = match place {
+        Place::Path(path) => (Some(path.clone()), None),
+        Place::Unit(unit) => (None, Some(unit.clone())),
+    };
+    let spec = &bundle.spec;
+    let linux = spec.linux().as_ref();
+    let namespaces = linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
+    let own_pid_namespace = namespaces
+        .iter()
+        .any(|namespace| namespace.typ() == LinuxNamespaceType::Pid && namespace.path().is_none());
+    let kind = LinuxNamespaceType::Mount;
+    let shared = !namespaces.iter().any(|namespace| namespace.typ() == kind);
+    let root_mounts = shared.then(|| crate::mounts_on(&bundle.rootfs)).transpose()?;
+    Ok(Record {
+        oci_version: spec.version().clone(),
+        id: id.into(),
+        bundle: bundle.path.clone(),
+        rootfs: bundle.rootfs.clone(),
+        created_ns: now_ns,
+        cgroup,
+        unit,
+        own_pid_namespace,
+        root_mounts,
+        annotations: spec.annotations().clone().unwrap_or_default(),
+        ..Record::default()
+    })
 }
 
 /// Writes the number of a process to a file and sends its descriptor to a socket.
@@ -258,7 +310,7 @@ fn write_pid_file(path: &Path, pid: i32) -> io::Result<()> {
 
 /// What the specification promises every container (config-linux.md, "Default Devices"), for the
 /// device controller: later rules win.
-fn with_default_devices(mut resources: LinuxResources) -> LinuxResources {
+pub(super) fn with_default_devices(mut resources: LinuxResources) -> LinuxResources {
     let mut rules = resources.devices().clone().unwrap_or_default();
     rules.extend(super::device::default_rules());
     resources.set_devices(Some(rules));

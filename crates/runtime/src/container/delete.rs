@@ -58,16 +58,19 @@ fn delete_locked(directory: Directory, force: bool) -> Result<Vec<RuntimeError>,
         )));
     }
     let spec = container.spec().ok();
-    destroy(&container, spec.as_ref())
+    let cgroup = container.cgroup()?;
+    destroy(&container, spec, cgroup)
 }
 
-/// Removes everything of a locked container, and calls its `poststop` hooks.
+/// Removes everything of a locked container, with the `cgroup` that it has, and calls its `poststop`
+/// hooks.
 pub(super) fn destroy(
     container: &Container,
     spec: Option<&Spec>,
+    cgroup: Option<Cgroup>,
 ) -> Result<Vec<RuntimeError>, Error> {
     end(container)?;
-    remove_cgroup(container)?;
+    remove_cgroup(container, cgroup)?;
     if let Some(kept) = container.record.root_mounts {
         crate::release_root(&container.record.rootfs, kept)?;
     }
@@ -84,13 +87,13 @@ pub(super) fn destroy(
 }
 
 /// Ends what is left in the container's cgroup, and removes it.
-fn remove_cgroup(container: &Container) -> Result<(), Error> {
+fn remove_cgroup(container: &Container, cgroup: Option<Cgroup>) -> Result<(), Error> {
     if container.record.pid == 0 {
         // Whoever created it was killed before it had a process: what is in there is another's.
-        let _ = container.cgroup()?.map(Cgroup::delete);
+        let _ = cgroup.map(Cgroup::delete);
         return Ok(());
     }
-    if let Some(cgroup) = container.cgroup()? {
+    if let Some(cgroup) = cgroup {
         // Without a process namespace of its own, the others did not end with the first.
         cgroup.kill()?;
         if container.record.unit.is_none() {

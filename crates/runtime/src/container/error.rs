@@ -1,6 +1,7 @@
 //! What can go wrong with a container on disk, in runc's words: callers look for them.
 
 use std::io;
+use std::path::PathBuf;
 
 use crate::error::Error as RuntimeError;
 
@@ -31,6 +32,15 @@ pub enum Error {
     /// The program cannot be executed; as Go words it.
     #[error("unable to start container process: error during container init: {0}")]
     Program(String),
+    /// The program was found and still not executed, for example because its interpreter is
+    /// missing; as Go words it.
+    #[error("exec {program}: {}", errno_text(answer))]
+    Execve {
+        /// As the specification names it.
+        program: String,
+        /// The answer of execve(2), which is told already.
+        answer: io::Error,
+    },
     /// The container could not be made.
     #[error("unable to start container process: error during container init")]
     Runtime(#[source] RuntimeError),
@@ -40,6 +50,27 @@ pub enum Error {
          is delegated to it (such as a service of its own systemd), or without limits"
     )]
     Denied(#[source] crate::cgroup::Error),
+    /// Checkpoint and restore are CRIU's work, and there is none.
+    #[error(
+        "checkpoint and restore need CRIU: exec: {program:?}: executable file not found in $PATH; \
+         install the package criu"
+    )]
+    NoCriu {
+        /// Its name or path.
+        program: String,
+        /// Why it cannot be started.
+        source: io::Error,
+    },
+    /// CRIU could not save or restore the container.
+    #[error("criu failed: {text} (log file: {})", log.display())]
+    Criu {
+        /// What it answers.
+        text: String,
+        /// Its log.
+        log: PathBuf,
+        /// What the log complains about.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Its cgroup.
     #[error(transparent)]
     Cgroup(#[from] crate::cgroup::Error),
@@ -74,6 +105,19 @@ impl Error {
     pub(super) fn of_init(error: RuntimeError) -> Error {
         match error {
             error @ RuntimeError::Kernel { .. } => Error::Runtime(error),
+            other => other.into(),
+        }
+    }
+}
+
+impl Error {
+    /// What kept a container that was created from executing its program, which was there.
+    pub(super) fn of_start(error: RuntimeError) -> Error {
+        match error {
+            RuntimeError::NotFound { program, source }
+            | RuntimeError::NotExecutable { program, source } => {
+                Error::Execve { program, answer: source }
+            }
             other => other.into(),
         }
     }

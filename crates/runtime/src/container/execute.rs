@@ -1,13 +1,17 @@
 //! A further process in a container on disk.
 
+use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use oci::runtime::{ContainerState, Process as Description};
+use rustix::fs::OFlags;
 
 use super::record::Access;
 use super::{Console, Container, Error, Status, bundle, create, stdio};
+use crate::error::Error as RuntimeError;
 use crate::execution::{Exec, exec};
+use crate::inroot::Root;
 use crate::process::Process;
 use crate::procfs;
 
@@ -52,9 +56,11 @@ impl Container {
     /// # Errors
     /// When neither can be read.
     pub fn process(&self) -> Result<Description, Error> {
-        let described = match bundle::process_at(&self.record.bundle) {
-            Ok(process) => process,
-            Err(_) => self.spec()?.process().clone(),
+        let changed = |text: &Vec<u8>| !self.directory.has_spec(text);
+        let now = bundle::config_at(&self.record.bundle).ok().filter(changed);
+        let described = match now.and_then(|text| bundle::parse(&text).ok()) {
+            Some(now) => now.value.process().clone(),
+            None => self.spec()?.process().clone(),
         };
         described.ok_or_else(|| Error::Bundle("process property must not be empty".into()))
     }
@@ -83,7 +89,7 @@ impl Container {
                 keep_keyring: self.record.keep_keyring,
                 ..Exec::new(target, execute.process, stdio::of(execute.process, &execute.console))
             })
-            .map_err(Error::of_init)
+            .map_err(|error| self.explain(error, execute.process))
         };
         let mut process = match attempt(execute.subgroups) {
             Err(error) if execute.subgroups.is_empty() && is_busy(&error) => {
@@ -102,6 +108,21 @@ impl Container {
                 Err(error)
             }
         }
+    }
+
+    /// A program that is missing is told apart from one whose interpreter is: execve(2) says the
+    /// same of both.
+    fn explain(&self, error: RuntimeError, process: &Description) -> Error {
+        if let RuntimeError::NotFound { program, source } = &error
+            && program.contains('/')
+            && let Ok(root) = Root::of(self.record.pid)
+            && root.open(&process.cwd().join(program), OFlags::PATH).is_ok()
+        {
+            let answer = io::Error::from(source.kind());
+            let answer = source.raw_os_error().map_or(answer, io::Error::from_raw_os_error);
+            return Error::Execve { program: program.clone(), answer };
+        }
+        Error::of_init(error)
     }
 
     /// Lets others at the container.

@@ -1,6 +1,6 @@
 //! The directory of one container, and the record in it.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -25,6 +25,8 @@ const RECORD: &str = "state.json";
 const SPEC: &str = "config.json";
 /// The largest file that is read here, in bytes.
 pub(super) const FILE_MAX: u64 = 16 << 20;
+/// Most files are smaller, in bytes, and are read at once.
+pub(super) const FILE_USUAL: usize = 16 << 10;
 /// The longest name of a file (`NAME_MAX` of limits.h).
 const ID_BYTES_MAX: usize = 255;
 
@@ -59,6 +61,10 @@ pub struct Record {
     /// of the host.
     #[serde(default)]
     pub root_mounts: Option<usize>,
+    /// The pipes that its first process has as descriptors 0, 1 and 2, as procfs names them; an
+    /// empty name for anything else, and none at all with a terminal.
+    #[serde(default)]
+    pub stdio: Vec<String>,
     /// Those of the specification.
     #[serde(default)]
     pub annotations: HashMap<String, String>,
@@ -95,6 +101,7 @@ pub(crate) struct Directory {
     path: PathBuf,
     /// Whether the lock is this process' own.
     locked: Cell<bool>,
+    spec: OnceCell<Spec>,
 }
 
 impl AsFd for Directory {
@@ -126,7 +133,7 @@ impl Directory {
             Err(Errno::NOENT) => Err(Error::NotExist),
             other => {
                 let fd = other.doing(|| format!("open `{}`", path.display()))?;
-                Ok(Directory { fd, path, locked: Cell::new(false) })
+                Ok(Directory { fd, path, locked: Cell::new(false), spec: OnceCell::new() })
             }
         }
     }
@@ -177,10 +184,20 @@ impl Directory {
         self.write_file(RECORD, &bytes)
     }
 
-    pub(super) fn read_spec(&self) -> Result<Spec, Error> {
+    /// The specification, read once: nobody changes it.
+    pub(super) fn spec(&self) -> Result<&Spec, Error> {
+        if let Some(spec) = self.spec.get() {
+            return Ok(spec);
+        }
         let bytes = self.read_file(SPEC)?.ok_or(Error::NotExist)?;
         let wrong = |error| Error::Refused(format!("read {}: {error}", self.shown(SPEC)));
-        Ok(super::bundle::parse(&bytes).map_err(wrong)?.value)
+        let spec = super::bundle::parse(&bytes).map_err(wrong)?.value;
+        Ok(self.spec.get_or_init(|| spec))
+    }
+
+    /// Whether the specification is this text.
+    pub(super) fn has_spec(&self, bytes: &[u8]) -> bool {
+        self.read_file(SPEC).is_ok_and(|own| own.as_deref() == Some(bytes))
     }
 
     pub(super) fn write_spec(&self, bytes: &[u8]) -> Result<(), Error> {
@@ -197,7 +214,7 @@ impl Directory {
             Err(Errno::NOENT) => return Ok(None),
             other => other.doing(|| format!("open `{}`", self.shown(name)))?,
         };
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(FILE_USUAL);
         File::from(file)
             .take(FILE_MAX)
             .read_to_end(&mut bytes)

@@ -159,6 +159,20 @@ fn controllers(text: &str) -> Vec<String> {
     lines.filter(|controllers| !controllers.is_empty()).map(String::from).collect()
 }
 
+/// What a cgroup mount of this type shows of version 1 that is bound from the host's mounts: the
+/// names in it, and the directories of the groups of the process `pid`.
+///
+/// # Errors
+/// When that cannot be looked for.
+pub(super) fn bound(spec: &Spec, kind: &str, pid: i32) -> Result<Vec<(String, PathBuf)>, Error> {
+    if kind == "cgroup2" || has_namespace(spec, LinuxNamespaceType::Cgroup) {
+        return Ok(Vec::new());
+    }
+    let own = procfs::read(&format!("/proc/{pid}/cgroup")).doing(|| "look for cgroups")?;
+    let mounts = procfs::read("/proc/self/mountinfo").doing(|| "look for cgroups")?;
+    Ok(own_directories(&own, &mounts))
+}
+
 /// The directories of this process' groups of version 1, below the host's mounts, with the name
 /// that each has there.
 fn own_directories(cgroup: &str, mountinfo: &str) -> Vec<(String, PathBuf)> {

@@ -18,6 +18,9 @@ use crate::inroot::Root;
 use crate::sys::{MountAttr, mount_setattr};
 use crate::weak::weakened;
 
+/// The null device of the host.
+pub(super) const NULL: &str = "/dev/null";
+
 /// Name, major and minor number of what every container has; all with mode 0666.
 const DEFAULT: [(&str, u32, u32); 6] = [
     ("null", 1, 3),
@@ -72,16 +75,7 @@ impl Devices {
     /// # Errors
     /// When a device of the specification is wrong, or the host has not got it.
     pub(crate) fn make(spec: &Spec, user_namespace: bool) -> Result<Devices, Error> {
-        let mut nodes: Vec<Node> = DEFAULT.map(default_node).into();
-        let linux = spec.linux().as_ref();
-        for device in linux.and_then(|linux| linux.devices().as_ref()).into_iter().flatten() {
-            let node = node(device)?;
-            if node.path == Path::new("/dev").join(MULTIPLEXER.0) {
-                continue;
-            }
-            nodes.retain(|other| other.path != node.path);
-            nodes.push(node);
-        }
+        let mut nodes = nodes(spec)?;
         let wanted = !bound_as_a_whole(spec);
         if wanted && (user_namespace || in_user_namespace()) {
             for node in nodes.iter_mut().filter(|node| node.kind != FileType::Fifo) {
@@ -119,6 +113,30 @@ impl Devices {
         }
         Ok(())
     }
+}
+
+/// The default ones and those of the specification, which may replace them.
+fn nodes(spec: &Spec) -> Result<Vec<Node>, Error> {
+    let mut nodes: Vec<Node> = DEFAULT.map(default_node).into();
+    let linux = spec.linux().as_ref();
+    for device in linux.and_then(|linux| linux.devices().as_ref()).into_iter().flatten() {
+        let node = node(device)?;
+        if node.path == Path::new("/dev").join(MULTIPLEXER.0) {
+            continue;
+        }
+        nodes.retain(|other| other.path != node.path);
+        nodes.push(node);
+    }
+    Ok(nodes)
+}
+
+/// Where the devices are, in the container and on the host.
+///
+/// # Errors
+/// As [`Devices::make`].
+pub(super) fn on_host(spec: &Spec) -> Result<Vec<(PathBuf, PathBuf)>, Error> {
+    let nodes = nodes(spec)?.into_iter().filter(|node| node.kind != FileType::Fifo);
+    Ok(nodes.map(|node| (node.path.clone(), host_path(&node))).collect())
 }
 
 /// Whether this process itself is inside a user namespace, where nobody may make devices.

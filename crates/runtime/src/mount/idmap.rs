@@ -5,12 +5,15 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
 use rustix::thread::{capabilities, set_capabilities, set_thread_res_gid, set_thread_res_uid};
 
 use oci::runtime::{LinuxIdMapping, Mount};
 
-use super::option::Bind;
+use super::option::{Bind, Options};
+use super::{has_own_map, inside, mounts_of, words_of};
 use crate::error::{Doing, Error};
+use crate::launch::Launch;
 use crate::namespace::{Birth, write_maps};
 use crate::process::Unstarted;
 use crate::sync::{Point, Sync as Socket};
@@ -150,6 +153,36 @@ impl IdMap {
         sets.effective = sets.permitted;
         set_capabilities(None, sets).doing(doing)
     }
+}
+
+/// Maps ids for a container that shows what lies inside its root with other ids: root of its user
+/// namespace may copy such a mount and not map it, so that whoever made the namespace does.
+///
+/// # Errors
+/// When the other side sends no mount; as [`apply`].
+pub(crate) fn map_for_child(launch: &Launch<'_>, pid: i32, socket: &Socket) -> Result<(), Error> {
+    for mount in mounts_of(launch.spec) {
+        let options = Options::parse(words_of(mount));
+        let Some(path) = inside(launch, mount, &options).filter(|_| !options.remount) else {
+            continue;
+        };
+        if !asks_for_map(mount, &options) {
+            continue;
+        }
+        let tree = socket.expect(Point::Copied)?.ok_or(Errno::PROTO).doing(|| "take a mount")?;
+        let extent = options.mapped.unwrap_or(Bind::Single);
+        match IdMapping::of_mount(mount)? {
+            Some(map) => apply(map.make_namespace()?.as_fd(), tree.as_fd(), (extent, &path))?,
+            None => IdMap::of(pid)?.apply(tree.as_fd(), extent, &path)?,
+        }
+        socket.tell(Point::Mapped, None)?;
+    }
+    Ok(())
+}
+
+/// Whether what a mount shows is to have other ids.
+pub(super) fn asks_for_map(mount: &Mount, options: &Options) -> bool {
+    options.mapped.is_some() || has_own_map(mount)
 }
 
 /// The outer id of the inner id 0 in a map as user_namespaces(7) shows it.

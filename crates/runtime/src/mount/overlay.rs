@@ -5,23 +5,56 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use oci::Lower;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, OpenTreeFlags, mount, open_tree};
 
-use super::filesystem::{Description, aside};
+use super::filesystem::{Description, aside, attach};
 use super::rootfs::{detached_view, path_of};
 use crate::error::{Doing, Error};
 
 /// What the host may have switched on by default: the upper directory must stay readable as plain
 /// directories and whiteouts, whose meaning depends on nothing else.
+///
+/// Nor numbers of inodes that say in their highest bits which layer they are of (`xino`): 32-bit
+/// programs cannot hold them, and such as keep numbers in floating point take them for one.
 const FEATURES_OFF: [&str; 4] = ["redirect_dir", "index", "metacopy", "xino"];
+
+/// A layer as overlayfs takes it.
+#[derive(Debug)]
+pub(super) struct Layer {
+    pub(super) path: PathBuf,
+    /// What the path leads through, if it is no path of the host's.
+    pub(super) mount: Option<OwnedFd>,
+    /// Whether it is a file system of its own.
+    pub(super) is_image: bool,
+}
+
+impl Layer {
+    /// Makes what `lower` needs: the mount of an image is attached nowhere.
+    ///
+    /// # Errors
+    /// When the kernel does not mount the image.
+    pub(super) fn open(lower: &Lower) -> Result<Layer, Error> {
+        match lower {
+            Lower::Directory(path) => {
+                Ok(Layer { path: path.clone(), mount: None, is_image: false })
+            }
+            Lower::Image { path, devices } => {
+                let mount = erofs::mount(path, devices)
+                    .doing(|| format!("mount the image `{}`", path.display()))?;
+                Ok(Layer { path: path_of(&mount), mount: Some(mount), is_image: true })
+            }
+        }
+    }
+}
 
 /// The directories of an overlay.
 #[derive(Debug)]
 pub(super) struct Overlay<'a> {
     /// The layers, topmost first.
-    pub(super) lower: &'a [PathBuf],
+    pub(super) lower: &'a [Layer],
     pub(super) upper: &'a Path,
     pub(super) work: &'a Path,
     /// Nothing is written back to disk on its account.
@@ -35,7 +68,11 @@ pub(super) struct Overlay<'a> {
 pub(super) fn make(overlay: &Overlay<'_>) -> Result<OwnedFd, Error> {
     make_with(overlay, |overlay| {
         aside(|| {
-            detached_view()?;
+            let slash = detached_view()?;
+            for image in overlay.lower.iter().filter_map(|layer| layer.mount.as_ref()) {
+                // Over the root, where no path of a descriptor passes.
+                attach(image.as_fd(), slash.as_fd()).doing(|| "attach the mount of an image")?;
+            }
             attach_old(overlay)
         })
     })
@@ -52,7 +89,7 @@ fn make_with(
 ) -> Result<OwnedFd, Error> {
     match describe(overlay) {
         // Only what has failed is looked into: new kernels pay nothing for old ones.
-        Err(_) if !overlay.lower.is_empty() && !names_layers() => old(overlay),
+        Err(_) if !overlay.lower.is_empty() && is_old(overlay) => old(overlay),
         made => made,
     }
 }
@@ -66,7 +103,7 @@ fn describe(overlay: &Overlay<'_>) -> Result<OwnedFd, Error> {
     let made = Description::new("overlay")?;
     made.set("source", Some("overlay"))?;
     for layer in overlay.lower {
-        set_path(&made, "lowerdir+", layer)?;
+        set_path(&made, "lowerdir+", &layer.path)?;
     }
     set_path(&made, "upperdir", overlay.upper)?;
     set_path(&made, "workdir", overlay.work)?;
@@ -86,6 +123,26 @@ fn set_path(overlay: &Description, key: &str, path: &Path) -> Result<(), Error> 
     })
 }
 
+/// Whether this kernel is too old for the layers as they are.
+fn is_old(overlay: &Overlay<'_>) -> bool {
+    let has_images = overlay.lower.iter().any(|layer| layer.is_image);
+    !names_layers() || has_images && !takes_detached()
+}
+
+/// Whether layers may be mounts that are attached nowhere (Linux 6.15).
+fn takes_detached() -> bool {
+    let attempt = || -> Result<OwnedFd, Error> {
+        let layer = || Description::new("tmpfs")?.mount(libc::MOUNT_ATTR_RDONLY);
+        let layers = [layer()?, layer()?];
+        let overlay = Description::new("overlay")?;
+        for layer in &layers {
+            overlay.try_set_path("lowerdir+", &path_of(layer)).doing(|| "try a layer")?;
+        }
+        overlay.mount(libc::MOUNT_ATTR_RDONLY)
+    };
+    attempt().is_ok()
+}
+
 /// Whether this kernel knows `lowerdir+`. Before Linux 6.5 any word is taken until the overlay is
 /// made, from 6.5 on only known ones.
 fn names_layers() -> bool {
@@ -99,7 +156,8 @@ fn names_layers() -> bool {
 ///
 /// The overlay is attached to its upper directory, of which only this process' view is aware.
 fn attach_old(overlay: &Overlay<'_>) -> Result<OwnedFd, Error> {
-    let layers = overlay.lower.iter().map(|path| open(path)).collect::<Result<Vec<_>, Error>>()?;
+    let layers =
+        overlay.lower.iter().map(|layer| open(&layer.path)).collect::<Result<Vec<_>, Error>>()?;
     let (upper, work) = (open(overlay.upper)?, open(overlay.work)?);
     let (Some(parent), Some(name)) = (overlay.upper.parent(), overlay.upper.file_name()) else {
         return Err(Error::Spec("the upper directory of an overlay must have a name".into()));

@@ -19,6 +19,7 @@ use crate::error::{Doing, Error};
 use crate::inroot::{Root, file_type};
 use crate::label;
 use crate::launch::Launch;
+use crate::sync::{Point, Sync as Socket};
 use crate::sys::{MountAttr, mount_setattr};
 use crate::weak::weakened;
 
@@ -47,15 +48,21 @@ pub(crate) struct Placement<'a> {
     root: &'a Root,
     /// Whether flags of the host's mounts must stay: the container has a user namespace.
     locked: bool,
+    /// Who maps ids for a container with a user namespace.
+    maker: Option<&'a Socket>,
     /// Mounts that become read-only once everything below them is in place.
     read_only_later: Vec<OwnedFd>,
 }
 
 impl<'a> Placement<'a> {
     /// Nothing is placed yet.
-    pub(crate) fn new(launch: &'a Launch<'a>, root: &'a Root) -> Placement<'a> {
+    pub(crate) fn new(
+        launch: &'a Launch<'a>,
+        root: &'a Root,
+        maker: Option<&'a Socket>,
+    ) -> Placement<'a> {
         let locked = has_namespace(launch.spec, LinuxNamespaceType::User);
-        Placement { launch, root, locked, read_only_later: Vec::new() }
+        Placement { launch, root, locked, maker, read_only_later: Vec::new() }
     }
 
     /// Places the mounts of the specification in their order, then the devices.
@@ -103,7 +110,10 @@ impl<'a> Placement<'a> {
         let doing = || format!("bind `{}` inside the root on `{on}`", path.display());
         let tree = self.root.open(path, OFlags::PATH).doing(doing)?;
         let copy = copy_tree_at(&tree, options.bind.unwrap_or(Bind::Single)).doing(doing)?;
-        if let Some(map) = map {
+        if let Some(maker) = self.maker.filter(|_| idmap::asks_for_map(mount, options)) {
+            maker.tell(Point::Copied, Some(&copy))?;
+            maker.expect(Point::Mapped)?;
+        } else if let Some(map) = map {
             idmap::apply(map, copy.as_fd(), (options.mapped.unwrap_or(Bind::Single), path))?;
         }
         Ok(copy)
@@ -212,13 +222,14 @@ impl<'a> Placement<'a> {
         options: &Options,
         (fd, later): (&OwnedFd, bool),
     ) -> io::Result<()> {
+        let bound = is_bind(mount);
         // A copy of a shared mount is its peer: what is mounted in one appears in the other, until
-        // this says otherwise. Only an explicit option keeps it so.
-        if !options.propagation.iter().any(|step| step.kind == libc::MS_SHARED) {
+        // this says otherwise. Only an explicit option keeps it so. A new mount has no peers.
+        if bound && !options.propagation.iter().any(|step| step.kind == libc::MS_SHARED) {
             let apart = apart_from_host(self.launch.spec).map_err(io::Error::other)?;
             change(fd.as_fd(), apart, true)?;
         }
-        let mut attr = match is_bind(mount) {
+        let mut attr = match bound {
             true => options.bind_attr(attributes_of(fd.as_fd())?, self.locked)?,
             false => options.attr(),
         };
@@ -245,11 +256,9 @@ impl<'a> Placement<'a> {
             .doing(|| format!("fill the volume on `{}`", destination.display()))
     }
 
-    /// A mount's destination. Relative ones count from the root, as in older specifications, and
-    /// those that name the root file system on the host are meant inside it, as runc does.
+    /// See [`destination`].
     fn destination(&self, mount: &Mount) -> Result<PathBuf, Error> {
-        let path = mount.destination();
-        absolute(&below_root(self.launch, path).unwrap_or_else(|| path.clone()))
+        destination(self.launch, mount)
     }
 
     /// The descriptor to attach a mount to, and whether it was there before.
@@ -324,6 +333,13 @@ fn is_same(one: impl AsFd, other: impl AsFd) -> bool {
 /// Whether what is mounted has to be filled first: a tmpfs, or the devices' directory.
 fn is_made_read_only_later(mount: &Mount, destination: &Path) -> bool {
     kind_of(mount) == "tmpfs" && !is_bind(mount) || destination == Path::new("/dev")
+}
+
+/// A mount's destination. Relative ones count from the root, as in older specifications, and those
+/// that name the root file system on the host are meant inside it, as runc does.
+pub(super) fn destination(launch: &Launch<'_>, mount: &Mount) -> Result<PathBuf, Error> {
+    let path = mount.destination();
+    absolute(&below_root(launch, path).unwrap_or_else(|| path.clone()))
 }
 
 /// A mount's destination; relative ones count from the root, as in older specifications.

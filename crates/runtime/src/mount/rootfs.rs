@@ -3,12 +3,12 @@
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use oci::Rootfs;
+use oci::{Lower, Rootfs};
 
 use super::filesystem::{aside, attach, copy_tree};
 use super::idmap::IdMap;
 use super::option::Bind;
-use super::overlay::{self, Overlay};
+use super::overlay::{self, Layer, Overlay};
 use crate::error::{Doing, Error};
 use crate::inroot::Root;
 use crate::sys::{MountAttr, mount_setattr};
@@ -24,6 +24,7 @@ pub(crate) fn make(rootfs: &Rootfs) -> Result<OwnedFd, Error> {
     match rootfs {
         Rootfs::Dir(path) => copy_tree(path, Bind::Recursive),
         Rootfs::Overlay { lower, upper, work, volatile } => {
+            let lower = &open(lower)?;
             overlay::make(&Overlay { lower, upper, work, volatile: *volatile })
         }
     }
@@ -45,6 +46,10 @@ pub(crate) fn make_mapped(rootfs: &Rootfs, ids: &IdMap) -> Result<OwnedFd, Error
     }
 }
 
+fn open(lower: &[Lower]) -> Result<Vec<Layer>, Error> {
+    lower.iter().map(Layer::open).collect()
+}
+
 fn mapped(path: &Path, extent: Bind, ids: &IdMap) -> Result<OwnedFd, Error> {
     let tree = copy_tree(path, extent)?;
     ids.apply(tree.as_fd(), extent, path)?;
@@ -54,7 +59,7 @@ fn mapped(path: &Path, extent: Bind, ids: &IdMap) -> Result<OwnedFd, Error> {
 /// In the process [`aside`]: an overlay accepts layers of attached mounts only (before Linux 6.15),
 /// and makes its own files with the rights of who mounts it, even later.
 fn mapped_overlay(
-    lower: &[PathBuf],
+    lower: &[Lower],
     (upper, work): (&Path, &Path),
     volatile: bool,
     ids: &IdMap,
@@ -64,9 +69,22 @@ fn mapped_overlay(
         let tree = mapped(path, Bind::Single, ids)?;
         // Over the root, where no path of a descriptor passes.
         attach(tree.as_fd(), slash.as_fd()).doing(|| format!("attach `{}`", path.display()))?;
-        Ok(tree)
+        Ok::<OwnedFd, Error>(tree)
     };
-    let layers = lower.iter().map(|path| place(path)).collect::<Result<Vec<_>, Error>>()?;
+    let mut layers = Vec::with_capacity(lower.len());
+    for lower in lower {
+        let Layer { path, mount, is_image } = Layer::open(lower)?;
+        let mount = match mount {
+            Some(mount) => {
+                ids.apply(mount.as_fd(), Bind::Single, lower.path())?;
+                attach(mount.as_fd(), slash.as_fd())
+                    .doing(|| format!("attach `{}`", lower.path().display()))?;
+                mount
+            }
+            None => place(&path)?,
+        };
+        layers.push(Layer { path: path_of(&mount), mount: Some(mount), is_image });
+    }
     // The two must be of one mount.
     let (Some(parent), Some(upper), Some(work)) = (
         upper.parent().filter(|&parent| work.parent() == Some(parent)),
@@ -77,7 +95,6 @@ fn mapped_overlay(
     };
     let parent = place(parent)?;
     ids.become_root()?;
-    let layers: Vec<PathBuf> = layers.iter().map(path_of).collect();
     let parent = path_of(&parent);
     let (upper, work) = (&parent.join(upper), &parent.join(work));
     overlay::make_aside(&Overlay { lower: &layers, upper, work, volatile })

@@ -173,7 +173,7 @@ impl SignalFd {
     ///
     /// # Errors
     /// Of `signalfd(2)`.
-    pub(crate) fn ending() -> io::Result<Self> {
+    pub fn ending() -> io::Result<Self> {
         Self::new([libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM])
     }
 

@@ -273,9 +273,34 @@ fn a_map_applies_inside_the_root_too() {
     chown(bundle.rootfs("data/file"), Some(101), Some(102)).unwrap();
     bundle.add_mount(mapped(&bundle.rootfs("data"), "/mnt", "rbind,idmap", 1000));
     assert_eq!(bundle.run().ok(), "1001:1002\n");
+}
+
+#[test]
+fn a_map_applies_inside_the_root_of_a_user_namespace() {
+    let mut bundle =
+        Bundle::script("stat -c %u:%g /data/file /own/file /idmap/file; touch /own/new");
     bundle.map_ids();
+    bundle.config["annotations"].as_object_mut().unwrap().remove("run.map-rootfs");
+    let data = bundle.directory("data");
+    fs::write(data.join("file"), "").unwrap();
+    chown(data.join("file"), Some(101), Some(102)).unwrap();
+    fs::create_dir(bundle.rootfs("data")).unwrap();
+    for name in ["", "dev", "proc", "sys", "data", "tmp"] {
+        chown(bundle.rootfs(name), Some(100_000), Some(100_000)).unwrap();
+    }
+    // What it shows was mounted before, and is the mounts' of the container alone.
+    bundle.add_mount(mount("bind", &data, "/data", "rbind"));
+    bundle.add_mount(mapped(&bundle.rootfs("data"), "/own", "rbind,ro", 101_000));
+    bundle.add_mount(mount("bind", bundle.rootfs("data"), "/idmap", "rbind,idmap"));
+    let ran = bundle.run();
+    assert_eq!(ran.stdout, "65534:65534\n1001:1002\n101:102\n", "{ran:?}");
+    assert!(ran.stderr.contains("Read-only file system"), "{ran:?}");
+
+    // One that is mapped already is not mapped again, and nothing of the container is left.
+    bundle.annotate("map-rootfs", "");
+    bundle.remove_mount("/data");
     let complaint = bundle.run().fails(125);
-    assert!(complaint.contains("inside the root for `/mnt`"), "{complaint}");
+    assert!(complaint.contains("map the ids of `/data`"), "{complaint}");
 }
 
 #[test]

@@ -342,3 +342,13 @@ fn what_is_not_supported_is_refused() {
         assert!(unloaded || complaint.contains("not supported"), "{complaint}");
     }
 }
+
+#[test]
+fn the_null_device_of_the_host_is_never_given() {
+    // A descriptor of the host's node would let root inside change that node's mode.
+    let mut bundle = Bundle::new();
+    bundle.args(&["/bin/stat", "-L", "-c", "%d:%i", "/proc/self/fd/0", "/dev/null"]);
+    let shown = bundle.run().ok();
+    let lines: Vec<&str> = shown.lines().collect();
+    assert!(lines.len() == 2 && lines[0] == lines[1], "{shown}");
+}

@@ -97,7 +97,7 @@ fn absolute_names_and_targets_stay_inside() {
         .hard_link("/link", &format!("{outside}/shadow"))
         .end();
     arena.attack(&archive).unwrap();
-    let tree = arena.fixture.store.layer_tree(&Digest::of(&archive));
+    let tree = arena.fixture.tree(&Digest::of(&archive));
     assert_eq!(fs::read(tree.join("link")).unwrap(), b"mine");
 }
 
@@ -135,7 +135,7 @@ fn a_symbolic_link_itself_is_replaced_not_followed() {
         .symlink("s", shadow)
         .end();
     arena.attack(&archive).unwrap();
-    let tree = arena.fixture.store.layer_tree(&Digest::of(&archive));
+    let tree = arena.fixture.tree(&Digest::of(&archive));
     assert!(fs::symlink_metadata(tree.join("d")).unwrap().is_dir());
     assert_eq!(fs::read(tree.join("f")).unwrap(), b"mine");
 }

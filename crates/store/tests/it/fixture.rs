@@ -1,30 +1,52 @@
 //! Archives and stores made for one test.
 
 use std::io::Write as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Mutex;
 
 use oci::{Descriptor, Digest, media_type};
-use store::{Error, Image, Layer, NewImage, Store};
+use store::{Driver, Error, Image, Layer, NewImage, Store};
 use tar::{EntryType, Header};
 use tempfile::TempDir;
+
+use super::DRIVER;
 
 /// A store in a directory of its own.
 pub(crate) struct Fixture {
     pub(crate) directory: TempDir,
     pub(crate) store: Store,
+    /// Layers that are being looked at.
+    open: Mutex<Vec<OwnedFd>>,
 }
 
 impl Fixture {
     pub(crate) fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(&directory.path().join("root")).unwrap();
-        Self { directory, store }
+        Self::of(tempfile::tempdir().unwrap(), DRIVER)
+    }
+
+    pub(crate) fn of(directory: TempDir, driver: Driver) -> Self {
+        let root = directory.path().join("root");
+        let store = Store::open(&root).unwrap();
+        // As it is recorded: without a look at what the kernel can do, which hundreds of stores
+        // need not repeat.
+        std::fs::write(root.join("store.json"), format!("{{\"driver\":\"{driver}\"}}")).unwrap();
+        let store = store.with_driver(Some(driver)).unwrap();
+        Self { directory, store, open: Mutex::default() }
+    }
+
+    /// A path to what is in a layer.
+    pub(crate) fn tree(&self, diff_id: &Digest) -> PathBuf {
+        let root = self.store.open_layer(diff_id).unwrap();
+        let path = PathBuf::from(format!("/proc/self/fd/{}", root.as_raw_fd()));
+        self.open.lock().unwrap().push(root);
+        // Metadata of the path itself must be the root's.
+        path.join(".")
     }
 
     /// In memory, for tests that make hundreds of stores.
     pub(crate) fn in_memory() -> Self {
-        let directory = tempfile::tempdir_in("/dev/shm").unwrap();
-        let store = Store::open(&directory.path().join("root")).unwrap();
-        Self { directory, store }
+        Self::of(tempfile::tempdir_in("/dev/shm").unwrap(), DRIVER)
     }
 
     /// Keeps `archive` as a blob and unpacks it.

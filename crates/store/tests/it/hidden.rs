@@ -54,7 +54,7 @@ proptest! {
                 diff_ids.push(layer.diff_id);
             }
         }
-        let trees: Vec<PathBuf> = diff_ids.iter().map(|id| fixture.store.layer_tree(id)).collect();
+        let trees: Vec<PathBuf> = diff_ids.iter().map(|id| fixture.tree(id)).collect();
         let uses = fixture.store.layer_uses(&diff_ids).unwrap();
         for (index, layer) in uses.iter().enumerate() {
             let mut all = Vec::new();

@@ -205,7 +205,7 @@ fn a_collection_leaves_what_images_and_containers_need() {
     assert_eq!(blobs, HashSet::from([loose, garbage.blob]));
     assert_eq!(collected.bytes, 7 + 5 + layer("garbage").len() as u64);
     assert_eq!(fs::read_dir(&bases).unwrap().count(), 1);
-    assert_eq!(fs::read(store.layer_tree(&in_use.diff_id).join("f")).unwrap(), b"container");
+    assert_eq!(fs::read(fixture.tree(&in_use.diff_id).join("f")).unwrap(), b"container");
     assert_eq!(store.images().unwrap(), [image]);
     assert_eq!(collect(store, &[in_use.diff_id]), store::Collected::default());
     assert_eq!(fixture.leftovers(), Vec::<String>::new());
@@ -257,7 +257,7 @@ fn the_same_image_again_keeps_its_names() {
 
 /// Unpacks layer after layer until it is killed; see the test below.
 fn unpack_for_ever(root: &str) {
-    let store = Store::open(root.as_ref()).unwrap();
+    let store = Store::open(root.as_ref()).unwrap().with_driver(Some(super::DRIVER)).unwrap();
     for n in 0u64.. {
         let mut archive = Archive::new().file("n", &n.to_le_bytes());
         for file in 0..50 {
@@ -272,7 +272,9 @@ fn unpack_for_ever(root: &str) {
 
 #[test]
 fn a_killed_process_leaves_nothing_broken() {
-    let name = "it::images::a_killed_process_leaves_nothing_broken";
+    let name = concat!(module_path!(), "::a_killed_process_leaves_nothing_broken");
+    // Without the name of the crate, which is the program's.
+    let name = name.split_once("::").unwrap().1;
     if let Ok(root) = std::env::var("STORE_TEST_UNPACK") {
         unpack_for_ever(&root);
     }
@@ -298,7 +300,7 @@ fn a_killed_process_leaves_nothing_broken() {
     for entry in layers.map(|entry| entry.unwrap().file_name().into_string().unwrap()) {
         let Ok(diff_id) = Digest::from_hex(&entry) else { continue };
         let record = store.layer(&diff_id).unwrap();
-        let tree = store.layer_tree(&diff_id);
+        let tree = fixture.tree(&diff_id);
         let files = (0..50).filter(|n| tree.join(format!("d{}/f{n}", n % 5)).exists()).count();
         assert_eq!((files, record.size), (50, 250_008));
         complete += 1;

@@ -3,7 +3,7 @@
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use oci::Rootfs;
+use oci::{Lower, Rootfs};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag,
     fsconfig_set_string, fsmount, fsopen,
@@ -23,12 +23,18 @@ impl Overlay {
     /// What the image alone shows.
     pub(crate) fn image(rootfs: &Rootfs) -> Self {
         let Rootfs::Overlay { lower, .. } = rootfs else { panic!("not an overlay") };
-        Self::mount(lower, None)
+        match &lower[..] {
+            // An overlay without a writable layer needs two others.
+            [only] => Self { mount: store::open_lower(only).unwrap() },
+            _ => Self::mount(lower, None),
+        }
     }
 
-    fn mount(lower: &[PathBuf], writable: Option<(&PathBuf, &PathBuf)>) -> Self {
+    fn mount(lower: &[Lower], writable: Option<(&PathBuf, &PathBuf)>) -> Self {
         let overlay = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).unwrap();
-        for path in lower {
+        let layers: Vec<OwnedFd> = lower.iter().map(|l| store::open_lower(l).unwrap()).collect();
+        for layer in &layers {
+            let path = format!("/proc/self/fd/{}", layer.as_raw_fd());
             fsconfig_set_string(&overlay, "lowerdir+", path).unwrap();
         }
         if let Some((upper, work)) = writable {

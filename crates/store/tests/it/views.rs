@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use oci::Rootfs;
+use oci::{Lower, Rootfs};
 use tar::EntryType;
 
 use super::fixture::{Archive, Fixture};
@@ -18,7 +18,7 @@ fn view(fixture: &Fixture, archives: &[Vec<u8>], name: &str) -> Rootfs {
     fixture.store.prepare(&layers, &container, false).unwrap()
 }
 
-fn lower(rootfs: &Rootfs) -> &[PathBuf] {
+fn lower(rootfs: &Rootfs) -> &[Lower] {
     let Rootfs::Overlay { lower, .. } = rootfs else { panic!("not an overlay") };
     lower
 }
@@ -30,7 +30,7 @@ const POINTS: &[&str] =
 fn an_image_without_layers_has_the_mount_points_alone() {
     let fixture = Fixture::new();
     let rootfs = view(&fixture, &[], "c");
-    let [base] = lower(&rootfs) else { panic!("{rootfs:?}") };
+    let [Lower::Directory(base)] = lower(&rootfs) else { panic!("{rootfs:?}") };
     for point in POINTS {
         assert!(base.join(point).exists(), "{point}");
     }
@@ -63,10 +63,10 @@ fn mount_points_are_made_once_and_are_no_changes() {
     assert!(seen.path("usr/sys").is_dir());
     assert_eq!(fs::read_link(seen.path("etc/mtab")).unwrap(), Path::new("elsewhere"));
     assert!(fs::metadata(seen.path("dev")).unwrap().is_file());
-    let made = fs::metadata(&lower(&rootfs)[0]).unwrap().ino();
+    let made = fs::metadata(lower(&rootfs)[0].path()).unwrap().ino();
     let again = view(&fixture, &[image], "d");
     assert_eq!(lower(&again), lower(&rootfs));
-    assert_eq!(fs::metadata(&lower(&again)[0]).unwrap().ino(), made);
+    assert_eq!(fs::metadata(lower(&again)[0].path()).unwrap().ino(), made);
     assert_eq!(fixture.leftovers(), Vec::<String>::new());
 }
 

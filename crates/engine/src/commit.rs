@@ -1,0 +1,116 @@
+//! Containers as images and archives.
+
+use std::io::Write;
+
+use oci::{ContainerConfig, Reference};
+use runtime::cgroup::Cgroup;
+use rustix::pipe::{PipeFlags, pipe_with};
+use store::{Commit, Image};
+
+use crate::Engine;
+use crate::container::{Container, Status};
+use crate::error::{Doing, Error, Kind, Result};
+use crate::image::from_cgroup;
+
+/// What a container is committed as.
+#[derive(Debug, Clone)]
+pub struct CommitOptions {
+    /// Who made it.
+    pub author: String,
+    /// The remark in its history.
+    pub message: String,
+    /// Whether its processes stand still meanwhile.
+    pub pause: bool,
+    /// What containers of the new image run, and how.
+    pub config: ContainerConfig,
+    /// The image's name, if it gets one.
+    pub reference: Option<Reference>,
+}
+
+impl Engine {
+    /// Makes an image of a container.
+    ///
+    /// # Errors
+    /// [`Kind::Conflict`] if the container is being removed, [`Kind::Invalid`] for a name with a
+    /// digest or files that no layer can hold.
+    pub fn commit(&self, container: &Container, options: CommitOptions) -> Result<Image> {
+        if container.state.status == Status::Removing {
+            let text = format!("container {} is being removed", container.record.name);
+            return Err(Error::new(Kind::Conflict, text));
+        }
+        if options.reference.as_ref().is_some_and(|name| name.digest().is_some()) {
+            return Err(Error::invalid("refusing to create a tag with a digest reference"));
+        }
+        let layers = &container.record.layers;
+        let rootfs = self.store.rootfs(layers, container.directory(), false)?;
+        let frozen = match options.pause && container.state.status == Status::Running {
+            true => Some(Frozen::new(container)?),
+            false => None,
+        };
+        let changes = self.store.changes(&rootfs);
+        // What follows needs nobody to stand still.
+        drop(frozen);
+        let image_id = container.record.image_id.to_string();
+        let commit = Commit {
+            layers: layers.clone(),
+            parent: self.store.look_up(&image_id).ok(),
+            created_by: container.record.config.cmd.join(" "),
+            config: options.config,
+            author: options.author,
+            message: options.message,
+            reference: options.reference,
+        };
+        Ok(self.store.commit(&changes?, &commit)?)
+    }
+
+    /// Writes all files of a container, as it sees them but for its mounts, as an archive.
+    ///
+    /// # Errors
+    /// If they cannot be read, or the archive not be written.
+    pub fn export<W: Write>(&self, container: &Container, out: W) -> Result<W> {
+        let layers = &container.record.layers;
+        let rootfs = self.store.rootfs(layers, container.directory(), false)?;
+        Ok(self.store.export(&rootfs, out)?)
+    }
+}
+
+/// The processes of a container, standing still as long as this lives, or its process does.
+struct Frozen {
+    cgroup: Cgroup,
+    /// Lets the guard go.
+    end: Option<std::os::fd::OwnedFd>,
+    guard: runtime::Child,
+}
+
+impl Frozen {
+    fn new(container: &Container) -> Result<Self> {
+        let doing = || format!("pause container {}", container.record.name);
+        let cgroup = Cgroup::open(&container.cgroup_path()).map_err(from_cgroup)?;
+        let (watched, end) = pipe_with(PipeFlags::CLOEXEC).doing(doing)?;
+        match runtime::fork().doing(doing)? {
+            runtime::Fork::Parent(guard) => {
+                drop(watched);
+                let frozen = Self { cgroup, end: Some(end), guard };
+                frozen.cgroup.freeze().map_err(from_cgroup)?;
+                Ok(frozen)
+            }
+            runtime::Fork::Child => {
+                drop(end);
+                // A signal from the terminal is for whoever thaws, and this is who does it last.
+                let _ = rustix::process::setsid();
+                // The end of the pipe is the end of whoever froze them, however that came about.
+                let _ = rustix::io::retry_on_intr(|| rustix::io::read(&watched, &mut [0; 1]));
+                let _ = cgroup.thaw();
+                runtime::exit_now(0)
+            }
+        }
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let _ = self.cgroup.thaw();
+        drop(self.end.take());
+        let _ = self.guard.wait();
+    }
+}

@@ -1,0 +1,102 @@
+//! What a running container uses now.
+
+use std::fs;
+
+use runtime::cgroup::Cgroup;
+
+use crate::Engine;
+use crate::container::Container;
+use crate::error::{Doing, Result};
+use crate::image::from_cgroup;
+use crate::stop;
+
+/// Amounts since the container was started, and what it holds now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Processor time, in nanoseconds.
+    pub cpu_ns: u64,
+    /// Memory without the page cache that was not used lately, as Docker counts it.
+    pub memory_bytes: u64,
+    /// The most memory it may use; the machine's where it has no limit.
+    pub memory_limit_bytes: u64,
+    /// Processes and threads.
+    pub pids: u64,
+    /// Read from block devices.
+    pub read_bytes: u64,
+    /// Written to block devices.
+    pub written_bytes: u64,
+    /// Received over its network interfaces, the loopback one left out.
+    pub received_bytes: u64,
+    /// Sent over them.
+    pub sent_bytes: u64,
+}
+
+impl Engine {
+    /// The processes of a running container, by their ids on this machine.
+    ///
+    /// # Errors
+    /// [`Kind::Conflict`] if it does not run.
+    ///
+    /// [`Kind::Conflict`]: crate::Kind::Conflict
+    pub fn pids(&self, container: &Container) -> Result<Vec<i32>> {
+        stop::running(container)?;
+        let cgroup = Cgroup::open(&container.cgroup_path()).map_err(from_cgroup)?;
+        cgroup.pids().map_err(from_cgroup)
+    }
+
+    /// What a running container uses.
+    ///
+    /// # Errors
+    /// [`Kind::Conflict`] if it does not run.
+    ///
+    /// [`Kind::Conflict`]: crate::Kind::Conflict
+    pub fn usage(&self, container: &Container) -> Result<Usage> {
+        // Held, so that its number is not another's when its network is looked at.
+        let _process = stop::running(container)?;
+        let cgroup = Cgroup::open(&container.cgroup_path()).map_err(from_cgroup)?;
+        let stats = cgroup.stats().map_err(from_cgroup)?;
+        let machine = machine_memory_bytes();
+        let devices = format!("/proc/{}/net/dev", container.state.pid);
+        let devices = fs::read_to_string(&devices).doing(|| format!("read {devices}"))?;
+        let (received_bytes, sent_bytes) = traffic(&devices);
+        Ok(Usage {
+            cpu_ns: stats.cpu.usage_ns,
+            memory_bytes: stats.memory.usage_bytes.saturating_sub(stats.memory.inactive_file_bytes),
+            memory_limit_bytes: stats.memory.limit_bytes.unwrap_or(machine).min(machine),
+            pids: stats.pids.current,
+            read_bytes: stats.io.iter().map(|device| device.read_bytes).sum(),
+            written_bytes: stats.io.iter().map(|device| device.write_bytes).sum(),
+            received_bytes,
+            sent_bytes,
+        })
+    }
+}
+
+/// Bytes received and sent, of a file as /proc/net/dev.
+fn traffic(text: &str) -> (u64, u64) {
+    let line = |line: &str| {
+        let (name, numbers) = line.split_once(':')?;
+        let mut numbers = numbers.split_whitespace().map(|number| number.parse().unwrap_or(0));
+        (name.trim() != "lo").then(|| (numbers.next().unwrap_or(0), numbers.nth(7).unwrap_or(0)))
+    };
+    text.lines().filter_map(line).fold((0, 0), |(a, b), (received, sent)| (a + received, b + sent))
+}
+
+fn machine_memory_bytes() -> u64 {
+    let info = rustix::system::sysinfo();
+    u64::from(info.mem_unit).saturating_mul(info.totalram)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn traffic_of_all_interfaces_but_the_loopback_counts() {
+        let text = "Inter-|   Receive  | Transmit\n face |bytes packets\n\
+                    lo: 9 1 0 0 0 0 0 0 9 1 0 0 0 0 0 0\n\
+                    eth0: 100 2 0 0 0 0 0 0 30 1 0 0 0 0 0 0\n\
+                    eth1:    5 2 0 0 0 0 0 0 6 1 0 0 0 0 0 0\n";
+        assert_eq!(traffic(text), (105, 36));
+    }
+}

@@ -1,0 +1,87 @@
+//! The image as it grows: appended to in large writes, with holes where nothing is.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+
+use crate::format::{BLOCK, BLOCKS_MAX};
+
+/// Bytes that are gathered for one write.
+const BUFFER_BYTES: usize = 1 << 20;
+
+#[derive(Debug)]
+pub(crate) struct Output {
+    file: File,
+    buffer: Vec<u8>,
+    /// Where in the file the buffer starts.
+    start: u64,
+}
+
+impl Output {
+    /// Starts behind the first blocks, which are written last.
+    pub(crate) fn new(file: File, first_blocks: u64) -> Self {
+        Self { file, buffer: Vec::with_capacity(BUFFER_BYTES), start: first_blocks * BLOCK }
+    }
+
+    /// Where the next byte goes.
+    pub(crate) fn position(&self) -> u64 {
+        self.start + self.buffer.len() as u64
+    }
+
+    pub(crate) fn append(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        if self.position() + bytes.len() as u64 > BLOCKS_MAX * BLOCK {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        while !bytes.is_empty() {
+            if self.buffer.is_empty() && bytes.len() >= BUFFER_BYTES / 4 {
+                self.file.write_all_at(bytes, self.start)?;
+                self.start += bytes.len() as u64;
+                return Ok(());
+            }
+            let n = bytes.len().min(BUFFER_BYTES - self.buffer.len());
+            self.buffer.extend_from_slice(&bytes[..n]);
+            bytes = &bytes[n..];
+            if self.buffer.len() == BUFFER_BYTES {
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves zeros up to `position`, which is not before the present one.
+    pub(crate) fn skip_to(&mut self, position: u64) -> io::Result<()> {
+        if position > BLOCKS_MAX * BLOCK {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        let gap = position - self.position();
+        if gap <= (BUFFER_BYTES - self.buffer.len()) as u64 {
+            self.buffer.resize(self.buffer.len() + gap as usize, 0);
+            return Ok(());
+        }
+        self.flush()?;
+        self.start = position;
+        Ok(())
+    }
+
+    /// Goes to the start of a block: its number.
+    pub(crate) fn align(&mut self) -> io::Result<u32> {
+        self.skip_to(self.position().next_multiple_of(BLOCK))?;
+        Ok((self.position() / BLOCK) as u32)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.write_all_at(&self.buffer, self.start)?;
+        self.start += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// Writes what is left and the first blocks.
+    pub(crate) fn finish(mut self, first: &[u8]) -> io::Result<File> {
+        self.align()?;
+        self.flush()?;
+        self.file.set_len(self.start)?;
+        self.file.write_all_at(first, 0)?;
+        Ok(self.file)
+    }
+}

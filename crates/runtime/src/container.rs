@@ -28,6 +28,7 @@ mod foreground;
 mod gate;
 mod images;
 mod notify;
+mod pages;
 mod record;
 mod restore;
 mod stdio;

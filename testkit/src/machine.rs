@@ -44,6 +44,7 @@ const PACKAGES: &[&str] = &[
     "busybox-static",
     "iproute2",
     "criu",
+    "iptables",
 ];
 
 /// How long the machine may take to its first word, and between two.

@@ -1,13 +1,15 @@
 //! `cargo xtask bench`: the binary beside other engines, in one run.
 //!
 //! Contestants take turns (A B C A B C …), after a round that is not counted, so that whatever
-//! else the machine does hits all of them. Everything runs in network and mount namespaces of its
-//! own: nothing stays on the machine, and no other engine is disturbed.
+//! else the machine does hits all of them. Everything runs in network, mount and process namespaces
+//! of its own: nothing stays on the machine, even when it is killed, and no other engine is
+//! disturbed.
 
 mod bundle;
 mod contest;
 mod dockerd;
 mod engine;
+mod limit;
 mod memory;
 mod pull;
 mod report;
@@ -25,16 +27,50 @@ use world::World;
 
 /// What can be measured.
 const NAMES: &[&str] = &["run", "bridge", "pull", "monitor", "size", "runtime"];
+/// Unless the command line says otherwise.
 const ROUNDS: usize = 30;
+/// The same for a container of the OCI runtime, which is a matter of milliseconds.
+const ROUNDS_RUNTIME: usize = 200;
 const ROUNDS_MAX: usize = 1000;
 /// Set for the process that is in namespaces of its own, to the paths of the programs under test.
 const INSIDE: &str = "CAIS_BENCH_PROGRAMS";
+
+/// On a disk, unlike /tmp on many machines, and short: paths of Docker's sockets must be.
+const PLACE: &str = "/var/tmp";
+
+/// Runs what follows its first argument, the place for all files, in namespaces of its own; whoever
+/// ends it, or the program that started it, ends all processes in there. Their control groups are
+/// the machine's, and go last.
+const SUPERVISE: &str = r#"
+end() {
+  trap '' HUP INT TERM
+  kill -KILL "$inner" 2>/dev/null
+  wait "$inner" 2>/dev/null
+  for try in 1 2 3 4 5 6 7 8 9 10; do
+    groups=$(find /sys/fs/cgroup -depth -type d -path '*/cais-bench*')
+    [ -z "$groups" ] && break
+    rmdir $groups 2>/dev/null || sleep 0.2
+  done
+  rm -rf "$place"
+}
+place=$1; shift
+trap 'end; exit 1' HUP INT TERM
+unshare --net --mount --pid --fork --kill-child --mount-proc --propagation private \
+  sh -c 'ip link set lo up && "$@"; exit $?' sh "$@" &
+inner=$!
+wait "$inner"
+code=$?
+end
+exit $code
+"#;
 
 /// What was asked on the command line.
 #[derive(Debug, PartialEq, Eq)]
 struct Options {
     names: Vec<String>,
-    rounds: usize,
+    rounds: Option<usize>,
+    /// Where youki is.
+    youki: String,
     write: bool,
 }
 
@@ -44,7 +80,7 @@ pub(crate) fn run(root: &Path, args: &[&str]) -> Result<bool> {
     let Some(programs) = std::env::var_os(INSIDE) else { return enter(root, args) };
     let programs: Vec<PathBuf> = std::env::split_paths(&programs).collect();
     let [cais, pool] = programs.as_slice() else { bail!("{INSIDE} names two programs") };
-    let world = World::make(cais, pool)?;
+    let world = World::make(cais, pool, &options.youki)?;
     let mut sections = Vec::new();
     // In this order: the last one cannot be followed by others.
     for name in NAMES.iter().filter(|name| options.names.iter().any(|asked| asked == *name)) {
@@ -60,9 +96,12 @@ pub(crate) fn run(root: &Path, args: &[&str]) -> Result<bool> {
     Ok(true)
 }
 
-fn measure(name: &str, world: &World, rounds: usize) -> Result<Vec<Section>> {
+fn measure(name: &str, world: &World, rounds: Option<usize>) -> Result<Vec<Section>> {
+    if name == "runtime" {
+        return runtime::measure(world, rounds.unwrap_or(ROUNDS_RUNTIME));
+    }
+    let rounds = rounds.unwrap_or(ROUNDS);
     let section = match name {
-        "runtime" => return runtime::measure(world, rounds),
         "run" => start::alone(world, rounds),
         "bridge" => start::bridge(world, rounds),
         "pull" => pull::measure(world, rounds.div_ceil(10)),
@@ -78,15 +117,17 @@ fn enter(root: &Path, args: &[&str]) -> Result<bool> {
     let made = Command::new(&programs[1]).args(["make", "busybox", "many-files"]).status();
     ensure!(made.context("make the pool of images")?.success(), "the pool cannot be made");
     let this = std::env::current_exe().context("find this program")?;
-    let status = Command::new("unshare")
-        .args(["--net", "--mount", "--propagation", "private", "sh", "-c"])
-        .args(["ip link set lo up && exec \"$@\"", "sh"])
+    let place = tempfile::Builder::new().prefix("cais-bench-").tempdir_in(PLACE)?;
+    let status = Command::new("setpriv")
+        .args(["--pdeathsig", "TERM", "sh", "-c", SUPERVISE, "sh"])
+        .arg(place.path())
         .arg(this)
         .arg("bench")
         .args(args)
         .env(INSIDE, std::env::join_paths(programs)?)
+        .env(world::PLACE, place.path())
         .status()
-        .context("start unshare; hint: this needs util-linux and root")?;
+        .context("start setpriv; hint: this needs util-linux and root")?;
     Ok(status.success())
 }
 
@@ -116,16 +157,22 @@ fn executable(messages: &str, name: &str) -> Result<PathBuf> {
 
 impl Options {
     fn parse(args: &[&str]) -> Result<Self> {
-        let mut options = Self { names: Vec::new(), rounds: ROUNDS, write: false };
+        let mut options =
+            Self { names: Vec::new(), rounds: None, youki: "youki".into(), write: false };
         let mut args = args.iter();
         while let Some(arg) = args.next() {
             match *arg {
                 "--write" => options.write = true,
                 "--rounds" => {
                     let rounds = args.next().and_then(|text| text.parse().ok());
-                    options.rounds = rounds
+                    let rounds = rounds
                         .filter(|rounds| (1..=ROUNDS_MAX).contains(rounds))
                         .with_context(|| format!("--rounds takes 1 to {ROUNDS_MAX}"))?;
+                    options.rounds = Some(rounds);
+                }
+                "--youki" => {
+                    let path = args.next().context("--youki takes a path")?;
+                    options.youki = (*path).to_owned();
                 }
                 name if NAMES.contains(&name) => options.names.push(name.to_owned()),
                 other => bail!("cannot measure {other:?}; there are {}", NAMES.join(", ")),
@@ -145,11 +192,14 @@ mod tests {
     #[test]
     fn names_and_options_in_any_order() {
         let all = Options::parse(&[]).unwrap();
-        assert_eq!((all.names.len(), all.rounds, all.write), (NAMES.len(), ROUNDS, false));
-        let some = Options::parse(&["pull", "--rounds", "5", "--write", "run"]).unwrap();
+        assert_eq!((all.names.len(), all.rounds, all.write), (NAMES.len(), None, false));
+        let words = ["pull", "--rounds", "5", "--youki", "/y", "--write", "run"];
+        let some = Options::parse(&words).unwrap();
         assert_eq!(some.names, ["pull", "run"]);
-        assert_eq!((some.rounds, some.write), (5, true));
-        for wrong in [&["walk"][..], &["--rounds"], &["--rounds", "0"], &["--rounds", "many"]] {
+        assert_eq!((some.rounds, some.youki.as_str(), some.write), (Some(5), "/y", true));
+        for wrong in
+            [&["walk"][..], &["--rounds"], &["--rounds", "0"], &["--rounds", "many"], &["--youki"]]
+        {
             assert!(Options::parse(wrong).is_err(), "{wrong:?}");
         }
     }

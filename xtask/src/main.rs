@@ -15,8 +15,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND
 
   tidy [DIR]   check the house rules: dependency arrows, sizes, unsafe, names, formatting
   ci           everything continuous integration runs, in its order
-  bench [--rounds N] [--write] [NAME…]
-               measure beside other engines, as root: run, bridge, pull, monitor, size";
+  bench [--rounds N] [--youki PATH] [--write] [NAME…]
+               measure beside other engines, as root: run, bridge, pull, monitor, size, runtime";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();

@@ -1,17 +1,21 @@
-//! The OCI distribution protocol, from the client's side: images come from registries and go there.
+//! The OCI distribution protocol, from both sides: images come from registries and go there, and a
+//! registry in the box takes and serves them.
 //!
 //! **What it is.** Names to servers, credentials and tokens; the pull: manifests are resolved,
 //! and layers are downloaded, verified and unpacked at the same time, resuming what was begun; and
 //! the transfer: blobs go from one place to another as they are, and manifests behind them.
-//! Blocking, on plain threads that have all ended when a call returns.
+//! Blocking, on plain threads that have all ended when a call returns. The server's side keeps
+//! repositories, tags and links beside the store's blobs, a thread for each client.
 //!
 //! **What it must not know.** Containers, command lines, terminals, Docker's API. It knows the
 //! store by its front doors only.
 //!
-//! **Front doors.** [`pull`] and [`push`], with a [`Client`] from a [`Config`] and an [`Auth`].
+//! **Front doors.** [`pull`] and [`push`], with a [`Client`] from a [`Config`] and an [`Auth`];
+//! [`Server`], and [`release`] for what its repositories need no more.
 //!
 //! **How to test it.** `cargo test -p registry`: a registry that lies, in the process, and
-//! Debian's docker-registry with skopeo where they are installed.
+//! Debian's docker-registry with skopeo where they are installed. The server is tested through the
+//! binary: `cargo test -p tests registry::`.
 
 mod auth;
 mod challenge;

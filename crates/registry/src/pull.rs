@@ -68,10 +68,10 @@ struct Resolved {
 
 impl Pull<'_> {
     fn run(&self, repository: &Repository<'_>) -> Result<Pulled, Error> {
-        let _lease = self
-            .store
-            .lease()
-            .map_err(|source| Error::Store { what: self.reference.familiar(), source })?;
+        let failed = |source| Error::Store { what: self.reference.familiar(), source };
+        let _lease = self.store.lease().map_err(failed)?;
+        // Before the first layer is under way: the kernel may have to be asked.
+        self.store.settle_driver().map_err(failed)?;
         (self.progress)(Event::Pulling { reference: self.reference.clone() });
         let resolved = self.resolve(repository)?;
         self.check_kind(&resolved.manifest)?;

@@ -1,7 +1,7 @@
 //! The server's side: a registry in the box, over the store's own blobs.
 //!
 //! One thread for each connection, of which there are at most [`place::CONNECTIONS_MAX`]; blobs go
-//! from the page cache to the socket by the kernel alone (decision 0010).
+//! from the page cache to the socket by the kernel alone (decision 0012).
 
 mod access;
 mod blob;
@@ -164,7 +164,7 @@ impl Server {
     ///
     /// # Errors
     /// [`ServeError::Io`] if nobody can be listened to any more.
-    pub fn run(self, log: Arc<dyn Fn(&Access) + Send + Sync>) -> Result<(), ServeError> {
+    pub fn run(self, log: &Arc<dyn Fn(&Access) + Send + Sync>) -> Result<(), ServeError> {
         let failed = |source| ServeError::Io { doing: "accept a connection".into(), source };
         self.sweep_now_and_then();
         for number in 0.. {
@@ -172,7 +172,7 @@ impl Server {
                 break;
             }
             match self.accept().map_err(failed)? {
-                Some((stream, peer)) => self.welcome(number, stream, peer, &log),
+                Some((stream, peer)) => self.welcome(number, stream, peer, log),
                 None if self.places.is_stopping() => break,
                 None => {}
             }
@@ -237,7 +237,7 @@ impl Server {
         let log = log.clone();
         let guest = self.places.enter(number, stream.clone());
         let work = move || {
-            connection::serve(&registry, tls.as_ref(), stream, peer, &guest, &*log);
+            connection::serve(&registry, tls.as_ref(), &stream, peer, &guest, &*log);
         };
         let thread = std::thread::Builder::new().name("client".to_owned()).stack_size(STACK_BYTES);
         // Where no thread can be had, the client is hung up on, and may try again.

@@ -5,6 +5,7 @@
 
 mod it {
     mod child;
+    mod copy;
     mod credentials;
     mod fake;
     mod honest;

@@ -6,6 +6,7 @@
 //!   config.json          the specification it was created from
 //!   start                the gate: a socket at which a created container waits
 //!   criu-root            while it is restored, where CRIU finds its root file system
+//!   start.new            while it is being created
 //! ```
 //!
 //! The state root lies on a tmpfs and nothing is synced: no container outlives the machine. A
@@ -27,6 +28,7 @@ mod foreground;
 mod gate;
 mod images;
 mod notify;
+mod pages;
 mod record;
 mod restore;
 mod stdio;

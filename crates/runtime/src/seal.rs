@@ -33,8 +33,8 @@ pub(crate) const ATTRIBUTES: u64 =
     libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
 
 /// Executes this program again, with the same arguments, from a sealed view of its file; returns
-/// at once when that has happened already, as it has where
-/// [`cais_entry`](crate::sys::entry::cais_entry) is the entry point. About half a millisecond, once.
+/// at once when that has happened already, as it has where `cais_entry` is the program's entry point.
+/// About half a millisecond, once.
 ///
 /// To be called first in `main`, before anything is opened that is not close-on-exec and before
 /// any thread. Afterwards `/proc/self/exe` still executes this program, while its path

@@ -92,8 +92,12 @@ impl Store {
         }
     }
 
-    /// As [`Store::driver`], and records it. The caller holds a lease.
-    pub(crate) fn settle_driver(&self) -> Result<Driver, Error> {
+    /// As [`Store::driver`], and records it. The caller holds a [`crate::Lease`]. The first layer of
+    /// a store does so in any case.
+    ///
+    /// # Errors
+    /// As of [`Store::driver`]; [`Error::Invalid`] if the driver does not work here.
+    pub fn settle_driver(&self) -> Result<Driver, Error> {
         let driver = self.driver()?;
         if self.recorded_driver()?.is_some() {
             return Ok(driver);
@@ -101,7 +105,8 @@ impl Store {
         if driver == Driver::Erofs && !self.mounts_images() {
             return Err(store_cannot());
         }
-        let hidden = self.root().join(hidden_name()?);
+        // Where the collector finds it if this process is killed.
+        let hidden = self.made(Part::Images)?.join(hidden_name()?);
         let bytes = json(&StoreRecord { driver })?;
         fs::write(&hidden, bytes).doing(|| format!("write `{}`", hidden.display()))?;
         // Whoever is first decides.
@@ -116,7 +121,8 @@ impl Store {
     /// Changes the record. The caller holds the exclusive lock.
     pub(crate) fn record_driver(&self, driver: Driver) -> Result<(), Error> {
         let place = self.root().join(RECORD);
-        let hidden = self.root().join(hidden_name()?);
+        // Where the collector finds it if this process is killed.
+        let hidden = self.made(Part::Images)?.join(hidden_name()?);
         let bytes = json(&StoreRecord { driver })?;
         fs::write(&hidden, bytes)
             .and_then(|()| fs::rename(&hidden, &place))

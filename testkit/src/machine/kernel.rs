@@ -12,7 +12,8 @@ use crate::host;
 const PACKAGE: &str = "linux-image-cloud-amd64";
 
 /// What a machine loads, each after what it needs: its disks, and what tests use: overlays, loop
-/// devices, memory to swap to, schedulers and devices for input and output, fuse, EROFS.
+/// devices, memory to swap to, schedulers and devices for input and output, fuse, EROFS. CRIU asks for
+/// sockets (the last words are `diag`), and closes networks by rules.
 const MODULES: &[&str] = &[
     "virtio_pci",
     "virtio_blk",
@@ -27,6 +28,17 @@ const MODULES: &[&str] = &[
     "veth",
     "fuse",
     "erofs",
+    "tcp_diag",
+    "udp_diag",
+    "raw_diag",
+    "unix_diag",
+    "netlink_diag",
+    "af_packet_diag",
+    "nf_conntrack_netlink",
+    "nft_compat",
+    "xt_mark",
+    "xt_tcpudp",
+    "tun",
 ];
 
 /// The modules in `directory`, which [`fetch`] filled, in the order in which they are loaded: name

@@ -23,7 +23,7 @@ fn works(sandbox: &Sandbox, script: &str) -> Outcome {
 const MAKE: &str = "echo x >/etc/x; ln /etc/x /etc/y; mkfifo /pipe; rm -r /home; mkdir /home; \
      echo 1 >/home/new; rm /etc/group; truncate -s 20M /sparse; echo end >>/sparse; \
      mknod /null c 1 3; chmod 1770 /root; chown 12:34 /etc/x; ln -s gone /link; chmod 711 /";
-const SHOW: &str = "cd /; for f in . etc/x etc/y pipe home home/new sparse null root link; do \
+const SHOW: &str = "cd /; stat -c '%n %f %u %g' .; for f in etc/x etc/y pipe home home/new sparse null root link; do \
      stat -c '%n %f %u %g %s %h %Y %t %T' $f; done; readlink link; cat etc/x home/new; \
      tail -c4 sparse; ls home; test -e etc/group || echo gone; md5sum sparse";
 
@@ -235,7 +235,7 @@ fn a_commit_holds_everything_that_a_container_changed() {
     let _ = works(&sandbox, "$E start made >/dev/null 2>&1 || true");
     let committed = show("$E run --rm --network none mine:1");
     let expected =
-        [". 41c9 0 0", "etc/x 81a4 12 34 2 2", "null 21a4 0 0 0 1", "gone", "new", "end"];
+        [". 41c9 0 0\n", "etc/x 81a4 12 34 2 2", "null 21a4 0 0 0 1", "gone", "new", "end"];
     for part in expected {
         assert!(committed.ok().contains(part), "{part}:\n{committed}");
     }

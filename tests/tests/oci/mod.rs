@@ -1,5 +1,6 @@
 //! The OCI runtime's command line, with bundles of busybox.
 
+mod checkpoint;
 mod console;
 mod engine;
 mod exec;

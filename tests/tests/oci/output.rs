@@ -117,3 +117,32 @@ fn a_debug_log_shows_how_far_a_process_came() {
     }
     oci.delete("a");
 }
+
+#[test]
+fn an_interpreter_that_is_missing_is_named_by_its_script() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let oci = Oci::new();
+    let script = oci.path("rootfs/run.sh");
+    std::fs::write(&script, "#!/nothing foo\nsh\n").unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    oci.bundle("a", &["/run.sh"], |_| ());
+    let outcome = oci.line("run --bundle a a");
+    outcome.code(255);
+    assert_eq!(outcome.stderr, "exec /run.sh: no such file or directory\n");
+    // Whoever starts it looks into the log.
+    let _ = oci.detached("create --bundle a a").ok();
+    oci.line("start a").code(1).says("msg=\"exec /run.sh: no such file or directory\"");
+    oci.delete("a");
+    oci.bundle("b", &["sleep", "1000"], |_| ());
+    oci.run_detached("b");
+    oci.line("exec b /run.sh").code(255).says("exec /run.sh: no such file or directory");
+    oci.line("exec b /missing").code(255).says("stat /missing: no such file or directory");
+    oci.delete("b");
+}
+
+#[test]
+fn the_log_tells_how_the_program_is_sealed() {
+    let oci = Oci::new();
+    oci.bundle("a", &["true"], |_| ());
+    oci.line("--debug run --bundle a a").code(0).says("runc exeseal: using /proc/self/exe clone");
+}

@@ -6,8 +6,8 @@ use testkit::{Dockerd, Sandbox};
 fn each_engine_takes_what_the_other_saved() {
     let sandbox = Sandbox::new();
     let docker = Dockerd::start(&sandbox);
-    let make = "$E run --network none --name m busybox sh -c 'echo x >/x; rm /etc/group; ln /x /y; \
-                truncate -s 20M /sparse; echo end >>/sparse' && $E commit m made:1 >/dev/null && $E rm m";
+    let make = "$E run --network none --name maker busybox sh -c 'echo x >/x; rm /etc/group; ln /x /y; \
+                truncate -s 20M /sparse; echo end >>/sparse' && $E commit maker made:1 >/dev/null && $E rm maker";
     let show = "$E run --rm --network none made:1 sh -c 'cat /y; test -e /etc/group || echo gone; \
                 tail -c4 /sparse; stat -c %h /x' && $E rmi -f made:1 >/dev/null";
     let seen = "x\ngone\nend\n2\n";

@@ -6,8 +6,6 @@ use testkit::CaisRegistry;
 use super::Client;
 
 const CONTENT: &[u8] = b"0123456789abcdefghij";
-/// The SHA-512 of [`CONTENT`].
-const SHA512: &str = "sha512:7eaf4d2f9a5ee35f8ce83a2a7c63bb64cf0b5b3b60c93f3c8a3ff03c94e4b8a5";
 
 #[test]
 fn a_blob_can_be_pushed_in_every_way() {
@@ -158,7 +156,7 @@ fn blobs_have_two_algorithms() {
     assert_eq!(refused.status, 400);
     let actual = refused.json()["errors"][0]["detail"]["actual"].as_str().unwrap_or("").to_owned();
     assert_eq!(actual.len(), wrong.len(), "{}", refused.text());
-    assert_ne!(actual, SHA512);
+    assert_ne!(actual, wrong);
     let pushed = client.ask("POST", &format!("blobs/uploads/?digest={actual}"), &[], CONTENT);
     assert_eq!(pushed.field("docker-content-digest"), Some(actual.as_str()));
     let got = client.get(&format!("blobs/{actual}"));
@@ -180,7 +178,7 @@ fn a_blob_is_mounted_from_another_repository() {
         (format!("mount={digest}&from=nowhere"), 202),
         (format!("mount={}&from=from", Digest::of(b"x")), 202),
         (format!("mount={digest}&from=../from"), 400),
-        (format!("mount=x&from=from"), 400),
+        ("mount=x&from=from".to_owned(), 400),
     ] {
         let answer = to.ask("POST", &format!("blobs/uploads/?{query}"), &[], b"");
         assert_eq!(answer.status, status, "{query}");

@@ -36,9 +36,9 @@ impl Engine {
     /// If a namespace for crun cannot be made.
     pub(crate) fn others(world: &World, notes: &mut Vec<String>) -> Result<Vec<Self>> {
         let mut engines = Vec::new();
-        for name in ["runc", "youki"] {
-            if version(name).is_some() {
-                engines.push(Self::new(world, name, vec![name.into()]));
+        for (name, path) in [("runc", "runc"), ("youki", world.youki.as_str())] {
+            if version(path).is_some() {
+                engines.push(Self::new(world, name, vec![path.into()]));
             } else {
                 notes.push(format!("no {name} on this machine"));
             }
@@ -80,10 +80,10 @@ impl Engine {
     ) -> Result<PathBuf> {
         let bundle = bundle::make(world, &format!("{}-{kind}", self.name))?;
         bundle::change(&bundle, |spec| {
-            change(spec);
             if self.without_resources {
                 bundle::remove_resources(spec);
             }
+            change(spec);
         })?;
         Ok(bundle)
     }

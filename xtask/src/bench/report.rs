@@ -111,7 +111,8 @@ fn machine(world: &World) -> Result<String> {
     let date = output(Command::new("date").args(["--utc", "+%Y-%m-%d"]))?;
     let cgroups = if has_cgroup1() { "version 1 (and 2, if mounted)" } else { "version 2" };
     let own = version(&world.cais.display().to_string()).unwrap_or_else(|| "cais".into());
-    let programs = ["runc", "crun", "dockerd", "/usr/bin/docker", "docker", "containerd", "skopeo"];
+    let docker = ["dockerd", "/usr/bin/docker", "docker", "containerd", "skopeo"];
+    let programs = [&["runc", "crun", world.youki.as_str()][..], &docker].concat();
     let mut versions: Vec<String> = std::iter::once(own)
         .chain(programs.iter().filter_map(|program| version(program)))
         .collect();

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::bundle;
 use super::contest::{Contestant, Spread, hold};
 use super::engine::{Engine, profile};
+use super::limit;
 use super::report::Section;
 use super::world::{World, output, version_2_alone};
 
@@ -23,6 +24,8 @@ pub(crate) fn measure(world: &World, rounds: usize) -> Result<Vec<Section>> {
         "`run` of a bundle that `runc spec` wrote (pid, net, ipc, uts, mnt and cgroup namespaces, read-only root) over unpacked files of busybox: create, start, wait and delete".to_owned(),
     ];
     let profile = profile(world, &mut notes)?;
+    // While there may be controllers of version 1.
+    let limits = limit::measure(world)?;
     notes.push("all of them see control groups of version 2 alone, since crun refuses a host with both versions; in a bundle that asks for no limits".to_owned());
     version_2_alone()?;
     let mut engines = vec![Engine::cais(world)];
@@ -37,6 +40,7 @@ pub(crate) fn measure(world: &World, rounds: usize) -> Result<Vec<Section>> {
         sections.push(Section::new(&title, &times, std::mem::take(&mut notes)));
     }
     sections.push(executions(world, &engines, rounds)?);
+    sections.push(limits);
     sections.extend(many(world, &engines, rounds.min(MANY_ROUNDS_MAX))?);
     sections.push(steps(world, rounds)?);
     Ok(sections)

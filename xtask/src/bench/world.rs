@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 
-/// On a disk, unlike /tmp on many machines, and short: paths of Docker's sockets must be.
-const PLACE: &str = "/var/tmp";
+/// The environment variable with the directory for all files.
+pub(crate) const PLACE: &str = "CAIS_BENCH_PLACE";
 
 /// For what a program keeps in /run, which is in memory on most machines: it is here, too.
 pub(crate) const RUN: &str = "run";
@@ -20,6 +20,8 @@ pub(crate) struct World {
     pub(crate) layout: PathBuf,
     /// Where the registry listens: `127.0.0.1:PORT`.
     pub(crate) registry: String,
+    /// Where youki is, if it is anywhere.
+    pub(crate) youki: String,
     /// For whatever a benchmark writes.
     pub(crate) directory: tempfile::TempDir,
     server: Child,
@@ -27,8 +29,9 @@ pub(crate) struct World {
 
 impl World {
     /// Starts the registry.
-    pub(crate) fn make(cais: &Path, pool: &Path) -> Result<Self> {
-        let directory = tempfile::Builder::new().prefix("cais-bench-").tempdir_in(PLACE)?;
+    pub(crate) fn make(cais: &Path, pool: &Path, youki: &str) -> Result<Self> {
+        let place = std::env::var_os(PLACE).context("find the place for files")?;
+        let directory = tempfile::Builder::new().prefix("w").tempdir_in(place)?;
         let run = directory.path().join(RUN);
         fs::create_dir(&run)?;
         output(Command::new("mount").args(["-t", "tmpfs", "cais-bench"]).arg(run))?;
@@ -39,7 +42,8 @@ impl World {
         let (configuration, registry) = served(&mut server)?;
         fs::write(directory.path().join("config.toml"), configuration)?;
         let layout = Path::new(path.trim()).join("layout");
-        Ok(Self { cais: cais.to_owned(), layout, registry, directory, server })
+        let (cais, youki) = (cais.to_owned(), youki.to_owned());
+        Ok(Self { cais, layout, registry, youki, directory, server })
     }
 
     /// A path below the directory.

@@ -29,7 +29,7 @@ const SPEAK_TLS: &str = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\
 pub(super) fn serve(
     registry: &Arc<Registry>,
     tls: Option<&Arc<ServerConfig>>,
-    stream: Arc<TcpStream>,
+    stream: &Arc<TcpStream>,
     peer: SocketAddr,
     guest: &Guest,
     log: &dyn Fn(&Access),
@@ -37,7 +37,7 @@ pub(super) fn serve(
     let Ok(socket) = Socket::new(stream.clone()) else { return };
     let wire = match tls {
         None => Wire::Plain(socket),
-        Some(_) if !(guest.may_wait() && greets_in_tls(&stream)) => return,
+        Some(_) if !(guest.may_wait() && greets_in_tls(stream)) => return,
         Some(config) => match ServerConnection::new(config.clone()) {
             Ok(connection) => Wire::Tls(Box::new(StreamOwned::new(connection, socket))),
             Err(_) => return,

@@ -85,12 +85,12 @@ impl Registry {
         if self.is_read_only {
             return Err(Failure::new(Code::Unsupported, "this registry is read-only"));
         }
-        let name = match route {
-            Route::Manifest(name, _)
-            | Route::Blob(name, _)
-            | Route::Uploads(name)
-            | Route::Upload(name, _) => name,
-            _ => return Ok(()),
+        let (Route::Manifest(name, _)
+        | Route::Blob(name, _)
+        | Route::Uploads(name)
+        | Route::Upload(name, _)) = route
+        else {
+            return Ok(());
         };
         match self.mirrors.owns(name, head) {
             true => Err(Failure::new(

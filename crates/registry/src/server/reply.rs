@@ -1,5 +1,6 @@
 //! Answers, and how they are written.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, Read, Write as _};
 
@@ -62,8 +63,8 @@ impl Reply {
     }
 
     #[must_use]
-    pub(super) fn header(mut self, name: &'static str, value: impl ToString) -> Self {
-        self.headers.push((name, value.to_string()));
+    pub(super) fn header(mut self, name: &'static str, value: impl Display) -> Self {
+        self.headers.push((name, format!("{value}")));
         self
     }
 

@@ -116,7 +116,8 @@ fn a_server_that_fails_for_a_while_is_waited_for() {
 #[test]
 fn a_token_to_push_is_asked_for() {
     let (taker, _) = pushed_despite(Vices { wants_token: true, ..Vices::default() });
-    assert!(taker.heard().iter().any(|(_, path, _)| path == "/token"));
+    let asked = "/token?scope=repository%3Aapp%3Apull%2Cpush";
+    assert!(taker.heard().iter().any(|(_, path, _)| path == asked), "{:?}", taker.heard());
 }
 
 #[test]

@@ -117,7 +117,9 @@ fn converse(stream: &TcpStream, content: &Mutex<Content>) -> std::io::Result<()>
     let mut body = vec![0; cut.unwrap_or(asked.length)];
     from.read_exact(&mut body)?;
     let mut content = content.lock().unwrap();
-    content.heard.push((asked.method.clone(), asked.path.clone(), body.len()));
+    let scope = asked.query.get("scope").map(|scope| format!("?scope={scope}"));
+    let path = asked.path.clone() + &scope.unwrap_or_default();
+    content.heard.push((asked.method.clone(), path, body.len()));
     if cut.is_some() {
         content.vices.cut = None;
         let upload = asked.path.rsplit('/').next().unwrap().to_owned();

@@ -92,9 +92,11 @@ impl Started {
         let (container, spec) = (&self.container, &self.spec);
         match self.waiting.take() {
             None => container.start(spec, supervisor, main),
-            Some(waiting) => {
-                container.start_by(spec, supervisor, main, || Ok(waiting.start(&self.process)?))
-            }
+            Some(waiting) => container.start_by(spec, supervisor, main, || {
+                waiting.start(&self.process)?;
+                gate::unmark(container.directory.as_fd());
+                Ok(())
+            }),
         }
     }
 
@@ -154,8 +156,12 @@ impl Create<'_> {
             (container.record.cgroup, container.record.unit) = (None, None);
         })?;
         container.record.cgroup = cgroup.as_ref().map(Cgroup::path);
-        let make_gate = || gate::make(container.directory.as_fd()).doing(|| "make the gate");
-        let gate = (!self.at_once).then(make_gate).transpose()?;
+        let directory = container.directory.as_fd();
+        let gate = match self.at_once {
+            true => gate::mark(directory).map(|()| None),
+            false => gate::make(directory).map(Some),
+        };
+        let gate = gate.doing(|| "make the gate")?;
         let mut created =
             self.launch(container, cgroup.as_ref(), gate.as_ref().map(AsFd::as_fd))?;
         let master = self.console.deliver(created.take_master())?;

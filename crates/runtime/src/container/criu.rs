@@ -20,7 +20,7 @@ use super::Error;
 use crate::error::Doing;
 
 use message::Answer;
-pub(super) use message::Message;
+pub(super) use message::{Message, numbers};
 
 /// The longest answer, in bytes; CRIU's own limit is a page.
 const ANSWER_MAX: usize = 40 << 10;
@@ -234,7 +234,8 @@ impl Service {
             return Ok(answer);
         }
         let error = answer.error.unwrap_or_else(|| format!("errno {}", answer.errno));
-        Err(Error::Refused(format!("CRIU feature check failed: {error}")))
+        let error = error.trim_end();
+        Err(Error::Refused(format!("CRIU check failed: {error}; `criu check` tells more")))
     }
 
     /// Has it serve a request; `told` does what it asks for on the way.

@@ -7,7 +7,7 @@
 
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, renameat, unlinkat};
+use rustix::fs::{AtFlags, renameat, symlinkat, unlinkat};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
@@ -39,6 +39,16 @@ pub(super) fn make(directory: BorrowedFd<'_>) -> std::io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// Shows others that the container is being created, where there will be no gate.
+pub(super) fn mark(directory: BorrowedFd<'_>) -> std::io::Result<()> {
+    Ok(symlinkat(NAME, directory, UNREADY)?)
+}
+
+/// Takes the mark away.
+pub(super) fn unmark(directory: BorrowedFd<'_>) {
+    let _ = unlinkat(directory, UNREADY, AtFlags::empty());
+}
+
 /// Lets others find it.
 pub(super) fn open(directory: BorrowedFd<'_>) -> std::io::Result<()> {
     Ok(renameat(directory, UNREADY, directory, NAME)?)
@@ -51,7 +61,8 @@ pub(super) fn close(directory: BorrowedFd<'_>) {
 
 /// Looks at it.
 pub(super) fn look(directory: BorrowedFd<'_>) -> Gate {
-    let exists = |name: &str| rustix::fs::statat(directory, name, AtFlags::empty()).is_ok();
+    let exists =
+        |name: &str| rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
     if exists(UNREADY) {
         return Gate::Unready;
     }
@@ -107,6 +118,10 @@ mod tests {
         drop(socket);
         assert_eq!(look(at), Gate::Gone);
         close(at);
+        assert_eq!(look(at), Gate::Gone);
+        mark(at).unwrap();
+        assert_eq!(look(at), Gate::Unready);
+        unmark(at);
         assert_eq!(look(at), Gate::Gone);
     }
 }

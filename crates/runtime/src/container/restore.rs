@@ -17,7 +17,7 @@ use super::create::{self, Started};
 use super::criu::{Criu, Message, Notice, Request, Service, option};
 use super::images::{self, Images, Open};
 use super::record::{Directory, FILE_MAX};
-use super::{Bundle, Console, Container, Error, delete};
+use super::{Bundle, Console, Container, Error, delete, pages};
 use crate::cgroup::Cgroup;
 use crate::error::{Doing, Error as RuntimeError};
 use crate::launch::{Launch, Stdio};
@@ -75,6 +75,7 @@ impl Restore<'_> {
         self.check_version(&criu)?;
         let open = self.images.open(LOG)?;
         let descriptors = read_descriptors(&open, self.images.directory)?;
+        pages::check(self.images.directory)?;
         let place = Place::of(spec, self.id, self.systemd_cgroup, self.cgroup_optional)?;
         let directory = Directory::make(self.root, self.id)?;
         let record = create::record(self.bundle, self.id, &place, self.now_ns)?;

@@ -369,3 +369,72 @@ fn layers_of_running_containers_stay_trees_until_they_end() {
     let rest = store.migrate(exclusive, Driver::Erofs, &Default::default(), &mut |_| {}).unwrap();
     assert_eq!(rest.converted, layers[..1]);
 }
+
+/// Converts a store to and fro until it is killed; see the test below.
+fn migrate_for_ever(root: &str) {
+    let store = Store::open(root.as_ref()).unwrap();
+    for driver in [Driver::Erofs, Driver::Dir].into_iter().cycle() {
+        let exclusive = store.exclusive().unwrap();
+        store.migrate(exclusive, driver, &Default::default(), &mut |_| {}).unwrap();
+    }
+}
+
+#[test]
+fn a_migration_may_be_killed_at_any_moment() {
+    let name = concat!(module_path!(), "::a_migration_may_be_killed_at_any_moment");
+    // Without the name of the crate, which is the program's.
+    let name = name.split_once("::").unwrap().1;
+    if let Ok(root) = std::env::var("STORE_TEST_MIGRATE") {
+        migrate_for_ever(&root);
+    }
+    let fixture = dir::fixture::Fixture::of(tempfile::tempdir().unwrap(), Driver::Dir);
+    let archive = |n: u8| {
+        let files = (0..30).map(|file| format!("d{n}/f{file}"));
+        files.fold(Archive::new(), |archive, name| archive.file(&name, &[n; 5000])).end()
+    };
+    let image = fixture.image(&[archive(0), archive(1), archive(2)], "one");
+    let store = Store::open(fixture.store.root()).unwrap();
+    let record = store.root().join("store.json");
+    for round in 0..8 {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name])
+            .env("STORE_TEST_MIGRATE", store.root())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        // Another moment of another migration each time.
+        let before = fs::metadata(&record).unwrap().ino();
+        let mut changes = 0;
+        let mut last = before;
+        while changes <= round {
+            assert!(std::time::Instant::now() < deadline, "nothing was converted");
+            if let Ok(now) = fs::metadata(&record).map(|meta| meta.ino())
+                && now != last
+            {
+                (changes, last) = (changes + 1, now);
+            }
+            std::thread::yield_now();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let container = fixture.directory.path().join(format!("container{round}"));
+        fs::create_dir(&container).unwrap();
+        let rootfs = store.prepare(&image.diff_ids(), &container, true).unwrap();
+        let seen = dir::overlay::Overlay::container(&rootfs);
+        for n in 0..3u8 {
+            for file in 0..30 {
+                let path = seen.path(&format!("d{n}/f{file}"));
+                assert_eq!(fs::read(path).unwrap(), [n; 5000]);
+            }
+        }
+    }
+    let exclusive = store.exclusive().unwrap();
+    store.migrate(exclusive, Driver::Erofs, &Default::default(), &mut |_| {}).unwrap();
+    let exclusive = store.exclusive().unwrap();
+    store.collect(exclusive, &Default::default(), std::time::Duration::ZERO).unwrap();
+    assert_eq!(fixture.leftovers(), Vec::<String>::new());
+    let images =
+        image.diff_ids().iter().filter(|l| store.layer_place(l).ends_with("layer.erofs")).count();
+    assert_eq!(images, 3);
+}

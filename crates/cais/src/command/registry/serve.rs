@@ -96,7 +96,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     let server = Server::bind(&config, &store, session.registry(), &auth).map_err(failure)?;
     greet(session, args, &server, &store)?;
     obey(signals, server.stopper());
-    server.run(logger(args)).map_err(failure)?;
+    server.run(&logger(args)).map_err(failure)?;
     Ok(0)
 }
 

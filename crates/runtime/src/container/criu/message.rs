@@ -51,7 +51,8 @@ impl Message {
         pair
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    /// The message as it is sent.
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
     }
 
@@ -116,6 +117,15 @@ fn fields(mut bytes: &[u8]) -> Option<Vec<(u64, Value<'_>)>> {
         fields.push((key >> 3, value));
     }
     Some(fields)
+}
+
+/// The fields of a message that are numbers, by their own numbers; `None` for what is no message.
+pub(crate) fn numbers(bytes: &[u8]) -> Option<Vec<(u64, u64)>> {
+    let number = |(field, value): (u64, Value<'_>)| match value {
+        Value::Number(number) => Some((field, number)),
+        Value::Bytes(_) => None,
+    };
+    Some(fields(bytes)?.into_iter().filter_map(number).collect())
 }
 
 fn read_varint(bytes: &mut &[u8]) -> Option<u64> {

@@ -71,14 +71,14 @@ impl Engine {
         }
         let left = self.store().check(false)?;
         self.forget_what_is_lost(&left)?;
-        self.outcome(deep, faults, containers)
+        self.outcome(deep, &faults, containers)
     }
 
     /// What was found, with what is still wrong.
     fn outcome(
         &self,
         deep: bool,
-        faults: Vec<Fault>,
+        faults: &[Fault],
         containers: Vec<Finding>,
     ) -> Result<Vec<Finding>> {
         let left = self.check(deep)?;

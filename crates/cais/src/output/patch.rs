@@ -85,7 +85,8 @@ pub(crate) fn whole<'a>(
         Some(side) => sha1::blob_id(side.size, &mut *(side.open)()?),
         None => Ok(String::new()),
     };
-    index(out, old.zip(Some(id(old)?)), new.zip(Some(id(new)?)))?;
+    let (before, after) = (id(old)?, id(new)?);
+    index(out, old.zip(Some(&before[..])), new.zip(Some(&after[..])))?;
     out.write_all(b"GIT binary patch\n")?;
     for side in [new, old] {
         match side {
@@ -102,17 +103,16 @@ pub(crate) fn whole<'a>(
 /// What `out` answers.
 pub(crate) fn index<'a>(
     out: &mut dyn Write,
-    old: Option<(&Side<'a>, String)>,
-    new: Option<(&Side<'a>, String)>,
+    old: Option<(&Side<'a>, &str)>,
+    new: Option<(&Side<'a>, &str)>,
 ) -> io::Result<()> {
-    let id = |side: &Option<(&Side<'a>, String)>| {
-        side.as_ref().map_or_else(|| "0".repeat(40), |(_, id)| id.clone())
-    };
-    let mode = match (&old, &new) {
+    let none = "0".repeat(40);
+    let (before, after) = (old.map_or(&none[..], |old| old.1), new.map_or(&none[..], |new| new.1));
+    let mode = match (old, new) {
         (Some((old, _)), Some((new, _))) if old.mode == new.mode => format!(" {:o}", new.mode),
         _ => String::new(),
     };
-    writeln!(out, "index {}..{}{mode}", id(&old), id(&new))
+    writeln!(out, "index {before}..{after}{mode}")
 }
 
 fn line(out: &mut dyn Write, parts: &[&[u8]]) -> io::Result<()> {

@@ -302,7 +302,7 @@ fn seen(path: &Path, below: &str, all: &mut BTreeMap<String, String>) {
             }
         };
         let times = (meta.size(), meta.mtime(), meta.mtime_nsec());
-        let mut xattrs = Vec::new();
+        let mut xattrs: Vec<Vec<u8>> = Vec::new();
         for name in ["security.capability", "user.x"] {
             let mut value = vec![0; 64];
             let length = rustix::fs::lgetxattr(&path, name, &mut value[..]).unwrap_or(0);

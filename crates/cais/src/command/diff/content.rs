@@ -100,7 +100,7 @@ fn one(
     match body {
         Body::Same => Ok(()),
         Body::Text(hunks, _, [before, after]) => {
-            patch::index(out, old.zip(Some(before)), new.zip(Some(after)))?;
+            patch::index(out, old.zip(Some(&before[..])), new.zip(Some(&after[..])))?;
             if hunks.is_empty() {
                 return Ok(());
             }

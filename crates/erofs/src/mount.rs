@@ -35,6 +35,14 @@ pub fn mount(image: &Path, devices: &[PathBuf]) -> io::Result<OwnedFd> {
     }
 }
 
+/// Whether the kernel reads an image from its file: without a loop device.
+#[must_use]
+pub fn mounts_from_file(image: &Path) -> bool {
+    let Ok(file) = File::open(image) else { return false };
+    let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    mount_sources([path].into_iter()).is_ok()
+}
+
 /// By loop devices, which end with their last user: these descriptors first, then the mount.
 pub(crate) fn mount_by_loop(files: &[File]) -> io::Result<OwnedFd> {
     let attached = files.iter().map(loop_device::attach).collect::<io::Result<Vec<_>>>()?;

@@ -87,7 +87,8 @@ impl Store {
                 Err(Error::Driver { root, recorded, requested })
             }
             (Some(driver), _) | (None, Some(driver)) => Ok(driver),
-            (None, None) if self.mounts_images() => Ok(Driver::Erofs),
+            // Loop devices are for those who ask: rules for devices may keep a container from them.
+            (None, None) if self.tries_images(true) => Ok(Driver::Erofs),
             (None, None) => Ok(Driver::Dir),
         }
     }
@@ -150,9 +151,13 @@ impl Store {
     /// over it: found out with one.
     #[must_use]
     pub fn mounts_images(&self) -> bool {
+        self.tries_images(false)
+    }
+
+    fn tries_images(&self, from_file: bool) -> bool {
         let attempt = || -> Result<(), Error> {
             let scratch = self.scratch(Part::Layers)?;
-            try_image(scratch.path()).doing(|| "try an image")
+            try_image(scratch.path(), from_file).doing(|| "try an image")
         };
         attempt().is_ok()
     }
@@ -165,10 +170,13 @@ pub(crate) fn store_cannot() -> Error {
 }
 
 /// The kernel bounds how deep file systems lie on each other, so the overlay is tried, too.
-fn try_image(directory: &Path) -> io::Result<()> {
+fn try_image(directory: &Path, from_file: bool) -> io::Result<()> {
     let path = directory.join(image::FILE);
     let root = erofs::Attributes { mode: 0o755, ..erofs::Attributes::default() };
     erofs::Builder::new(File::create_new(&path)?, root, &[]).finish([1; 16])?;
+    if from_file && !erofs::mounts_from_file(&path) {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
     let lower = erofs::mount(&path, &[])?;
     for name in ["upper", "work"] {
         fs::create_dir(directory.join(name))?;

@@ -16,7 +16,7 @@ fn each_engine_takes_what_the_other_saved() {
     let _ = sandbox.shell(&script).ok();
     let loaded = docker.shell("$E load -qi c.tar");
     for name in ["busybox:latest", "made:1"] {
-        assert!(loaded.ok().contains(&format!("Loaded image: {name}\n")), "{loaded}");
+        assert!(loaded.ok().contains(&format!("Loaded image: {name}")), "{loaded}");
     }
     docker.shell(show).code(0).out(seen);
     let _ = docker.shell(&format!("{make} && $E save -o d.tar made:1")).ok();

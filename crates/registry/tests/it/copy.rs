@@ -112,7 +112,7 @@ fn places_are_told_apart_by_their_beginnings() {
         place("docker-archive:f.tar").unwrap(),
         Where::Archive { path: "f.tar".into(), label: None, for_docker: true }
     );
-    for bad in ["", "docker://", "dir:/x", "docker-daemon:x:y:z", "A/b"] {
+    for bad in ["", "docker://", "dir:/x", "docker-daemon:x:y:z", "UPPER"] {
         assert!(place(bad).is_err(), "{bad}");
     }
 }

@@ -99,6 +99,16 @@ fn what_would_not_be_as_it_was_is_refused() {
     assert!(complaint.contains("id-mapped mount on `/data`"), "{complaint}");
     host.is_running();
     host.delete();
+
+    // Debian's CRIU does not know of it.
+    let Some(mut host) = Host::new(COUNTER) else { return };
+    host.config["process"]["noNewPrivileges"] = json!(true);
+    host.run();
+    host.counts_beyond(0);
+    let complaint = host.line("checkpoint a").fails();
+    assert!(complaint.contains("process.noNewPrivileges needs CRIU 3.19"), "{complaint}");
+    host.is_running();
+    host.delete();
 }
 
 #[test]

@@ -70,8 +70,8 @@ impl Host {
         }
         copy(Path::new("/bin/busybox"), &rootfs.join("bin/busybox"));
         for applet in [
-            "cat", "chmod", "echo", "flock", "grep", "ln", "ls", "mv", "rm", "sh", "sleep", "stat",
-            "stty", "test", "touch", "true",
+            "cat", "chmod", "echo", "grep", "ln", "ls", "mv", "rm", "sh", "sleep", "stat", "stty",
+            "test", "touch", "true",
         ] {
             symlink("busybox", rootfs.join("bin").join(applet)).unwrap();
         }
@@ -84,7 +84,6 @@ impl Host {
                 "args": ["/bin/sh", "-c", script],
                 "env": ["PATH=/bin", format!("PLACE={name}")],
                 "cwd": "/",
-                "noNewPrivileges": true,
             },
             "root": {"path": "rootfs"},
             "hostname": "box",

@@ -25,7 +25,8 @@ fn a_container_goes_on_where_it_was() {
         assert_eq!(fs::read_to_string(host.path("pid")).unwrap(), state["pid"].to_string());
         count = host.counts_beyond(count);
         let procs = fs::read_to_string(host.cgroup().join("cgroup.procs")).unwrap();
-        assert!(procs.lines().any(|pid| pid == state["pid"].to_string()), "{procs}");
+        let pid = state["pid"].to_string();
+        assert!(procs.lines().any(|line| line == pid), "{procs}");
         let limit = fs::read_to_string(host.cgroup().join("pids.max")).unwrap();
         assert_eq!(limit, "40\n");
         assert!(!host.path("state/a/criu-root").exists());

@@ -7,23 +7,6 @@ use serde_json::json;
 use crate::host::{COUNTER, Host, wait_until};
 
 #[test]
-fn file_locks_are_kept_where_it_is_allowed() {
-    let script = format!("exec 7>/lock; flock -x 7; {COUNTER}");
-    let Some(host) = Host::new(&script) else { return };
-    host.run();
-    let count = host.counts_beyond(1);
-    let complaint = host.line("checkpoint a").fails();
-    assert!(complaint.contains("file-locks"), "{complaint}");
-    host.is_running();
-    host.line("checkpoint --file-locks a").ok();
-    host.line("restore --detach --file-locks a").ok();
-    host.counts_beyond(count);
-    let refused = host.read("exec a flock -n /lock true");
-    assert_ne!(refused.code, 0, "it is locked");
-    host.delete();
-}
-
-#[test]
 fn files_without_a_name_get_one_where_it_is_allowed() {
     let script = format!("echo kept >/a; ln /a /b; exec 7</a; rm /a; {COUNTER}");
     let Some(host) = Host::new(&script) else { return };

@@ -62,6 +62,7 @@ impl Checkpoint<'_> {
         let spec = container.spec()?;
         check(&spec)?;
         let criu = Criu::find(self.images.criu)?;
+        check_version(&criu, &spec)?;
         self.check_features(&criu)?;
         images::make(self.images.directory, true)?;
         let open = self.images.open(LOG)?;
@@ -172,6 +173,15 @@ pub(super) fn check(spec: &Spec) -> Result<(), Error> {
         let text = "a checkpoint of a container whose system calls an agent answers \
                     (SCMP_ACT_NOTIFY)";
         return Err(RuntimeError::Unsupported(text.into()).into());
+    }
+    Ok(())
+}
+
+/// Refuses what this version would restore with more rights than it had.
+pub(super) fn check_version(criu: &Criu, spec: &Spec) -> Result<(), Error> {
+    let process = spec.process().as_ref();
+    if process.is_some_and(|process| process.no_new_privileges() == Some(true)) {
+        criu.require(31_900, "a checkpoint of a container with process.noNewPrivileges")?;
     }
     Ok(())
 }

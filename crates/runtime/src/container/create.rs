@@ -93,7 +93,7 @@ impl Started {
         match self.waiting.take() {
             None => container.start(spec, supervisor, main),
             Some(waiting) => container.start_by(spec, supervisor, main, || {
-                waiting.start(&self.process)?;
+                waiting.start(&self.process).map_err(Error::of_start)?;
                 gate::unmark(container.directory.as_fd());
                 Ok(())
             }),

@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 
 use oci::Rootfs;
 use oci::runtime::{ContainerState, Hook, LinuxNamespaceType, LinuxResources, Spec};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, Gid, Mode, OFlags, fchmod, fchown, fstat, mkdirat, openat, unlinkat,
+};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::cgroup_path::Place;
-use super::checkpoint::{check, joined, left_alone, stdio_of};
+use super::checkpoint::{check, check_version, joined, left_alone, stdio_of};
 use super::create::{self, Started};
 use super::criu::{Criu, Message, Notice, Request, Service, option};
 use super::images::{self, Images, Open};
@@ -98,6 +100,7 @@ impl Restore<'_> {
     }
 
     fn check_version(&self, criu: &Criu) -> Result<(), Error> {
+        check_version(criu, &self.bundle.spec)?;
         let newer =
             [(self.lsm_profile, "--lsm-profile"), (self.lsm_mount_context, "--lsm-mount-context")];
         let mut asked = newer.into_iter().filter(|(value, _)| value.is_some());
@@ -134,6 +137,7 @@ impl Restore<'_> {
             let mounts = external::make_root(&launch, &on)?;
             // Of this view: CRIU mounts something in its directory.
             let open = self.images.open(LOG)?;
+            self.let_in(&open)?;
             let mut options = self.options(&open, &on);
             let namespaces = self.add_namespaces(criu, &mut options)?;
             self.add_mounts(&mut options, &mounts)?;
@@ -159,6 +163,22 @@ impl Restore<'_> {
         unlinkat(&container.directory, ROOT, AtFlags::REMOVEDIR).doing(|| "leave the root")?;
         create::tell(&process, self.pid_file, None)?;
         Ok((process, master))
+    }
+
+    /// Processes in a user namespace look for images themselves, so its root may pass through the
+    /// directory; the files themselves have CRIU's modes.
+    fn let_in(&self, open: &Open) -> Result<(), Error> {
+        let linux = self.bundle.spec.linux().as_ref();
+        let maps = linux.and_then(|linux| linux.gid_mappings().as_deref()).unwrap_or_default();
+        let Some(root) = maps.iter().find(|map| map.container_id() == 0) else { return Ok(()) };
+        let doing = || "let root of the user namespace into the checkpoint";
+        let directory = open.directory();
+        let mode = fstat(directory).doing(doing)?.st_mode & 0o7777;
+        if mode & 0o001 != 0 {
+            return Ok(());
+        }
+        fchown(directory, None, Some(Gid::from_raw(root.host_id()))).doing(doing)?;
+        Ok(fchmod(directory, Mode::from_raw_mode(mode & !0o070 | 0o010)).doing(doing)?)
     }
 
     fn resources(&self) -> LinuxResources {
@@ -341,6 +361,8 @@ impl Life<'_> {
 
     /// Everything of it is there; it goes on when this returns.
     fn begin(&mut self, pid: i32) -> Result<(), Error> {
+        let rootfs = Rootfs::Dir(self.restore.bundle.rootfs.clone());
+        external::confirm(&self.restore.launch(&rootfs), pid)?;
         let doing = || "look at the restored process";
         let number = Pid::from_raw(pid).ok_or(rustix::io::Errno::SRCH).doing(doing)?;
         let pidfd = pidfd_open(number, PidfdFlags::empty()).doing(doing)?;

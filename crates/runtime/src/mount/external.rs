@@ -9,15 +9,15 @@ use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::filesystem::{attach, copy_tree, copy_tree_at};
-use super::option::{Bind, Options};
+use super::filesystem::{aside, attach, change, copy_tree, copy_tree_at};
+use super::option::{Bind, Options, attributes_of};
 use super::rootfs::{self, detached_view};
 use super::{cgroupfs, device, has_namespace, has_own_map, host_source, inside};
 use super::{is_bind, is_cgroup, kind_of, mounts_of, place, words_of};
 use crate::error::{Doing, Error};
 use crate::inroot::{Root, file_type};
 use crate::launch::Launch;
-use crate::sys;
+use crate::sys::{self, MountAttr, mount_setattr};
 
 /// One such mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,6 +169,60 @@ pub(crate) fn make_root(launch: &Launch<'_>, on: &Path) -> Result<Vec<External>,
     unmount(on, UnmountFlags::DETACH).doing(doing)?;
     mount_root(launch, on)?;
     Ok(externals)
+}
+
+/// Gives the mounts of a restored container, whose first process is `pid`, the attributes that the
+/// specification asks for: CRIU leaves out those of the root and of what it binds twice, such as the
+/// host's null device over masked files, which root inside could change then.
+///
+/// # Errors
+/// Names the mount.
+pub(crate) fn confirm(launch: &Launch<'_>, pid: i32) -> Result<(), Error> {
+    let doing = || "enter the mount namespace of the container";
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let namespace = rustix::fs::openat(CWD, format!("/proc/{pid}/ns/mnt"), flags, Mode::empty());
+    let namespace = namespace.doing(doing)?;
+    aside(|| {
+        let kind = Some(LinkNameSpaceType::Mount);
+        move_into_link_name_space(namespace.as_fd(), kind).doing(doing)?;
+        let root = Root::of_process()?;
+        confirm_inside(launch, &root)?;
+        root.open(Path::new("/"), OFlags::PATH).doing(doing)
+    })
+    .map(drop)
+}
+
+fn confirm_inside(launch: &Launch<'_>, root: &Root) -> Result<(), Error> {
+    let read_only = libc::MOUNT_ATTR_RDONLY;
+    let covered = read_only | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
+    let linux = launch.spec.linux().as_ref();
+    let masked = linux.and_then(|linux| linux.masked_paths().as_deref()).unwrap_or_default();
+    let kept = linux.and_then(|linux| linux.readonly_paths().as_deref()).unwrap_or_default();
+    let masked = masked.iter().map(|path| (path, covered));
+    for (path, set) in masked.chain(kept.iter().map(|path| (path, read_only))) {
+        let Ok(target) = root.open(Path::new(path), OFlags::PATH) else { continue };
+        match mount_setattr(target.as_fd(), MountAttr { set, ..MountAttr::default() }, false) {
+            // Nothing is mounted there: it was not there when the container was made.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
+            other => other.doing(|| format!("restrict `{path}` again"))?,
+        }
+    }
+    let locked = has_namespace(launch.spec, LinuxNamespaceType::User);
+    for mount in binds(launch) {
+        let path = place::destination(launch, mount)?;
+        let Ok(target) = root.open(&path, OFlags::PATH) else { continue };
+        let doing = || format!("give the mount on `{}` its attributes", path.display());
+        let options = Options::parse(words_of(mount));
+        let attr = attributes_of(target.as_fd()).and_then(|own| options.bind_attr(own, locked));
+        match attr.and_then(|attr| change(target.as_fd(), attr, false)) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
+            other => other.doing(doing)?,
+        }
+    }
+    let whole = launch.spec.root().as_ref().and_then(oci::runtime::Root::readonly);
+    let set = if whole == Some(true) { read_only } else { 0 };
+    change(root.as_fd(), MountAttr { set, ..MountAttr::default() }, false)
+        .doing(|| "make the root file system read-only")
 }
 
 fn mount_root(launch: &Launch<'_>, on: &Path) -> Result<Root, Error> {

@@ -31,11 +31,11 @@ struct Monitor {
     lock: File,
     log: Option<log::Writer>,
     listener: Option<OwnedFd>,
-    /// Our own streams and signals, and a client that was there from the beginning: of the first
-    /// run only.
+    /// Our own streams and signals: of the first run only.
     own: Option<Own>,
     signals: Option<SignalFd>,
-    client: Option<Client>,
+    /// Who is attached, until the run ends.
+    clients: Vec<Client>,
     backoff: Backoff,
 }
 
@@ -70,14 +70,18 @@ impl Engine {
         let signals = own.map(|_| SignalFd::forwarded()).transpose();
         let signals = signals.doing(|| "take over signals".into())?;
         let mut monitor = Monitor::new(&container)?;
-        (monitor.own, monitor.signals, monitor.client) = (own, signals, client);
+        (monitor.own, monitor.signals) = (own, signals);
+        monitor.clients.extend(client);
         let mut run = self.launch(&mut container, &lock, 0)?;
         drop(lock);
         started();
         loop {
             let ended = watch(&container, &mut monitor, &mut run);
             let code = ended.end.code;
-            let again = self.end_run(&mut container, &run, &mut monitor, &ended)?;
+            let again = self.end_run(&mut container, &run, &mut monitor, &ended);
+            // Only now: whoever hears of the end finds it written down.
+            monitor.clients.drain(..).for_each(|client| client.farewell(code));
+            let again = again?;
             if let Some(failure) = ended.failure {
                 return Err(failure);
             }
@@ -245,7 +249,7 @@ fn watch(container: &Container, monitor: &mut Monitor, run: &mut Run) -> Ended {
     let mut relay = Relay::new(&run.process, std::mem::take(&mut run.streams));
     (relay.log, relay.listener) = (monitor.log.take(), monitor.listener.take());
     (relay.own, relay.signals) = (monitor.own.take(), monitor.signals.take());
-    relay.clients.extend(monitor.client.take());
+    relay.clients.append(&mut monitor.clients);
     relay.health = checker(container, &run.process);
     let settings = &container.record.settings;
     if matches!(settings.restart, RestartPolicy::OnUnhealthy { .. }) {
@@ -256,10 +260,10 @@ fn watch(container: &Container, monitor: &mut Monitor, run: &mut Run) -> Ended {
         status.expect("who watches a container's monitor detaches from a client of it")
     });
     let code = status.as_ref().map_or(255, |status| status.code());
-    relay.farewell(code);
     let unhealthy = relay.replace.is_some_and(|ending| ending.asked);
     let health = relay.health.take().map(|checker| checker.health().clone());
     (monitor.log, monitor.listener) = (relay.log.take(), relay.listener.take());
+    monitor.clients.append(&mut relay.clients);
     let failure = status.doing(|| "watch the container".into()).err();
     Ended { end: End { code, unhealthy, ran: run.started.elapsed() }, health, failure }
 }
@@ -336,7 +340,7 @@ impl Monitor {
             listener: Some(listener),
             own: None,
             signals: None,
-            client: None,
+            clients: Vec::new(),
             backoff: Backoff::default(),
         })
     }

@@ -33,14 +33,16 @@ impl Drop for RawMode {
     }
 }
 
-/// Reads a line from the terminal without showing it; `None` if it was broken off.
+/// Reads a line from the terminal without showing it, once `ask` has said what is wanted; `None` if
+/// it was broken off.
 ///
 /// # Errors
-/// If standard input is no terminal, or does not answer.
-pub fn read_secret() -> io::Result<Option<String>> {
+/// If standard input is no terminal, or does not answer; those of `ask`.
+pub fn read_secret(ask: impl FnOnce() -> io::Result<()>) -> io::Result<Option<String>> {
     let not_ours = || io::Error::other("standard input is not a terminal");
     // The terminal sends no signals meanwhile: one would leave it as it is now.
     let _raw = RawMode::enter()?.ok_or_else(not_ours)?;
+    ask()?;
     let mut line = Vec::new();
     let mut key = [0];
     loop {

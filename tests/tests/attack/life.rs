@@ -137,7 +137,10 @@ fn a_full_disk_ends_nobody_else() {
 #[test]
 fn an_image_cannot_make_itself_unstoppable_or_unmeasurable() {
     let sandbox = Sandbox::new();
-    import(&sandbox, "stubborn", "STOPSIGNAL BOGUS", |_| {});
+    sandbox.save_image("stubborn.tar", "stubborn:latest", &[], |config| {
+        config.stop_signal = "BOGUS".to_owned();
+    });
+    let _ = sandbox.cais(["load", "-qi", "stubborn.tar"]).ok();
     let deep = "cd /tmp; i=0; while [ $i -lt 1000 ]; do mkdir ddddddd && cd ddddddd || break; \
                 i=$((i+1)); done; mv /tmp/ddddddd /e; mkdir -p /tmp/x; mv /e /tmp/x; \
                 trap 'exit 3' TERM; echo ready; while :; do sleep 0.05; done";

@@ -97,8 +97,8 @@ fn credentials(args: &Args) -> Result<(String, String)> {
             text.strip_suffix('\r').unwrap_or(text).to_owned()
         }
         None => {
-            ask("Password: ")?;
-            let typed = engine::read_secret().map_err(failed)?;
+            let ask_for_it = || ask("Password: ").map_err(std::io::Error::other);
+            let typed = engine::read_secret(ask_for_it).map_err(failed)?;
             ask("\n")?;
             typed.ok_or_else(|| Error::invalid("login was broken off"))?
         }

@@ -84,6 +84,12 @@ impl Client {
         Self { socket, pending: VecDeque::new(), gone: false }
     }
 
+    /// Tells it that the process has ended. What it is too slow to take now is lost to it; the log
+    /// has it.
+    pub(crate) fn farewell(mut self, code: i32) {
+        self.push(Message::Exit(code).encode());
+    }
+
     fn push(&mut self, packet: Vec<u8>) {
         self.pending.push_back(packet);
         self.flush();
@@ -183,15 +189,6 @@ impl<'a> Relay<'a> {
                 return Ok(None);
             }
             self.clients.retain(|client| !client.gone);
-        }
-    }
-
-    /// Tells whoever is attached that the process has ended.
-    ///
-    /// What a client is too slow to take now is lost to it; the log has it.
-    pub(crate) fn farewell(&mut self, code: i32) {
-        for client in &mut self.clients {
-            client.push(Message::Exit(code).encode());
         }
     }
 

@@ -60,14 +60,14 @@ impl Checkpoint<'_> {
             }
         }
         let spec = container.spec()?;
-        check(&spec)?;
+        check(spec)?;
         let criu = Criu::find(self.images.criu)?;
-        check_version(&criu, &spec)?;
+        check_version(&criu, spec)?;
         self.check_features(&criu)?;
         images::make(self.images.directory, true)?;
         let open = self.images.open(LOG)?;
         let mut status = self.status()?;
-        let options = self.options((&criu, &container, &spec), &open, status.as_ref())?;
+        let options = self.options((&criu, &container, spec), &open, status.as_ref())?;
         if !self.pre_dump {
             write_descriptors(&open, &container)?;
         }
@@ -85,7 +85,7 @@ impl Checkpoint<'_> {
             return Ok(Vec::new());
         }
         let cgroup = container.cgroup()?;
-        delete::destroy(&container, Some(&spec), cgroup)
+        delete::destroy(&container, Some(spec), cgroup)
     }
 
     fn check_features(&self, criu: &Criu) -> Result<(), Error> {

@@ -157,10 +157,12 @@ fn files_of_every_size_have_their_bytes() {
 
 #[test]
 fn sparse_files_have_their_holes() {
+    /// Name, size, and where data lies: offset and length.
+    type Case = (&'static str, u64, &'static [(u64, u64)]);
     const HUGE: u64 = 5 << 40;
     let mut image = Image::new();
     let data = vec![b'x'; 20_000];
-    let cases: [(&str, u64, &[(u64, u64)]); 6] = [
+    let cases: [Case; 6] = [
         ("none", 0, &[]),
         ("hole", 10_000, &[(10_000, 0)]),
         ("middle", 1_000_000, &[(5_000, 10_000)]),

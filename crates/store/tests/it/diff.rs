@@ -304,7 +304,7 @@ fn seen(path: &Path, below: &str, all: &mut BTreeMap<String, String>) {
         let times = (meta.size(), meta.mtime(), meta.mtime_nsec());
         let mut xattrs: Vec<Vec<u8>> = Vec::new();
         for name in ["security.capability", "user.x"] {
-            let mut value = vec![0; 64];
+            let mut value = [0; 64];
             let length = rustix::fs::lgetxattr(&path, name, &mut value[..]).unwrap_or(0);
             xattrs.push(value[..length].to_vec());
         }

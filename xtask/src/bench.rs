@@ -9,6 +9,7 @@ mod bundle;
 mod contest;
 mod dockerd;
 mod engine;
+mod images;
 mod limit;
 mod memory;
 mod pull;
@@ -26,7 +27,7 @@ use report::Section;
 use world::World;
 
 /// What can be measured.
-const NAMES: &[&str] = &["run", "bridge", "pull", "monitor", "size", "runtime"];
+const NAMES: &[&str] = &["run", "bridge", "pull", "images", "monitor", "size", "runtime"];
 /// Unless the command line says otherwise.
 const ROUNDS: usize = 30;
 /// The same for a container of the OCI runtime, which is a matter of milliseconds.
@@ -101,6 +102,9 @@ fn measure(name: &str, world: &World, rounds: Option<usize>) -> Result<Vec<Secti
         return runtime::measure(world, rounds.unwrap_or(ROUNDS_RUNTIME));
     }
     let rounds = rounds.unwrap_or(ROUNDS);
+    if name == "images" {
+        return images::measure(world, rounds.div_ceil(10));
+    }
     let section = match name {
         "run" => start::alone(world, rounds),
         "bridge" => start::bridge(world, rounds),

@@ -110,7 +110,7 @@ fn command(grammar: Grammar) -> Command {
     let version = Arg::new("version").short('v').short_alias('V').long("version");
     let version = version.action(ArgAction::Version).help("Print version");
     let top = Command::new("cais")
-        .about("Builds images, runs containers and orchestrates them: one static binary")
+        .about("Pulls and pushes images, runs containers and shows what they changed: one static binary")
         .version(env!("CARGO_PKG_VERSION"))
         .disable_version_flag(true)
         .arg(version)
@@ -270,7 +270,7 @@ pub(crate) fn run(matches: &ArgMatches) -> i32 {
                 Kind::CommandNotExecutable => 126,
                 _ if name == "run" => FAILED,
                 // As Docker: what is wrong with the process, not with the container.
-                Kind::Invalid if name == "exec" => 126,
+                Kind::Invalid | Kind::Internal if name == "exec" => 126,
                 _ => 1,
             }
         }

@@ -101,6 +101,8 @@ pub struct State {
     pub pid_start: u64,
     /// The monitor's process.
     pub monitor_pid: i32,
+    /// The kernel's start time of the monitor, as of the container's process.
+    pub monitor_start: u64,
     /// The last exit code.
     pub exit_code: i32,
     /// Why it could not be started.
@@ -238,10 +240,19 @@ impl Container {
         write_json(&self.dir, "state.json", &self.state)
     }
 
-    /// Whether a monitor holds the container.
+    /// Whether a monitor holds the container: here, or where the run directory of who started it is
+    /// another one, or was removed.
     pub(crate) fn has_monitor(&self) -> bool {
-        let Ok(file) = File::open(self.monitor_path()) else { return false };
-        rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_err()
+        let locked = File::open(self.monitor_path()).is_ok_and(|file| {
+            rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_err()
+        });
+        locked || self.monitor_lives()
+    }
+
+    /// Whether the process that was its monitor when the state was written still runs.
+    fn monitor_lives(&self) -> bool {
+        let State { monitor_pid, monitor_start, .. } = self.state;
+        monitor_pid != 0 && runtime::is_alive(monitor_pid, monitor_start)
     }
 }
 

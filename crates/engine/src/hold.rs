@@ -169,11 +169,13 @@ impl Engine {
             streams = terminal_streams(master)?;
         }
         let process = created.start().map_err(from_runtime)?;
+        let monitor_pid = rustix::process::getpid().as_raw_nonzero().get();
         container.state = State {
             status: Status::Running,
             pid,
             pid_start: runtime::start_time(pid).unwrap_or(0),
-            monitor_pid: rustix::process::getpid().as_raw_nonzero().get(),
+            monitor_pid,
+            monitor_start: runtime::start_time(monitor_pid).unwrap_or(0),
             started_at: clock::now(),
             address: endpoint,
             ..container.state.anew()
@@ -210,7 +212,8 @@ impl Engine {
             stop_requested: container.state.stop_requested,
             restarts: container.state.restarts,
             health: ended.health.clone(),
-            monitor_pid: if again.is_some() { container.state.monitor_pid } else { 0 },
+            monitor_pid: again.map_or(0, |_| container.state.monitor_pid),
+            monitor_start: container.state.monitor_start,
             ..container.state.anew()
         };
         let save = || lock.as_ref().map_or(Ok(()), |_| container.save());

@@ -60,6 +60,6 @@ pub use parent::{Created, create};
 pub use process::{ExitStatus, Process};
 pub use rdt::delete_resctrl;
 pub use seal::seal_executable;
-pub use signal::{signal, start_time};
+pub use signal::{is_alive, signal, start_time};
 pub use sys::monitor::{Child, Fork, SignalFd, detach_from_session, exit_now, fork, trim_memory};
 pub use warning::{process_warnings, warnings};

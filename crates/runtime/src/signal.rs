@@ -57,11 +57,24 @@ pub fn signal(text: &str) -> Option<Signal> {
 /// # Errors
 /// If there is no such process.
 pub fn start_time(pid: i32) -> io::Result<u64> {
+    stat(pid).map(|(_, start)| start)
+}
+
+/// Whether the process that has this number, and had it when it was started at `start`, has not
+/// ended.
+pub fn is_alive(pid: i32, start: u64) -> bool {
+    stat(pid).is_ok_and(|(state, found)| found == start && !matches!(state, 'Z' | 'X'))
+}
+
+/// State and start time (proc_pid_stat(5)).
+fn stat(pid: i32) -> io::Result<(char, u64)> {
     let stat = procfs::read(&format!("/proc/{pid}/stat"))?;
     // The second field is the program's name in parentheses, which may contain anything.
     let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
-    let field = after.split_ascii_whitespace().nth(19).and_then(|field| field.parse().ok());
-    field.ok_or_else(|| io::ErrorKind::InvalidData.into())
+    let mut fields = after.split_ascii_whitespace();
+    let state = fields.next().and_then(|field| field.chars().next());
+    let start = fields.nth(18).and_then(|field| field.parse().ok());
+    state.zip(start).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 #[cfg(test)]

@@ -187,3 +187,18 @@ fn usage_is_shown_in_docker_s_columns() {
     assert!(cpu > 1.0, "{cpu}");
     let _ = sandbox.cais(["rm", "-f", "busy"]).ok();
 }
+
+#[test]
+fn another_run_root_does_not_end_what_it_does_not_know() {
+    let sandbox = Sandbox::new();
+    run(&sandbox, "away", "", "exec sleep 1000");
+    let elsewhere = "CAIS_RUN=$PWD/elsewhere $E";
+    for command in ["ps -a", "inspect away", "exec away true", "system prune -f"] {
+        let _ = sandbox.shell(&format!("{elsewhere} {command}")).ok();
+    }
+    sandbox.shell(&format!("{elsewhere} rm away")).code(1).says("running");
+    sandbox
+        .shell(&format!("{elsewhere} start away; $E ps --format '{{{{.State}}}}'"))
+        .out("away\nrunning\n");
+    let _ = sandbox.cais(["rm", "-f", "away"]).ok();
+}

@@ -23,7 +23,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     let container = engine.find(&args.container)?;
     let stdin = !args.no_stdin && container.record.settings.open_stdin;
     if stdin && container.record.settings.tty && container.is_running() {
-        super::run::needs_terminal()?;
+        super::run::needs_terminal("add --no-stdin where standard input is not a terminal")?;
     }
     match engine.attach(&container, stdin, &keys)? {
         Outcome::Exited(code) => Ok(code),

@@ -48,7 +48,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     if args.tty && args.interactive && !args.detach {
-        needs_terminal()?;
+        needs_terminal("leave out -t where standard input is not a terminal")?;
     }
     let keys = super::detach_keys(&args.detach_keys)?;
     let engine = session.engine()?;

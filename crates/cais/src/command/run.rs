@@ -31,7 +31,7 @@ pub(crate) struct Args {
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     let keys = super::detach_keys(&args.detach_keys)?;
     if !args.detach && args.create.tty && args.create.interactive {
-        needs_terminal()?;
+        needs_terminal("leave out -t where standard input is not a terminal")?;
     }
     let container = create::create(session, &args.create, &args.image_and_command)?;
     let engine = session.engine()?;
@@ -58,10 +58,9 @@ fn or_remove<T>(engine: &Engine, container: &Container, outcome: Result<T>) -> R
 }
 
 /// As Docker has it: a terminal for a program that reads from something else would not work.
-pub(super) fn needs_terminal() -> Result<()> {
+pub(super) fn needs_terminal(remedy: &str) -> Result<()> {
     if std::io::stdin().is_terminal() {
         return Ok(());
     }
-    Err(Error::invalid("the input device is not a TTY")
-        .hint("leave out -t where standard input is not a terminal"))
+    Err(Error::invalid("the input device is not a TTY").hint(remedy))
 }

@@ -7,13 +7,13 @@
 //!                                      until the first start
 //! <root>/containers/<id>/lock          flock: held during every change of state
 //! <root>/containers/<id>/upper, work   the writable layer
+//! <root>/containers/<id>/hosts, hostname, resolv.conf   what is mounted over those in /etc
 //! <root>/containers/<id>/container.log the log, and its rotated files
 //! <root>/names/<name>                  symbolic link to the id: the name is taken
 //! <run root>/<id>/monitor              flock: held by the monitor as long as it lives; the exit
 //!                                      code is written into it before it is let go
 //! <run root>/<id>/attach               the monitor's socket
 //! <run root>/<id>/health.json          what checks of its health have found
-//! <run root>/<id>/hosts, hostname, resolv.conf   what is mounted over those in /etc
 //! ```
 
 use std::fs::{self, File};
@@ -165,10 +165,11 @@ impl Container {
     }
 
     /// The file that is mounted over `/etc/<name>` while the container runs: `hosts`, `hostname`
-    /// or `resolv.conf`. It is made anew for each start, so it need not outlive the machine.
+    /// or `resolv.conf`. It is made anew for each start; it lies where the writable layer does, and
+    /// not in the machine's memory, since the container can make it as large as it likes.
     #[must_use]
     pub fn name_file(&self, name: &str) -> PathBuf {
-        self.run_dir.join(name)
+        self.dir.join(name)
     }
 
     /// Where the writable layer is.

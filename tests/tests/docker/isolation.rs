@@ -284,3 +284,22 @@ fn roots_that_start_together_have_networks_apart() {
         sandbox.host(["nft", "delete", "table", "ip", bridge]).code(0);
     }
 }
+
+#[test]
+fn the_names_in_etc_are_read_only_where_everything_is() {
+    let sandbox = Sandbox::new();
+    let write = "for f in hosts hostname resolv.conf; do echo x >>/etc/$f && echo $f; done";
+    let run = |options: &str| {
+        let line =
+            format!("$E run --rm --network none {options} busybox sh -c '{write}' 2>/dev/null");
+        sandbox.shell(&line).stdout
+    };
+    assert_eq!(run(""), "hosts\nhostname\nresolv.conf\n");
+    assert_eq!(run("--read-only"), "");
+    // What it writes there is on the disk, as all that it writes, and not in the machine's memory.
+    let fill = "$E run -d --name fill --network none busybox sh -c \
+                'head -c 1000000 /dev/zero >/etc/hosts; exec sleep 1000' && \
+                until [ -n \"$(find $CAIS_ROOT -name hosts -size +900k)\" ]; do :; done; \
+                find $CAIS_RUN -size +100k; $E rm -f fill";
+    assert_eq!(sandbox.shell(fill).ok().lines().count(), 2);
+}

@@ -1,5 +1,7 @@
 //! `cais inspect`
 
+use std::io::IsTerminal as _;
+
 use engine::{Engine, Error, Kind, Result};
 use serde_json::Value;
 
@@ -46,7 +48,10 @@ fn inspect(session: &Session, args: &Args, kind: Option<&str>) -> Result<i32> {
     }
     let mut text = Vec::new();
     let shown = output::inspect(&mut text, args.format.as_deref(), &found);
-    session.print_bytes(&text)?;
+    match std::io::stdout().is_terminal() {
+        true => session.print(&output::printable(&String::from_utf8_lossy(&text)))?,
+        false => session.print_bytes(&text)?,
+    }
     shown.map_err(|error| Error::new(Kind::Invalid, error.to_string()))?;
     Ok(code)
 }

@@ -25,10 +25,14 @@ const INTERVAL: Duration = Duration::from_secs(30);
 const TIMEOUT: Duration = Duration::from_secs(30);
 const START_INTERVAL: Duration = Duration::from_secs(5);
 const RETRIES: u32 = 3;
+/// No check comes sooner after another, and none has less time; Docker's bound.
+const TIME_MIN: Duration = Duration::from_millis(1);
 /// Results kept.
 const RESULTS_MAX: usize = 5;
 /// Bytes kept of what one check wrote.
 const OUTPUT_BYTES_MAX: usize = 4096;
+/// How often output is read before something else has its turn.
+const READS_MAX: usize = 64;
 /// The exit code of a check that took too long, or could not be executed.
 const NO_CODE: i32 = -1;
 
@@ -113,9 +117,10 @@ struct Pace {
 
 impl Pace {
     fn new(check: &Healthcheck) -> Self {
+        // What an image asks for is not checked as options are.
         let or = |nanoseconds: u64, default: Duration| match nanoseconds {
             0 => default,
-            set => Duration::from_nanos(set),
+            set => Duration::from_nanos(set).max(TIME_MIN),
         };
         Self {
             interval: or(check.interval, INTERVAL),
@@ -307,7 +312,8 @@ impl Running {
     /// Takes what was written, without waiting; what is beyond the bound is dropped.
     fn read(&mut self) {
         let mut buffer = [0; OUTPUT_BYTES_MAX];
-        while let Some(output) = &self.output {
+        for _ in 0..READS_MAX {
+            let Some(output) = &self.output else { return };
             if !readable(PollFd::new(output, PollFlags::IN)) {
                 return;
             }

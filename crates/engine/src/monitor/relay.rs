@@ -18,6 +18,10 @@ use super::attach::{self, Message, PAYLOAD_BYTES_MAX};
 use super::health::{Checker, HealthStatus};
 use super::log::{self, Stream};
 
+/// How often a pipe is read whose process has ended: it holds at most a mebibyte of what that wrote
+/// (pipe(7)), and others may write to it for ever.
+const DRAIN_READS_MAX: usize = 2 * (1 << 20) / PAYLOAD_BYTES_MAX;
+
 /// The ends of a process' standard streams that are held on this side.
 #[derive(Debug, Default)]
 pub(crate) struct Streams {
@@ -294,7 +298,8 @@ impl<'a> Relay<'a> {
     /// Reads what the process left in its pipes.
     fn drain(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
         for index in 0..self.streams.outputs.len() {
-            while let Some(fd) = &self.streams.outputs[index].fd {
+            for _ in 0..DRAIN_READS_MAX {
+                let Some(fd) = &self.streams.outputs[index].fd else { break };
                 let mut set = [PollFd::new(fd, PollFlags::IN)];
                 let now = rustix::event::Timespec::default();
                 if poll(&mut set, Some(&now))? == 0 {

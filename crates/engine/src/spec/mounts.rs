@@ -41,7 +41,10 @@ pub(crate) fn mounts(container: &Container, volumes: &Path) -> Result<(Vec<Mount
     let mut mounts = system(settings);
     for file in ["resolv.conf", "hostname", "hosts"] {
         let source = container.name_file(file);
-        let options = own_bind(settings);
+        let mut options = own_bind(settings);
+        if settings.security.read_only {
+            options.push("ro".into());
+        }
         mounts.push(mount(&format!("/etc/{file}"), "bind", &source.to_string_lossy(), &options));
     }
     let mut copy_up = Vec::new();

@@ -1,7 +1,7 @@
 //! `cais diff --content`: a patch, and what no patch can say in lines that start with `#`.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal as _, Read, Write};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -37,9 +37,9 @@ pub(super) fn show(
     let items = item::items(comparison, &differences, options.renames)?;
     session.stream(|out| {
         let mut paint;
-        let out: &mut dyn Write = match is_colour {
+        let out: &mut dyn Write = match is_colour || io::stdout().is_terminal() {
             true => {
-                paint = Paint::new(out);
+                paint = Paint::new(out, is_colour);
                 &mut paint
             }
             false => out,

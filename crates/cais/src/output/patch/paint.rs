@@ -1,4 +1,5 @@
-//! A patch in colours, for a terminal: what it would obey is spelt out, line by line.
+//! A patch for a terminal, in colours if they are wanted: what it would obey is spelt out, line by
+//! line.
 
 use std::io::{self, Write};
 
@@ -11,17 +12,18 @@ const RED: &str = "\x1b[31m";
 const DIM: &str = "\x1b[2m";
 const RESET: &str = "\x1b[m";
 
-/// Passes a patch on, line by line, in git's colours.
+/// Passes a patch on, line by line, in git's colours or without.
 pub(crate) struct Paint<W: Write> {
     out: W,
+    is_colour: bool,
     line: Vec<u8>,
     /// Whether hunks follow: before them, lines that start alike are names.
     is_hunk: bool,
 }
 
 impl<W: Write> Paint<W> {
-    pub(crate) fn new(out: W) -> Self {
-        Self { out, line: Vec::new(), is_hunk: false }
+    pub(crate) fn new(out: W, is_colour: bool) -> Self {
+        Self { out, is_colour, line: Vec::new(), is_hunk: false }
     }
 
     fn paint(&mut self) -> io::Result<()> {
@@ -43,6 +45,7 @@ impl<W: Write> Paint<W> {
             _ if self.is_hunk => "",
             _ => BOLD,
         };
+        let colour = if self.is_colour { colour } else { "" };
         let reset = if colour.is_empty() { "" } else { RESET };
         writeln!(self.out, "{colour}{text}{reset}")?;
         self.line.clear();
@@ -73,7 +76,7 @@ mod tests {
     #[test]
     fn lines_have_their_colours_and_no_commands() {
         let mut out = Vec::new();
-        let mut paint = Paint::new(&mut out);
+        let mut paint = Paint::new(&mut out, true);
         paint
             .write_all(b"diff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\x1b[2J\n+b\n")
             .unwrap();
@@ -83,5 +86,8 @@ mod tests {
             "\x1b[1mdiff --git a/x b/x\x1b[m\n\x1b[1m--- a/x\x1b[m\n\x1b[1m+++ b/x\x1b[m\n\
              \x1b[36m@@ -1 +1 @@\x1b[m\n\x1b[31m-a\\x1b[2J\x1b[m\n\x1b[32m+b\x1b[m\n"
         );
+        let mut out = Vec::new();
+        Paint::new(&mut out, false).write_all(b"-a\x1b[2J\n").unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "-a\\x1b[2J\n");
     }
 }

@@ -295,7 +295,8 @@ fn roots(text: &str) -> impl Iterator<Item = (&str, &str)> {
 
 /// Pipes that were the input and output of the container become this process' own.
 fn add_pipes(options: &mut Message, descriptors: &[String]) {
-    for (number, name) in (0..).zip(descriptors) {
+    // The standard streams; whatever else the file names is not ours to hand over.
+    for (number, name) in (0..3).zip(descriptors) {
         if name.contains("pipe:") {
             let mut inherited = Message::default();
             inherited.text(1, name).number(2, number);

@@ -42,7 +42,7 @@ mod xattr;
 pub use builder::{Builder, Data};
 pub use inode::{Attributes, Content};
 pub use merge::merge;
-pub use mount::{mount, mounts_from_file};
+pub use mount::{Id, mount, mounts_from_file};
 pub use reader::Reader;
 pub use tree::{Kind, Node, ROOT};
 pub use xattr::supports as supports_attribute;

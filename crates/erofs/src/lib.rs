@@ -30,6 +30,9 @@
 mod builder;
 mod directory;
 mod format;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod inode;
 mod loop_device;
 mod merge;

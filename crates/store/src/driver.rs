@@ -3,6 +3,7 @@
 //! A layer is what it is found to be, a tree or an image, whatever the record says: the record
 //! decides what new layers become.
 
+mod acl;
 pub(crate) mod dir;
 pub(crate) mod image;
 pub(crate) mod merged;

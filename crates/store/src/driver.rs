@@ -88,7 +88,8 @@ impl Store {
                 Err(Error::Driver { root, recorded, requested })
             }
             (Some(driver), _) | (None, Some(driver)) => Ok(driver),
-            // Loop devices are for those who ask: rules for devices may keep a container from them.
+            // Loop devices are for those who ask: every image takes one, on kernels that share
+            // mounts of images with nobody; and a tmpfs is memory already.
             (None, None) if self.tries_images(true) => Ok(Driver::Erofs),
             (None, None) => Ok(Driver::Dir),
         }

@@ -92,6 +92,16 @@ fn a_monitor_that_is_killed_takes_nothing_from_others() {
 }
 
 #[test]
+fn a_store_that_needs_loop_devices_works_with_the_usual_rules_for_devices() {
+    let sandbox = Sandbox::new();
+    // Nothing is mounted from a file on a tmpfs.
+    let script = format!(
+        "set -e; mkdir tm; mount -t tmpfs tm tm;          export CAIS_ROOT=$PWD/tm/root CAIS_RUN=$PWD/tm/run; ({BIG}) >/dev/null;          $E run --rm --network none one:1 cat /name;          $E run --rm --network none --userns 100000:65536 two:1 cat /name;          $E run -d --name stays --network none two:1 sleep 1000 >/dev/null;          $E run --rm --network none two:1 cat /name; $E rm -f stays >/dev/null; umount tm"
+    );
+    sandbox.shell(&script).code(0).out("one\ntwo\ntwo\n");
+}
+
+#[test]
 fn what_an_entry_says_is_not_believed() {
     if !shares() {
         return;

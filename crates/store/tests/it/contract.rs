@@ -203,7 +203,7 @@ fn everything_that_a_container_can_see_is_equal() {
 #[test]
 fn access_lists_are_equal() {
     let lists = access_list([0xff; 7]);
-    let plain = access_list([0xf8, 6, 0, 4, 0, 5, 0]);
+    let plain = access_list([0xf8, 6, 0, 4, 0, 0, 5]);
     fn access(list: &[u8]) -> [(&str, &[u8]); 1] {
         [("SCHILY.xattr.system.posix_acl_access", list)]
     }

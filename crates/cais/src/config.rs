@@ -16,6 +16,8 @@ pub(crate) struct Config {
     /// How layers are kept.
     #[serde(rename = "storage-driver")]
     pub(crate) storage_driver: Option<String>,
+    /// Whether images are on disk before they count as there; they are, unless it says otherwise.
+    pub(crate) sync: Option<bool>,
     /// How registries are reached.
     pub(crate) registry: registry::Config,
     /// How full the disk may be.
@@ -93,6 +95,9 @@ impl Config {
         config.run_root = path("CAIS_RUN").or(config.run_root);
         let driver = std::env::var("CAIS_STORAGE_DRIVER").ok().filter(|name| !name.is_empty());
         config.storage_driver = driver.or(config.storage_driver);
+        if let Ok(word) = std::env::var("CAIS_SYNC") {
+            config.sync = sync(&word)?.or(config.sync);
+        }
         Ok(config)
     }
 
@@ -113,6 +118,16 @@ impl Config {
     pub(crate) fn roots(&self) -> (PathBuf, PathBuf) {
         let (root, run_root) = defaults();
         (self.root.clone().unwrap_or(root), self.run_root.clone().unwrap_or(run_root))
+    }
+}
+
+/// What `CAIS_SYNC` says; nothing if it is empty.
+fn sync(word: &str) -> Result<Option<bool>> {
+    match word {
+        "" => Ok(None),
+        "0" | "false" => Ok(Some(false)),
+        "1" | "true" => Ok(Some(true)),
+        _ => Err(Error::invalid(format!("CAIS_SYNC is `{word}`, which is neither 0 nor 1"))),
     }
 }
 

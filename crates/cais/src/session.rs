@@ -34,6 +34,7 @@ impl Session {
         let (root, run_root) = self.config.roots();
         let driver = self.config.driver()?;
         let engine = Engine::open(&root, &run_root, driver, self.config.registry.clone())?;
+        let engine = engine.with_sync(self.config.sync.unwrap_or(true));
         Ok(self.engine.get_or_init(|| engine))
     }
 
@@ -56,7 +57,9 @@ impl Session {
     pub(crate) fn engine_at(&self, root: Option<&Path>) -> Result<Engine> {
         let (own, run_root) = self.config.roots();
         let driver = self.config.driver()?;
-        Engine::open(root.unwrap_or(&own), &run_root, driver, self.config.registry.clone())
+        let root = root.unwrap_or(&own);
+        let engine = Engine::open(root, &run_root, driver, self.config.registry.clone())?;
+        Ok(engine.with_sync(self.config.sync.unwrap_or(true)))
     }
 
     /// How registries are reached.

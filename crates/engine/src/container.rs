@@ -407,6 +407,11 @@ impl Containers {
         }
     }
 
+    /// Where running containers find each other's mounts of images.
+    pub(crate) fn images(&self) -> PathBuf {
+        self.run_root.join("images")
+    }
+
     /// The directory that a container being created or removed hides in.
     pub(crate) fn run_dir(&self, id: &str) -> PathBuf {
         self.run_root.join(id)

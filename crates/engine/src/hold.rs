@@ -149,6 +149,7 @@ impl Engine {
         let state = spec::state(container, None);
         let launch = Launch {
             map_rootfs: true,
+            images: Some(&self.containers.images()),
             cgroup: Some(&cgroup),
             // An empty user is root, with the groups that the image gives root.
             user: Some(&record.config.user),

@@ -118,6 +118,13 @@ impl Engine {
         Ok(Self { root, store, containers, registry })
     }
 
+    /// The same engine, which leaves it to the kernel when images are written to disk, if `syncs` is
+    /// false; else they are before they count as pulled, loaded or made.
+    #[must_use]
+    pub fn with_sync(self, syncs: bool) -> Self {
+        Self { store: self.store.with_sync(syncs), ..self }
+    }
+
     /// The images and layers.
     #[must_use]
     pub fn store(&self) -> &store::Store {

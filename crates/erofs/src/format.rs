@@ -20,8 +20,10 @@ pub(crate) const DIRENT_BYTES: usize = 12;
 /// What stands for a hole in the map of a chunked file.
 pub(crate) const HOLE: u32 = u32::MAX;
 
-const MAGIC: u32 = 0xe0f5_e1e2;
+pub(crate) const MAGIC: u32 = 0xe0f5_e1e2;
 const SUPERBLOCK_AT: usize = 1024;
+/// Where in an image its id stands.
+pub(crate) const ID_AT: u64 = 1024 + 48;
 const COMPAT_MTIME: u32 = 0x2;
 const INCOMPAT_CHUNKED_FILE: u32 = 0x4;
 const INCOMPAT_DEVICE_TABLE: u32 = 0x8;

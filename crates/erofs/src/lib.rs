@@ -30,6 +30,9 @@
 mod builder;
 mod directory;
 mod format;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod inode;
 mod loop_device;
 mod merge;
@@ -42,7 +45,7 @@ mod xattr;
 pub use builder::{Builder, Data};
 pub use inode::{Attributes, Content};
 pub use merge::merge;
-pub use mount::{mount, mounts_from_file};
+pub use mount::{Id, mount, mounts_from_file};
 pub use reader::Reader;
 pub use tree::{Kind, Node, ROOT};
 pub use xattr::supports as supports_attribute;

@@ -1,16 +1,20 @@
 //! Mounts of images that are attached nowhere: seen through a descriptor, gone with it.
 
+use std::fmt;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{fstatfs, fstatvfs};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag,
     fsconfig_set_string, fsmount, fsopen,
 };
 
+use crate::format::{ID_AT, MAGIC};
 use crate::loop_device;
 
 /// Mounts the image in a file, attached nowhere: the descriptor of its root directory. `devices`
@@ -61,6 +65,38 @@ fn mount_sources(mut sources: impl Iterator<Item = PathBuf>) -> Result<OwnedFd, 
     fsconfig_set_flag(description, "ro")?;
     fsconfig_create(description)?;
     fsmount(description, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)
+}
+
+/// What tells a file system from all others: the number in its image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Id([u8; 16]);
+
+impl Id {
+    /// That of an image.
+    ///
+    /// # Errors
+    /// Those of reading; [`io::ErrorKind::UnexpectedEof`].
+    pub fn of(image: &Path) -> io::Result<Id> {
+        let mut id = [0; 16];
+        File::open(image)?.read_exact_at(&mut id, ID_AT)?;
+        Ok(Id(id))
+    }
+
+    /// Whether `mount` is of this file system, as statfs(2) shows it.
+    #[must_use]
+    pub fn is_of(&self, mount: impl AsFd) -> bool {
+        let half = |at| u64::from_le_bytes(std::array::from_fn(|index| self.0[at + index]));
+        // As the kernel folds it (uuid_to_fsid, Linux 5.19).
+        let folded = half(0) ^ half(8);
+        fstatfs(&mount).is_ok_and(|fs| fs.f_type as u32 == MAGIC)
+            && fstatvfs(&mount).is_ok_and(|fs| fs.f_fsid == folded)
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
 }
 
 #[cfg(test)]

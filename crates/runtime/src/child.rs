@@ -13,7 +13,7 @@ use crate::credentials::{Credentials, hide_memory};
 use crate::error::{Doing, Error};
 use crate::label::Labels;
 use crate::launch::Launch;
-use crate::mount::{self, Placement, Sources};
+use crate::mount::{self, Images, Placement, Sources};
 use crate::namespace::{Plan, enter_time_namespace};
 use crate::program::{self, Program};
 use crate::rtnetlink::switch_loopback_on;
@@ -33,6 +33,8 @@ pub(crate) struct Prepared<'a> {
     pub(crate) confined: Confined<'a>,
     /// The host's null device.
     pub(crate) null: OwnedFd,
+    /// Of the root file system, mounted where no rule for devices holds.
+    pub(crate) images: &'a Images,
     /// Made by the parent where the child's user could not reach them.
     pub(crate) sources: Option<Sources>,
     /// The way into the cgroup.
@@ -93,7 +95,8 @@ fn become_container(prepared: Prepared<'_>, sync: &Sync) -> Error {
 
 // recipe: the order of these steps is the security of the container.
 fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
-    let Prepared { launch, process, plan, confined, null, sources, entry, given } = prepared;
+    let Prepared { launch, process, plan, confined, null, images, sources, entry, given } =
+        prepared;
     let (spec, oci) = (launch.spec, launch.oci.as_ref());
     let hooks_at = oci.and_then(|oci| oci.hooks_at);
     sys::reset_signals();
@@ -140,7 +143,7 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
         Some(sources) => sources,
         None => make_sources(launch, plan)?,
     };
-    let files = files.map_or_else(|| mount::rootfs::make(launch.rootfs), Ok)?;
+    let files = files.map_or_else(|| mount::rootfs::make(launch.rootfs, images), Ok)?;
     sources.make_own(spec)?;
     let parameters = sysctl::open(spec)?;
     #[cfg(weaken)]

@@ -59,6 +59,10 @@ pub struct Launch<'a> {
     pub spec: &'a Spec,
     /// The files of the container, mounted in its own mount namespace only.
     pub rootfs: &'a Rootfs,
+    /// A directory in which containers find each other's mounts of images, so that the kernel caches
+    /// their files once; made when it is needed, and only for this user. The mounts stay until the
+    /// [`Process`](crate::Process) is dropped.
+    pub images: Option<&'a Path>,
     /// Input and output of the first process.
     pub stdio: Stdio,
     /// The name of the container: of its group in the resctrl file system.
@@ -101,6 +105,7 @@ impl<'a> Launch<'a> {
         Launch {
             spec,
             rootfs,
+            images: None,
             stdio,
             id: "",
             bundle: None,

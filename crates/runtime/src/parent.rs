@@ -11,7 +11,7 @@ use crate::child::{self, Confined, Prepared};
 use crate::error::{Doing, Error};
 use crate::label::Labels;
 use crate::launch::Launch;
-use crate::mount::{self, IdMap, OnHost, Sources, Unmapped};
+use crate::mount::{self, IdMap, Images, OnHost, Sources, Unmapped};
 use crate::namespace::{Namespaces, Plan, write_id_maps};
 use crate::process::{Process, Unstarted};
 use crate::seccomp::agent::Agent;
@@ -56,6 +56,7 @@ pub fn create(launch: &Launch<'_>, in_namespaces: &mut Furnish<'_>) -> Result<Cr
     if !plan.maps_ids() && unmapped.as_ref().is_some_and(|mounts| !mounts.is_empty()) {
         return Err(child::no_user_namespace());
     }
+    let images = Images::open(launch.rootfs, launch.images)?;
     let filter = filter.as_ref();
     let (ours, theirs) = Socket::pair()?;
 
@@ -66,20 +67,23 @@ pub fn create(launch: &Launch<'_>, in_namespaces: &mut Furnish<'_>) -> Result<Cr
     let labels = Labels::of(process)?;
     let group = rdt::Group::make(launch.spec, launch.id)?;
     let confined = Confined { filter, attributes, labels };
-    let prepared = Prepared { launch, process, plan: &plan, confined, null, sources, entry, given };
+    let (plan, images) = (&plan, images);
+    let prepared =
+        Prepared { launch, process, plan, confined, null, images: &images, sources, entry, given };
     // Dropped after the child, which may be busy in there.
     let shared = plan.shares_mounts().then(|| OnHost::before(launch.rootfs)).transpose()?.flatten();
     let child = clone(prepared, (&ours, &theirs))?;
     drop(theirs);
-    let parts = (child.process(), unmapped.as_deref(), &ours);
+    let mounts = (unmapped.as_deref(), &images);
+    let parts = (child.process(), mounts, &ours);
     let joined = group.as_ref().map_or(Ok(()), |group| group.add(child.process().pid()));
-    let result = joined.and_then(|()| accompany(launch, &plan, parts, in_namespaces));
+    let result = joined.and_then(|()| accompany(launch, plan, parts, in_namespaces));
     let master = result.map_err(|error| ours.reported().unwrap_or(error))?;
     if let Some(group) = group {
         group.keep();
     }
     let agent = agent.map(|agent| agent.of_first(child.process().pid()));
-    Ok(Created { process: child, shared, socket: ours, master, agent })
+    Ok(Created { process: child, shared, images: images.shared(), socket: ours, master, agent })
 }
 
 fn clone(prepared: Prepared<'_>, (ours, theirs): (&Socket, &Socket)) -> Result<Unstarted, Error> {
@@ -96,7 +100,7 @@ fn clone(prepared: Prepared<'_>, (ours, theirs): (&Socket, &Socket)) -> Result<U
 fn accompany(
     launch: &Launch<'_>,
     plan: &Plan,
-    (child, unmapped, socket): (&Process, Option<&[Unmapped]>, &Socket),
+    (child, (unmapped, images), socket): (&Process, (Option<&[Unmapped]>, &Images), &Socket),
     in_namespaces: &mut Furnish<'_>,
 ) -> Result<Option<OwnedFd>, Error> {
     let spec = launch.spec;
@@ -113,7 +117,8 @@ fn accompany(
         {
             write_id_maps(child.pid(), linux)?;
         }
-        let root = unmapped.map(|mounts| map_files(launch, child.pid(), mounts)).transpose()?;
+        let root =
+            unmapped.map(|mounts| map_files(launch, child.pid(), (mounts, images))).transpose()?;
         socket.tell(Point::Mapped, root.as_ref())?;
     }
     // Point 2: whoever looks at the child from now on finds it in its cgroup.
@@ -141,14 +146,18 @@ fn accompany(
 }
 
 /// Makes the files that the container finds belong to its ids; gives its root file system.
-fn map_files(launch: &Launch<'_>, pid: i32, mounts: &[Unmapped]) -> Result<OwnedFd, Error> {
+fn map_files(
+    launch: &Launch<'_>,
+    pid: i32,
+    (mounts, images): (&[Unmapped], &Images),
+) -> Result<OwnedFd, Error> {
     let ids = IdMap::of(pid)?;
     launch.stdio.give_pipes(ids.root());
     mounts.iter().try_for_each(|mount| mount.map(&ids))?;
     if launch.map_rootfs {
-        return mount::rootfs::make_mapped(launch.rootfs, &ids);
+        return mount::rootfs::make_mapped(launch.rootfs, images, &ids);
     }
-    mount::rootfs::make(launch.rootfs)
+    mount::rootfs::make(launch.rootfs, images)
 }
 
 /// Refuses what is wrong before anything is made.
@@ -185,6 +194,7 @@ pub(crate) fn compile(profile: Option<&LinuxSeccomp>) -> Result<Option<Filter>, 
 pub struct Created {
     process: Unstarted,
     shared: Option<OnHost>,
+    images: Images,
     socket: Socket,
     master: Option<OwnedFd>,
     agent: Option<Agent>,
@@ -208,7 +218,7 @@ impl Created {
             shared.keep();
         }
         let waiting = Waiting { socket: self.socket, agent: self.agent };
-        (self.process.release().with_master(self.master), waiting)
+        (self.process.release().with_master(self.master).with_images(self.images), waiting)
     }
 
     /// Executes the program of a container without a gate.

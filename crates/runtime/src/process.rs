@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
 
 use crate::error::{Doing, Error};
+use crate::mount::Images;
 use crate::sys;
 
 /// A child process, by its descriptor: its number is never reused while this lives.
@@ -15,6 +16,8 @@ pub struct Process {
     pidfd: OwnedFd,
     /// The terminal's other end, until it is taken.
     master: Option<OwnedFd>,
+    /// What its files are on, held for other containers.
+    _images: Images,
 }
 
 /// How a process ended.
@@ -38,11 +41,15 @@ impl ExitStatus {
 
 impl Process {
     pub(crate) fn new(pid: i32, pidfd: OwnedFd) -> Process {
-        Process { pid, pidfd, master: None }
+        Process { pid, pidfd, master: None, _images: Images::default() }
     }
 
     pub(crate) fn with_master(self, master: Option<OwnedFd>) -> Process {
         Process { master, ..self }
+    }
+
+    pub(crate) fn with_images(self, images: Images) -> Process {
+        Process { _images: images, ..self }
     }
 
     /// The process id, in the caller's process namespace.

@@ -21,6 +21,8 @@ pub struct Store {
     pub(crate) root: PathBuf,
     /// The driver that was asked for.
     pub(crate) requested: Option<Driver>,
+    /// Whether images are on disk before they can be seen.
+    pub(crate) syncs: bool,
 }
 
 /// A promise that the collector removes nothing while it is held.
@@ -85,7 +87,7 @@ impl Store {
     pub fn open(root: &Path) -> Result<Self, Error> {
         let root = std::path::absolute(root).doing(|| format!("resolve `{}`", root.display()))?;
         make_directory(&root)?;
-        Ok(Self { root, requested: None })
+        Ok(Self { root, requested: None, syncs: true })
     }
 
     /// The same store, for somebody who wants this driver and no other, if any.
@@ -98,6 +100,36 @@ impl Store {
             self.driver()?;
         }
         Ok(self)
+    }
+
+    /// The same store, which leaves it to the kernel when images are written to disk, if `syncs` is
+    /// false: a loss of power may then leave images that are not whole.
+    #[must_use]
+    pub fn with_sync(self, syncs: bool) -> Self {
+        Self { syncs, ..self }
+    }
+
+    /// Waits until everything that was written to this store is on disk (syncfs(2)): all of an
+    /// image at once, however many files it is. What others have written to this file system is
+    /// written with it.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub(crate) fn sync(&self) -> Result<(), Error> {
+        if !self.syncs {
+            return Ok(());
+        }
+        let synced = File::open(&self.root).and_then(|root| Ok(rustix::fs::syncfs(root)?));
+        synced.doing(|| format!("write `{}` to disk", self.root.display()))
+    }
+
+    /// Waits until the data of a new file is on disk.
+    pub(crate) fn sync_file(&self, path: &Path) -> Result<(), Error> {
+        if !self.syncs {
+            return Ok(());
+        }
+        let synced = File::open(path).and_then(|file| file.sync_data());
+        synced.doing(|| format!("write `{}` to disk", path.display()))
     }
 
     /// The directory everything lies in.
@@ -182,9 +214,17 @@ impl Store {
     pub(crate) fn publish(&self, part: Part, name: &str, bytes: &[u8]) -> Result<(), Error> {
         let directory = self.made(part)?;
         let hidden = directory.join(hidden_name()?);
-        let written = write_new(&hidden, bytes)
-            .and_then(|()| fs::rename(&hidden, directory.join(name)))
-            .doing(|| format!("write `{}`", directory.join(name).display()));
+        // A record says that something is there, and that it is there is acknowledged.
+        let syncs = self.syncs && matches!(part, Part::Images | Part::Tags);
+        let publish = || {
+            let file = write_new(&hidden, bytes)?;
+            if syncs {
+                file.sync_data()?;
+            }
+            fs::rename(&hidden, directory.join(name))?;
+            if syncs { File::open(&directory)?.sync_all() } else { Ok(()) }
+        };
+        let written = publish().doing(|| format!("write `{}`", directory.join(name).display()));
         if written.is_err() {
             // The first failure is the one to report; what is left is hidden and collected later.
             let _ = fs::remove_file(&hidden);
@@ -263,9 +303,10 @@ fn open_lock(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
-fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<File> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(bytes)
+    file.write_all(bytes)?;
+    Ok(file)
 }
 
 /// `.` and 16 random hexadecimal digits. Readers pass over hidden names.

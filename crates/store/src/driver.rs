@@ -3,6 +3,7 @@
 //! A layer is what it is found to be, a tree or an image, whatever the record says: the record
 //! decides what new layers become.
 
+mod acl;
 pub(crate) mod dir;
 pub(crate) mod image;
 pub(crate) mod merged;
@@ -87,7 +88,8 @@ impl Store {
                 Err(Error::Driver { root, recorded, requested })
             }
             (Some(driver), _) | (None, Some(driver)) => Ok(driver),
-            // Loop devices are for those who ask: rules for devices may keep a container from them.
+            // Loop devices are for those who ask: every image takes one, on kernels that share
+            // mounts of images with nobody; and a tmpfs is memory already.
             (None, None) if self.tries_images(true) => Ok(Driver::Erofs),
             (None, None) => Ok(Driver::Dir),
         }

@@ -145,6 +145,11 @@ impl Store {
             repo_digests: new.repo_digest.into_iter().collect(),
             tags: Vec::new(),
         };
+        // Who finds the record finds all of the image, even if power was lost meanwhile.
+        let known = self.record(&image.id)?;
+        if known.is_none_or(|known| known.manifest.digest != image.manifest.digest) {
+            self.sync()?;
+        }
         let _changing = self.change(Part::Images)?;
         if let Some(known) = self.record(&image.id)? {
             image.added = known.added;

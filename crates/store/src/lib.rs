@@ -44,8 +44,9 @@
 //! works under the exclusive one. The roots of what stays are the records in `images/`, what is held in
 //! `registry/`, and the layers that the caller says are in use.
 //!
-//! A loss of power may leave records that are not whole, which count as absent, and layers whose
-//! files are empty: like Docker, the store does not sync layers to disk.
+//! Before the record of an image appears, everything it refers to is on disk, and the record and its
+//! tags are before a call returns: what was acknowledged survives a loss of power, unless the caller
+//! wants it otherwise ([`Store::with_sync`]). What was not may leave records that are not whole, which count as absent.
 
 mod blob;
 mod bundle;

@@ -80,6 +80,8 @@ impl Store {
             let what = format!("content of layer {}", layer.blob);
             return Err(Error::Digest { what, expected: *diff_id, actual: unpacked.diff_id });
         }
+        // The old one goes.
+        self.sync()?;
         // Merged images know where its data lies.
         self.forget_bases_where(|name, base| is_merged(name) && base.layers.contains(diff_id))?;
         let (scratch, _) = self.complete(unpacked, layer.blob)?;

@@ -198,8 +198,9 @@ impl Store {
         if is_merged {
             let images: Vec<PathBuf> =
                 base.showing.iter().filter_map(|layer| self.image_path(layer)).collect();
-            base.root =
-                Some(merged::make(&scratch.path().join(merged::FILE), &images).doing(doing)?);
+            let image = scratch.path().join(merged::FILE);
+            base.root = Some(merged::make(&image, &images).doing(doing)?);
+            self.sync_file(&image)?;
         } else {
             let lower: Vec<Lower> = base.showing.iter().map(|layer| self.lower(layer)).collect();
             let lower = lower.iter().map(open_lower).collect::<Result<Vec<_>, Error>>()?;
@@ -209,6 +210,7 @@ impl Store {
         }
         let record = scratch.path().join(RECORD);
         fs::write(&record, json(&base)?).doing(|| format!("write `{}`", record.display()))?;
+        self.sync_file(&record)?;
         scratch.publish(&self.part(Part::Bases).join(name))?;
         Ok(base)
     }

@@ -11,5 +11,6 @@ mod liar;
 mod life;
 mod login;
 mod pull;
+mod sharing;
 mod terminal;
 mod user_namespace;

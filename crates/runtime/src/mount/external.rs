@@ -10,6 +10,7 @@ use rustix::mount::{UnmountFlags, unmount};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::filesystem::{aside, attach, change, copy_tree, copy_tree_at};
+use super::image::Images;
 use super::option::{Bind, Options, attributes_of};
 use super::rootfs::{self, detached_view};
 use super::{cgroupfs, device, has_namespace, has_own_map, host_source, inside};
@@ -229,7 +230,7 @@ fn mount_root(launch: &Launch<'_>, on: &Path) -> Result<Root, Error> {
     let doing = || format!("mount the root file system on `{}`", on.display());
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let target = rustix::fs::openat(CWD, on, flags, Mode::empty()).doing(doing)?;
-    let root = rootfs::make(launch.rootfs)?;
+    let root = rootfs::make(launch.rootfs, &Images::open(launch.rootfs, None)?)?;
     attach(root.as_fd(), target.as_fd()).doing(doing)?;
     Ok(Root::new(root))
 }

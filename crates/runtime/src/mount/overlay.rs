@@ -32,21 +32,10 @@ pub(super) struct Layer {
 }
 
 impl Layer {
-    /// Makes what `lower` needs: the mount of an image is attached nowhere.
-    ///
-    /// # Errors
-    /// When the kernel does not mount the image.
-    pub(super) fn open(lower: &Lower) -> Result<Layer, Error> {
-        match lower {
-            Lower::Directory(path) => {
-                Ok(Layer { path: path.clone(), mount: None, is_image: false })
-            }
-            Lower::Image { path, devices } => {
-                let mount = erofs::mount(path, devices)
-                    .doing(|| format!("mount the image `{}`", path.display()))?;
-                Ok(Layer { path: path_of(&mount), mount: Some(mount), is_image: true })
-            }
-        }
+    /// That of `lower`; `mount` is of its image, attached nowhere.
+    pub(super) fn new(lower: &Lower, mount: Option<OwnedFd>) -> Layer {
+        let path = mount.as_ref().map_or_else(|| lower.path().into(), path_of);
+        Layer { path, is_image: mount.is_some(), mount }
     }
 }
 

@@ -7,24 +7,25 @@ use oci::{Lower, Rootfs};
 
 use super::filesystem::{aside, attach, copy_tree};
 use super::idmap::IdMap;
+use super::image::Images;
 use super::option::Bind;
 use super::overlay::{self, Layer, Overlay};
 use crate::error::{Doing, Error};
 use crate::inroot::Root;
 use crate::sys::{MountAttr, mount_setattr};
 
-/// Makes the mount of `rootfs`; it appears nowhere on the host.
+/// Makes the mount of `rootfs`, whose images are mounted already; it appears nowhere on the host.
 ///
 /// The kernel mounts a volatile overlay once: afterwards `work/work/incompat/volatile` stays, and
 /// the next attempt fails with `EINVAL` until the work directory is emptied.
 ///
 /// # Errors
 /// When a directory is missing or the kernel refuses the overlay.
-pub(crate) fn make(rootfs: &Rootfs) -> Result<OwnedFd, Error> {
+pub(crate) fn make(rootfs: &Rootfs, images: &Images) -> Result<OwnedFd, Error> {
     match rootfs {
         Rootfs::Dir(path) => copy_tree(path, Bind::Recursive),
         Rootfs::Overlay { lower, upper, work, volatile } => {
-            let lower = &open(lower)?;
+            let lower = &layers(lower, images)?;
             overlay::make(&Overlay { lower, upper, work, volatile: *volatile })
         }
     }
@@ -37,17 +38,21 @@ pub(crate) fn make(rootfs: &Rootfs) -> Result<OwnedFd, Error> {
 ///
 /// # Errors
 /// Also [`Error::Unsupported`] when a file system maps no ids.
-pub(crate) fn make_mapped(rootfs: &Rootfs, ids: &IdMap) -> Result<OwnedFd, Error> {
+pub(crate) fn make_mapped(rootfs: &Rootfs, images: &Images, ids: &IdMap) -> Result<OwnedFd, Error> {
     match rootfs {
         Rootfs::Dir(path) => mapped(path, Bind::Recursive, ids),
         Rootfs::Overlay { lower, upper, work, volatile } => {
-            aside(|| mapped_overlay(lower, (upper, work), *volatile, ids))
+            aside(|| mapped_overlay((lower, images), (upper, work), *volatile, ids))
         }
     }
 }
 
-fn open(lower: &[Lower]) -> Result<Vec<Layer>, Error> {
-    lower.iter().map(Layer::open).collect()
+fn layers(lower: &[Lower], images: &Images) -> Result<Vec<Layer>, Error> {
+    let layer = |(at, lower)| {
+        let mount = images.get(at).map(OwnedFd::try_clone).transpose();
+        mount.map(|mount| Layer::new(lower, mount)).doing(|| "hold the mount of an image")
+    };
+    lower.iter().enumerate().map(layer).collect()
 }
 
 fn mapped(path: &Path, extent: Bind, ids: &IdMap) -> Result<OwnedFd, Error> {
@@ -59,7 +64,7 @@ fn mapped(path: &Path, extent: Bind, ids: &IdMap) -> Result<OwnedFd, Error> {
 /// In the process [`aside`]: an overlay accepts layers of attached mounts only (before Linux 6.15),
 /// and makes its own files with the rights of who mounts it, even later.
 fn mapped_overlay(
-    lower: &[Lower],
+    (lower, images): (&[Lower], &Images),
     (upper, work): (&Path, &Path),
     volatile: bool,
     ids: &IdMap,
@@ -72,8 +77,8 @@ fn mapped_overlay(
         Ok::<OwnedFd, Error>(tree)
     };
     let mut layers = Vec::with_capacity(lower.len());
-    for lower in lower {
-        let Layer { path, mount, is_image } = Layer::open(lower)?;
+    for (at, lower) in lower.iter().enumerate() {
+        let Layer { path, mount, is_image } = Layer::new(lower, images.get_own(at)?);
         let mount = match mount {
             Some(mount) => {
                 ids.apply(mount.as_fd(), Bind::Single, lower.path())?;

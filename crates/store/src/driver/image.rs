@@ -12,6 +12,7 @@ use rustix::fs::{FileType, Timespec};
 use rustix::io::Errno;
 use rustix::rand::GetRandomFlags;
 
+use super::acl::{self, Owner};
 use crate::error::{Doing as _, Error, invalid};
 use crate::extract::{Leaf, Meta, Sink};
 use crate::overlay::{OPAQUE_XATTR, is_capability};
@@ -202,11 +203,14 @@ impl ImageSink {
             }
         }
         let set = checked(&later.meta, true)?;
+        let mut listed = Ok(());
         self.tree.builder.change(node, |there| {
             let xattrs = std::mem::take(&mut there.xattrs);
             *there = Attributes { xattrs, ..plain(&later.meta) };
             set.iter().for_each(|(name, value)| there.set_xattr(name, value));
-        })
+            listed = acl::apply(there, Owner::Directory, &later.meta.xattrs);
+        })?;
+        listed
     }
 }
 
@@ -244,7 +248,7 @@ impl Sink for ImageSink {
             Err(Failed::Image(error)) => Err(error).doing(|| "write a file of the layer")?,
             Ok(data) => data,
         };
-        let attributes = attributes(&meta, true).doing(doing)?;
+        let attributes = attributes(&meta, true, Owner::Other).doing(doing)?;
         let content = Content::Regular(data);
         self.tree.builder.add((*parent, name), attributes, content).doing(doing)?;
         Ok(written)
@@ -272,7 +276,11 @@ impl Sink for ImageSink {
         meta: Meta,
     ) -> Result<(), Errno> {
         self.clear((*parent, name))?;
-        let mut attributes = attributes(&meta, false)?;
+        let owner = match leaf {
+            Leaf::Symlink(_) => Owner::Symlink,
+            Leaf::Special(..) => Owner::Other,
+        };
+        let mut attributes = attributes(&meta, false, owner)?;
         let content = match leaf {
             Leaf::Symlink(target) => {
                 attributes.mode = 0o777;
@@ -307,6 +315,8 @@ impl Sink for ImageSink {
         self.tree.builder.link((*parent, name), node)?;
         // As for what cannot be opened: by its name.
         let set = checked(&meta, false)?;
+        let owner = if is_symlink { Owner::Symlink } else { Owner::Other };
+        let mut listed = Ok(());
         self.tree.builder.change(node, |there| {
             let mut xattrs = std::mem::take(&mut there.xattrs);
             if is_regular && (there.uid, there.gid) != (meta.uid, meta.gid) {
@@ -316,7 +326,9 @@ impl Sink for ImageSink {
             let mode = if is_symlink { there.mode } else { meta.mode };
             *there = Attributes { xattrs, mode, ..plain(&meta) };
             set.iter().for_each(|(name, value)| there.set_xattr(name, value));
-        })
+            listed = acl::apply(there, owner, &meta.xattrs);
+        })?;
+        listed
     }
 
     fn whiteout(&mut self, (parent, name): (&Node, &[u8])) -> Result<(), Errno> {
@@ -373,15 +385,16 @@ fn plain(meta: &Meta) -> Attributes {
     }
 }
 
-fn attributes(meta: &Meta, can_open: bool) -> Result<Attributes, Errno> {
+fn attributes(meta: &Meta, can_open: bool, owner: Owner) -> Result<Attributes, Errno> {
     let mut attributes = plain(meta);
     for (name, value) in checked(meta, can_open)? {
         attributes.set_xattr(name, value);
     }
+    acl::apply(&mut attributes, owner, &meta.xattrs)?;
     Ok(attributes)
 }
 
-/// The extended attributes that a file gets. Those of users are for files and directories only; a
+/// The extended attributes that a file gets, but for access lists. Those of users are for files and directories only; a
 /// class that the format does not know is left out, as one that a file system does not know is.
 fn checked(meta: &Meta, can_open: bool) -> Result<Xattrs<'_>, Errno> {
     let mut set = Vec::new();
@@ -389,8 +402,8 @@ fn checked(meta: &Meta, can_open: bool) -> Result<Xattrs<'_>, Errno> {
         if name.starts_with(b"user.") && !can_open {
             continue;
         }
-        if name.starts_with(b"system.posix_acl_") {
-            return Err(Errno::OPNOTSUPP);
+        if acl::is_list(name) {
+            continue;
         }
         let is_class = matches!(&name[..], b"user." | b"trusted." | b"security.");
         if is_class || is_capability(name) && !is_valid_capability(value) {

@@ -201,6 +201,44 @@ fn everything_that_a_container_can_see_is_equal() {
 }
 
 #[test]
+fn access_lists_are_equal() {
+    let lists = access_list([0xff; 7]);
+    let plain = access_list([0xf8, 6, 0, 4, 0, 0, 5]);
+    fn access(list: &[u8]) -> [(&str, &[u8]); 1] {
+        [("SCHILY.xattr.system.posix_acl_access", list)]
+    }
+    let of_new_files = [("SCHILY.xattr.system.posix_acl_default", &lists[..])];
+    let (file, directory) = (EntryType::Regular, EntryType::Directory);
+    let archive = Archive::new()
+        .pax(&access(&lists))
+        .raw(owned(file, 0o4640, 5), b"f", b"", b"x")
+        .pax(&access(&plain))
+        .raw(owned(file, 0o777, 5), b"plain", b"", b"x")
+        .pax(&of_new_files)
+        .raw(owned(directory, 0o750, 5), b"d", b"", b"")
+        .raw(owned(file, 0o600, 5), b"d/new", b"", b"")
+        .pax(&access(&lists))
+        .raw(owned(EntryType::Symlink, 0o777, 5), b"link", b"f", b"")
+        .pax(&access(&lists))
+        .raw(owned(EntryType::Fifo, 0o600, 5), b"fifo", b"", b"")
+        // The mode of a link's file changes its list.
+        .raw(owned(EntryType::Link, 0o700, 5), b"fifo2", b"fifo", b"")
+        .end();
+    let seen = agreed(&[archive]).unwrap();
+    let name = &b"system.posix_acl_access"[..];
+    // Who is not named has no id.
+    let mut kept = lists.clone();
+    [24, 48].iter().for_each(|&id| kept[id..id + 4].fill(0xff));
+    assert_eq!((seen["/f"].mode & 0o7777, seen["/f"].xattrs.get(name)), (0o4777, Some(&kept)));
+    assert_eq!((seen["/plain"].mode & 0o7777, seen["/plain"].xattrs.len()), (0o645, 0));
+    assert_eq!((seen["/d"].xattrs.len(), seen["/d/new"].xattrs.len()), (1, 0));
+    assert_eq!((seen["/link"].xattrs.len(), seen["/fifo"].mode & 0o777), (0, 0o700));
+    // Only directories have one for what is made in them.
+    let wrong = Archive::new().pax(&of_new_files).file("f", b"").end();
+    assert!(agreed(&[wrong]).unwrap_err().contains("f"));
+}
+
+#[test]
 fn large_sparse_files_and_large_directories_are_equal() {
     const SIZE: u64 = (5 << 30) + 12_345;
     let data = [b'x'; 1024];
@@ -231,6 +269,36 @@ struct Item {
     id: u64,
     size: usize,
     xattr: u8,
+    list: [u8; 7],
+}
+
+/// An access list (acl(5)), of which one in eight makes no sense.
+fn access_list(bytes: [u8; 7]) -> Vec<u8> {
+    let [shape, permissions @ ..] = bytes;
+    let named = shape & 3 != 0;
+    let all = [
+        (0x01, true, u32::MAX),
+        (0x02, shape & 1 != 0, 7),
+        (0x04, true, 9),
+        (0x08, shape & 2 != 0, 1000),
+        (0x10, named || shape & 4 != 0, u32::MAX),
+        (0x20, true, 0),
+    ];
+    let mut list = vec![2, 0, 0, 0];
+    for ((tag, is_there, id), permissions) in all.into_iter().zip(permissions) {
+        if is_there {
+            list.extend_from_slice(&[tag, 0, permissions & 7, 0]);
+            list.extend_from_slice(&id.to_le_bytes());
+        }
+    }
+    match shape >> 3 {
+        0 => list.truncate(list.len() - 8),
+        1 => list.truncate(list.len() - 1),
+        2 => list[0] = 3,
+        3 => list.truncate(4),
+        _ => {}
+    }
+    list
 }
 
 fn name() -> impl Strategy<Value = String> {
@@ -245,8 +313,9 @@ fn name() -> impl Strategy<Value = String> {
 
 fn item() -> impl Strategy<Value = Item> {
     let size = prop_oneof![Just(0usize), 1..1100usize, 4000..9000usize];
-    (0u8..8, name(), name(), 0..0o10000u32, 0..3u64, size, 0u8..8).prop_map(
-        |(kind, name, link, mode, id, size, xattr)| Item {
+    let list = prop::array::uniform7(0u8..);
+    (0u8..8, name(), name(), 0..0o10000u32, 0..3u64, size, 0u8..16, list).prop_map(
+        |(kind, name, link, mode, id, size, xattr, list)| Item {
             kind,
             name,
             link,
@@ -254,15 +323,21 @@ fn item() -> impl Strategy<Value = Item> {
             id,
             size,
             xattr,
+            list,
         },
     )
 }
 
 fn archive(items: &[Item]) -> Vec<u8> {
     let mut archive = Archive::new();
-    for Item { kind, name, link, mode, id, size, xattr } in items {
+    for Item { kind, name, link, mode, id, size, xattr, list } in items {
         let (attribute, capability) = (xattr & 1 != 0, xattr & 6 == 6);
-        if attribute {
+        if *xattr >= 8 {
+            let of_new_files = *xattr == 8 || *kind == 2;
+            let which = if of_new_files { "default" } else { "access" };
+            let name = format!("SCHILY.xattr.system.posix_acl_{which}");
+            archive = archive.pax(&[(&name, &access_list(*list))]);
+        } else if attribute {
             archive = archive.pax(&[("SCHILY.xattr.user.x", name.as_bytes())]);
         } else if capability {
             let value = [1, 0, 0, 2, *xattr, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];

@@ -185,6 +185,21 @@ fn links_that_go_round_are_refused() {
     assert!(why.contains("Not a directory"), "{why}");
 }
 
+/// The kernel has one limit for a path, however many of its components are links.
+#[test]
+fn links_are_counted_over_the_whole_path() {
+    let links = |count: usize| {
+        Archive::new().symlink("l", ".").file(&format!("{}f", "l/".repeat(count)), b"")
+    };
+    let fixture = Fixture::new();
+    fixture.unpack(&links(40).end()).unwrap();
+    let why = refused(links(41));
+    assert!(why.contains("symbolic links"), "{why}");
+    // What is found again on the way counts, too.
+    let why = refused(links(40).file(&format!("{}f", "l/".repeat(41)), b""));
+    assert!(why.contains("symbolic links"), "{why}");
+}
+
 #[test]
 fn owners_beyond_31_bits_are_refused() {
     for (key, value) in [("uid", "4294967296"), ("gid", "2147483648"), ("uid", "-1")] {

@@ -244,6 +244,45 @@ fn more_attributes_than_a_file_can_have_are_refused() {
     assert!(why.contains("too many extended attributes"), "{why}");
 }
 
+/// The kernel takes names up to a NUL and would give them another meaning.
+#[test]
+fn names_that_the_kernel_cannot_take_are_refused() {
+    let link = Archive::new().pax(&[("linkpath", b"a\0/etc/shadow")]).symlink("l", "x");
+    let why = refused(link);
+    assert!(why.contains("NUL"), "{why}");
+    let long = format!("SCHILY.xattr.user.{}", "n".repeat(251));
+    for name in ["SCHILY.xattr.user.a\0trusted.overlay.redirect", "SCHILY.xattr.trusted.\0a", &long]
+    {
+        let why = refused(Archive::new().pax(&[(name, b"/x")]).file("f", b""));
+        assert!(why.contains("invalid extended attribute"), "{name}: {why}");
+    }
+    let longest = format!("SCHILY.xattr.trusted.{}", "n".repeat(247));
+    Fixture::new().unpack(&Archive::new().pax(&[(&longest, b"")]).file("f", b"").end()).unwrap();
+}
+
+#[test]
+fn sparse_files_that_fill_the_disk_are_refused() {
+    let why = refused(
+        Archive::new()
+            .pax(&[("GNU.sparse.size", b"9223372036854775807"), ("GNU.sparse.map", b"")])
+            .file("s", b""),
+    );
+    assert!(why.contains("more than 16 TiB"), "{why}");
+    let map: Vec<String> = (0..2048).map(|n| format!("{},1", n << 20)).collect();
+    let map = map.join(",");
+    let records: &[(&str, &[u8])] =
+        &[("GNU.sparse.size", b"2147483648"), ("GNU.sparse.map", map.as_bytes())];
+    let why = refused(Archive::new().pax(records).file("s", &[b'x'; 2048]));
+    assert!(why.contains("scatters 2048 bytes over 8388608"), "{why}");
+    // As tar finds holes by itself: in units of its blocks.
+    let map: Vec<String> = (0..2048).map(|n| format!("{},512", n << 20)).collect();
+    let map = map.join(",");
+    let records: &[(&str, &[u8])] =
+        &[("GNU.sparse.size", b"2147483648"), ("GNU.sparse.map", map.as_bytes())];
+    let archive = Archive::new().pax(records).file("s", &vec![b'x'; 512 * 2048]);
+    Fixture::new().unpack(&archive.end()).unwrap();
+}
+
 #[test]
 fn malformed_sparse_files_are_refused() {
     let tables: &[&[(&str, &[u8])]] = &[

@@ -42,7 +42,7 @@ mod reader;
 mod tree;
 mod xattr;
 
-pub use builder::{Builder, Data};
+pub use builder::{Builder, Data, SIZE_MAX};
 pub use inode::{Attributes, Content};
 pub use merge::merge;
 pub use mount::{Id, mount, mounts_from_file};

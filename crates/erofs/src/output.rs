@@ -54,7 +54,9 @@ impl Output {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
         let gap = position - self.position();
-        if gap <= (BUFFER_BYTES - self.buffer.len()) as u64 {
+        // Whole blocks stay holes: zeros that were written would let an archive of kilobytes take
+        // gigabytes.
+        if gap < BLOCK && gap <= (BUFFER_BYTES - self.buffer.len()) as u64 {
             self.buffer.resize(self.buffer.len() + gap as usize, 0);
             return Ok(());
         }

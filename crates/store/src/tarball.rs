@@ -1,8 +1,11 @@
 //! Reads tar archives: ustar, pax and GNU, as a stream (POSIX.1-2017 pax "Interchange Format";
 //! GNU tar manual, "Tar Internals"). Only headers are understood here; nothing touches the disk.
 
+mod sparse;
+
 use std::io::{self, BufRead};
 
+use self::sparse::{DecimalLines, SEGMENTS_MAX, check_segments, gnu_segment_slots, pairs};
 use crate::error::{Doing as _, Error, invalid};
 
 const BLOCK: usize = 512;
@@ -10,8 +13,8 @@ const BLOCK: usize = 512;
 const EXTENSION_BYTES_MAX: u64 = 1 << 20;
 /// Extended attributes of one entry; file systems hold fewer.
 const XATTRS_MAX: usize = 256;
-/// Of one sparse file.
-const SEGMENTS_MAX: usize = 1 << 20;
+/// Of the name of an extended attribute (kernel, `XATTR_NAME_MAX`).
+const XATTR_NAME_MAX: usize = 255;
 
 /// What an entry makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -253,10 +256,14 @@ impl<R: BufRead> Tar<R> {
             Some(mtime) => mtime,
             None => (signed_number(&header[136..148], "modification time")?, 0),
         };
+        let link = ext.link.or(ext.gnu_link).unwrap_or_else(|| until_nul(&header[157..257]));
+        if link.contains(&0) {
+            return invalid(format!("archive entry `{}` links to a name with a NUL", shown(&name)));
+        }
         Ok(Entry {
             kind,
             name,
-            link: ext.link.or(ext.gnu_link).unwrap_or_else(|| until_nul(&header[157..257])),
+            link,
             mode: (number(&header[100..108], "mode")? & 0o7777) as u32,
             uid: owner(ext.uid, &header[108..116])?,
             gid: owner(ext.gid, &header[116..124])?,
@@ -299,41 +306,6 @@ impl<R: BufRead> Tar<R> {
                 return pairs(&lines.numbers[1..]);
             }
         }
-    }
-}
-
-/// Numbers on lines of their own: first how many pairs follow, then those.
-#[derive(Default)]
-struct DecimalLines {
-    numbers: Vec<u64>,
-    partial: Option<u64>,
-}
-
-impl DecimalLines {
-    /// Takes a block; whether the map is complete.
-    fn take(&mut self, block: &[u8]) -> Result<bool, Error> {
-        for &byte in block {
-            match byte {
-                b'0'..=b'9' => {
-                    let sum = self.partial.unwrap_or(0).checked_mul(10);
-                    let sum = sum.and_then(|n| n.checked_add(u64::from(byte - b'0')));
-                    self.partial = sum;
-                    if sum.is_none() {
-                        return invalid("sparse archive entry with a number out of range");
-                    }
-                }
-                b'\n' if self.partial.is_some() => self.numbers.extend(self.partial.take()),
-                _ => return invalid("sparse archive entry with a malformed map"),
-            }
-            match self.numbers.first() {
-                Some(&n) if n > SEGMENTS_MAX as u64 => {
-                    return invalid("sparse archive entry with too many segments");
-                }
-                Some(&n) if self.numbers.len() as u64 == 1 + 2 * n => return Ok(true),
-                _ => {}
-            }
-        }
-        Ok(false)
     }
 }
 
@@ -441,42 +413,6 @@ fn device(kind: Kind, field: &[u8]) -> Result<u32, Error> {
         .or_else(|_| invalid("archive entry with a device number out of range"))
 }
 
-fn gnu_segment_slots(slots: &[u8], segments: &mut Vec<(u64, u64)>) -> Result<(), Error> {
-    for slot in slots.chunks_exact(24) {
-        if slot[0] == 0 {
-            break;
-        }
-        segments.push((number(&slot[..12], "offset")?, number(&slot[12..], "length")?));
-    }
-    Ok(())
-}
-
-fn pairs(numbers: &[u64]) -> Result<Vec<(u64, u64)>, Error> {
-    if !numbers.len().is_multiple_of(2) || numbers.len() > 2 * SEGMENTS_MAX {
-        return invalid("sparse archive entry with a malformed map");
-    }
-    Ok(numbers.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect())
-}
-
-/// Segments ascend without overlap, end within the file, and hold exactly the data that follows.
-fn check_segments(segments: &[(u64, u64)], size: u64, data: u64) -> Result<(), Error> {
-    let mut end = 0;
-    let mut sum = 0u64;
-    for &(offset, length) in segments {
-        let next = offset.checked_add(length).filter(|&next| offset >= end && next <= size);
-        let Some(next) = next else {
-            return invalid("sparse archive entry whose segments do not fit");
-        };
-        end = next;
-        sum += length;
-    }
-    if sum == data {
-        Ok(())
-    } else {
-        invalid("sparse archive entry whose map does not match its data")
-    }
-}
-
 /// `LENGTH KEY=VALUE\n`, where the length counts the whole record.
 fn pax_records(mut bytes: &[u8], ext: &mut Extensions) -> Result<(), Error> {
     let bad = || Error::Invalid("archive with a malformed pax header".into());
@@ -522,6 +458,13 @@ fn pax_record(key: &[u8], value: &[u8], ext: &mut Extensions) -> Result<(), Erro
             if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
                 if ext.xattrs.len() == XATTRS_MAX {
                     return invalid("archive entry with too many extended attributes");
+                }
+                // Neither can be given to the kernel, which would see another name.
+                if name.len() > XATTR_NAME_MAX || name.contains(&0) {
+                    return invalid(format!(
+                        "archive entry with an invalid extended attribute `{}`",
+                        shown(&name[..name.len().min(XATTR_NAME_MAX)])
+                    ));
                 }
                 ext.xattrs.retain(|(known, _)| known != name);
                 ext.xattrs.push((name.to_vec(), value.to_vec()));

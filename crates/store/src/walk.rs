@@ -32,7 +32,16 @@ pub(crate) enum Missing {
 #[derive(Debug)]
 pub(crate) struct Tree {
     root: Rc<OwnedFd>,
-    trail: Vec<(Vec<u8>, Rc<OwnedFd>)>,
+    trail: Vec<Step>,
+}
+
+/// A directory on the way.
+#[derive(Debug)]
+struct Step {
+    name: Vec<u8>,
+    fd: Rc<OwnedFd>,
+    /// Symbolic links that may still be followed from here on.
+    links: u32,
 }
 
 impl Tree {
@@ -49,19 +58,23 @@ impl Tree {
         self.trail.clear();
     }
 
-    /// The directory at `path`, components below the root without `.` and `..`.
+    /// The directory at `path`, components below the root without `.` and `..`. As in the kernel,
+    /// there is one limit for the links of the whole path.
     pub(crate) fn directory(
         &mut self,
         path: &[&[u8]],
         missing: Missing,
     ) -> Result<Rc<OwnedFd>, Errno> {
-        let known = self.trail.iter().zip(path).take_while(|((a, _), b)| a == *b).count();
+        let known = self.trail.iter().zip(path).take_while(|(a, b)| a.name == **b).count();
         self.trail.truncate(known);
-        let mut at = self.trail.last().map_or(&self.root, |(_, fd)| fd).clone();
+        let (mut at, mut links) = match self.trail.last() {
+            Some(step) => (step.fd.clone(), step.links),
+            None => (self.root.clone(), LINKS_MAX),
+        };
         for name in &path[known..] {
-            at = self.step(&at, name, missing, &mut { LINKS_MAX })?;
+            at = self.step(&at, name, missing, &mut links)?;
             if self.trail.len() < TRAIL_MAX {
-                self.trail.push((name.to_vec(), at.clone()));
+                self.trail.push(Step { name: name.to_vec(), fd: at.clone(), links });
             }
         }
         // Beyond the limit the trail ends early, and stays a prefix of the path.

@@ -198,6 +198,41 @@ fn sparse_files_have_their_holes() {
 }
 
 #[test]
+fn scattered_bytes_take_no_more_than_their_blocks() {
+    const MIB: u64 = 1 << 20;
+    let segments: Vec<(u64, u64)> = (1..65).map(|n| (n * MIB - 1, 1)).collect();
+    let mut image = Image::new();
+    let data = image.sparse(65_536 * MIB, Some(&segments), &[b'x'; 64]);
+    image.builder.add((ROOT, b"f"), plain(0o644), Content::Regular(data)).unwrap();
+    let path = image.directory.path().join("image");
+    let seen = image.mount();
+    assert!(fs::metadata(path).unwrap().blocks() * 512 < 2 * MIB, "holes take no space");
+    let file = File::open(seen.path("f")).unwrap();
+    let mut bytes = [1; 3];
+    for (offset, _) in segments {
+        file.read_exact_at(&mut bytes, offset - 1).unwrap();
+        assert_eq!(&bytes, b"\0x\0", "{offset}");
+    }
+}
+
+#[test]
+fn files_without_data_have_small_maps_and_a_largest_size() {
+    let mut image = Image::new();
+    for n in 0..100 {
+        let data = image.sparse(erofs::SIZE_MAX, Some(&[]), b"");
+        let name = format!("{n}");
+        image.builder.add((ROOT, name.as_bytes()), plain(0o644), Content::Regular(data)).unwrap();
+    }
+    let mut nothing = |_, _: &mut dyn FnMut(&[u8]) -> io::Result<()>| Ok::<u64, io::Error>(0);
+    let refused = image.builder.data(erofs::SIZE_MAX + 1, Some(&[]), &mut nothing).unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::FileTooLarge);
+    let path = image.directory.path().join("image");
+    let seen = image.mount();
+    assert!(fs::metadata(path).unwrap().len() < 1 << 20);
+    assert_eq!(seen.meta("99".to_owned()).len(), erofs::SIZE_MAX);
+}
+
+#[test]
 fn directories_may_have_any_number_of_names() {
     let mut image = Image::new();
     let mut expected = BTreeMap::new();

@@ -63,9 +63,11 @@ impl ImageTree {
         }
     }
 
-    /// The directory at `path`, components below the root without `.` and `..`.
+    /// The directory at `path`, components below the root without `.` and `..`. As in the kernel,
+    /// there is one limit for the links of the whole path.
     pub(crate) fn directory(&mut self, path: &[&[u8]], missing: Missing) -> Result<Node, Errno> {
-        path.iter().try_fold(ROOT, |at, name| self.step(at, name, missing, &mut { LINKS_MAX }))
+        let mut links = LINKS_MAX;
+        path.iter().try_fold(ROOT, |at, name| self.step(at, name, missing, &mut links))
     }
 
     /// Where `target`, a link's text found in `from`, leads.

@@ -185,6 +185,21 @@ fn links_that_go_round_are_refused() {
     assert!(why.contains("Not a directory"), "{why}");
 }
 
+/// The kernel has one limit for a path, however many of its components are links.
+#[test]
+fn links_are_counted_over_the_whole_path() {
+    let links = |count: usize| {
+        Archive::new().symlink("l", ".").file(&format!("{}f", "l/".repeat(count)), b"")
+    };
+    let fixture = Fixture::new();
+    fixture.unpack(&links(40).end()).unwrap();
+    let why = refused(links(41));
+    assert!(why.contains("symbolic links"), "{why}");
+    // What is found again on the way counts, too.
+    let why = refused(links(40).file(&format!("{}f", "l/".repeat(41)), b""));
+    assert!(why.contains("symbolic links"), "{why}");
+}
+
 #[test]
 fn owners_beyond_31_bits_are_refused() {
     for (key, value) in [("uid", "4294967296"), ("gid", "2147483648"), ("uid", "-1")] {
@@ -227,6 +242,45 @@ fn more_attributes_than_a_file_can_have_are_refused() {
     let records: Vec<(&str, &[u8])> = names.iter().map(|name| (&name[..], &b"1"[..])).collect();
     let why = refused(Archive::new().pax(&records).file("x", b""));
     assert!(why.contains("too many extended attributes"), "{why}");
+}
+
+/// The kernel takes names up to a NUL and would give them another meaning.
+#[test]
+fn names_that_the_kernel_cannot_take_are_refused() {
+    let link = Archive::new().pax(&[("linkpath", b"a\0/etc/shadow")]).symlink("l", "x");
+    let why = refused(link);
+    assert!(why.contains("NUL"), "{why}");
+    let long = format!("SCHILY.xattr.user.{}", "n".repeat(251));
+    for name in ["SCHILY.xattr.user.a\0trusted.overlay.redirect", "SCHILY.xattr.trusted.\0a", &long]
+    {
+        let why = refused(Archive::new().pax(&[(name, b"/x")]).file("f", b""));
+        assert!(why.contains("invalid extended attribute"), "{name}: {why}");
+    }
+    let longest = format!("SCHILY.xattr.trusted.{}", "n".repeat(247));
+    Fixture::new().unpack(&Archive::new().pax(&[(&longest, b"")]).file("f", b"").end()).unwrap();
+}
+
+#[test]
+fn sparse_files_that_fill_the_disk_are_refused() {
+    let why = refused(
+        Archive::new()
+            .pax(&[("GNU.sparse.size", b"9223372036854775807"), ("GNU.sparse.map", b"")])
+            .file("s", b""),
+    );
+    assert!(why.contains("more than 16 TiB"), "{why}");
+    let map: Vec<String> = (0..2048).map(|n| format!("{},1", n << 20)).collect();
+    let map = map.join(",");
+    let records: &[(&str, &[u8])] =
+        &[("GNU.sparse.size", b"2147483648"), ("GNU.sparse.map", map.as_bytes())];
+    let why = refused(Archive::new().pax(records).file("s", &[b'x'; 2048]));
+    assert!(why.contains("scatters 2048 bytes over 8388608"), "{why}");
+    // As tar finds holes by itself: in units of its blocks.
+    let map: Vec<String> = (0..2048).map(|n| format!("{},512", n << 20)).collect();
+    let map = map.join(",");
+    let records: &[(&str, &[u8])] =
+        &[("GNU.sparse.size", b"2147483648"), ("GNU.sparse.map", map.as_bytes())];
+    let archive = Archive::new().pax(records).file("s", &vec![b'x'; 512 * 2048]);
+    Fixture::new().unpack(&archive.end()).unwrap();
 }
 
 #[test]

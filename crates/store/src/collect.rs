@@ -3,7 +3,7 @@
 //! The roots are the records of images, what the repositories of a registry in the box hold, and the
 //! layers that the caller says are in use. The store's exclusive lock is held only while garbage is found and moved into the trash, one rename each.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -48,6 +48,8 @@ pub struct DiskUsage {
 struct Live {
     blobs: HashSet<Digest>,
     layers: HashSet<Digest>,
+    /// Layers whose record names a blob that is not kept, and the blob that is.
+    archives: HashMap<Digest, Digest>,
 }
 
 impl Store {
@@ -55,7 +57,8 @@ impl Store {
     /// that were not written to for `ingest_age_max` ([`INGEST_AGE_MAX`], unless asked otherwise).
     ///
     /// The caller finds out what is in use after it got `exclusive`, which this lets go of before
-    /// the slow part. A layer that is in use keeps its blob.
+    /// the slow part. Every layer that stays keeps a blob that it can be unpacked from again: the one
+    /// that an image's manifest names, else the one that its record names.
     ///
     /// # Errors
     /// [`Error::Io`]. What was not removed is left for the next time.
@@ -66,6 +69,9 @@ impl Store {
         ingest_age_max: Duration,
     ) -> Result<Collected, Error> {
         let live = self.live(in_use_layers)?;
+        for (layer, archive) in &live.archives {
+            self.record_archive(layer, *archive)?;
+        }
         let mut collected = Collected::default();
         // Before its layers, which may come again with their data elsewhere.
         self.sweep_bases(&live)?;
@@ -102,18 +108,28 @@ impl Store {
 
     fn live(&self, in_use: &HashSet<Digest>) -> Result<Live, Error> {
         let mut live = Live { layers: in_use.clone(), ..Live::default() };
-        for layer in in_use {
-            live.blobs.extend(self.layer(layer).ok().map(|layer| layer.blob));
-        }
+        let mut named: HashMap<Digest, Digest> = HashMap::new();
         for image in self.records()? {
             live.blobs.extend([image.id, image.manifest.digest]);
             live.blobs.extend(image.index);
             for layer in image.layers {
                 live.layers.insert(layer.diff_id);
                 live.blobs.insert(layer.blob.digest);
+                if self.has_blob(&layer.blob.digest) {
+                    named.insert(layer.diff_id, layer.blob.digest);
+                }
             }
         }
         live.blobs.extend(self.held_by_repositories()?);
+        for diff_id in &live.layers {
+            let Ok(layer) = self.layer(diff_id) else { continue };
+            match named.get(diff_id) {
+                Some(named) if !live.blobs.contains(&layer.blob) => {
+                    live.archives.insert(*diff_id, *named);
+                }
+                _ => drop(live.blobs.insert(layer.blob)),
+            }
+        }
         Ok(live)
     }
 

@@ -131,11 +131,25 @@ impl Engine {
         Ok(running.flat_map(|container| container.record.layers).collect())
     }
 
-    /// Which archive each layer that somebody needs came from.
+    /// Which archives each layer that somebody needs may be unpacked from.
     fn archives(&self) -> Vec<(Digest, Digest)> {
         let images = self.store().images().unwrap_or_default();
         let layers = images.iter().flat_map(|image| &image.layers);
-        layers.map(|layer| (layer.diff_id, layer.blob.digest)).collect()
+        let archives = layers.flat_map(|layer| {
+            let held = self.store().archive_of(&layer.diff_id).ok().flatten();
+            // An archive that is not compressed is called as its layer is.
+            let known = held.into_iter().chain([layer.blob.digest, layer.diff_id]);
+            known.map(|blob| (layer.diff_id, blob))
+        });
+        archives.collect()
+    }
+
+    /// Whether all that an image lacks are blobs of layers that are here: it runs, but cannot be
+    /// sent anywhere.
+    fn still_runs(&self, fault: &Fault) -> bool {
+        let Ok(image) = self.store().look_up(&fault.name) else { return false };
+        let blobs: Vec<Digest> = image.layers.iter().map(|layer| layer.blob.digest).collect();
+        !fault.lacks.is_empty() && fault.lacks.iter().all(|lacked| blobs.contains(lacked))
     }
 
     /// Pulls an image that lacks something from where it is known to be.
@@ -172,6 +186,7 @@ impl Engine {
         for fault in left {
             let digest = fault.name.parse::<Digest>();
             match fault.kind {
+                FaultKind::Image if self.still_runs(fault) => {}
                 FaultKind::Image if digest.is_ok_and(|digest| !used.contains(&digest)) => {
                     self.store().forget(fault)?;
                 }

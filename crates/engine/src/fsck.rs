@@ -6,12 +6,13 @@ use oci::{Digest, Reference};
 use store::{Fault, FaultKind};
 
 use crate::Engine;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 
 /// Something that was not as it should be, and what became of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// What it is: `blob`, `layer`, `image`, `tag`, `stray` or `container`.
+    /// What it is: `blob`, `layer`, `image`, `tag`, `stray`, `container`, or `manifest`: of a
+    /// repository of the registry in the box.
     pub kind: String,
     /// Which.
     pub name: String,
@@ -22,7 +23,7 @@ pub struct Finding {
 }
 
 impl Engine {
-    /// Looks at every blob, layer, image, tag and container. With `deep`, all layers are compared
+    /// Looks at every blob, layer, image, tag, container and repository. With `deep`, all layers are compared
     /// with their archives.
     ///
     /// # Errors
@@ -32,6 +33,7 @@ impl Engine {
         let mut findings: Vec<Finding> = faults.iter().map(finding).collect();
         let broken = named(&faults, FaultKind::Layer);
         findings.extend(self.check_containers(&broken)?);
+        findings.extend(self.check_repositories()?);
         Ok(findings)
     }
 
@@ -123,6 +125,23 @@ impl Engine {
             }
         }
         Ok(findings)
+    }
+
+    /// Manifests in the registry in the box that cannot be pulled any more.
+    fn check_repositories(&self) -> Result<Vec<Finding>> {
+        let missing = registry::missing(self.store()).map_err(|error| {
+            Error::caused(Kind::Internal, "check the registry's repositories", error)
+        })?;
+        let finding = |missing: registry::Missing| Finding {
+            kind: "manifest".to_owned(),
+            name: format!("{}@{}", missing.repository, missing.manifest),
+            why: match missing.lacks == missing.manifest {
+                true => "it is not here; push it again".to_owned(),
+                false => format!("it lacks {}; push it again", missing.lacks),
+            },
+            remedy: None,
+        };
+        Ok(missing.into_iter().map(finding).collect())
     }
 
     /// The layers that are mounted now.

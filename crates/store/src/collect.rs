@@ -11,6 +11,7 @@ use oci::Digest;
 
 use crate::disk::{Exclusive, Part, Store, all_names};
 use crate::error::Error;
+use crate::measure::Measure;
 
 /// Partial blobs older than this are not waiting for a retry any more.
 pub const INGEST_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -39,7 +40,7 @@ pub struct DiskUsage {
     pub blobs: u64,
     /// Bytes of blobs.
     pub blob_bytes: u64,
-    /// Bytes of partial blobs.
+    /// Bytes of partial blobs, and of what was being built of them.
     pub ingest_bytes: u64,
 }
 
@@ -79,7 +80,7 @@ impl Store {
         self.sweep_blobs(&live, &mut collected)?;
         self.sweep_ingests(ingest_age_max, &mut collected)?;
         for part in [Part::Images, Part::Tags] {
-            self.sweep_hidden(part)?;
+            self.sweep_hidden(part, &mut collected)?;
         }
         drop(exclusive);
         self.empty_trash()?;
@@ -102,7 +103,7 @@ impl Store {
         }
         let ingest = self.part(Part::Ingest);
         usage.ingest_bytes =
-            all_names(&ingest)?.iter().map(|name| file_size(&ingest.join(name))).sum();
+            all_names(&ingest)?.iter().map(|name| tree_size(&ingest.join(name))).sum();
         Ok(usage)
     }
 
@@ -157,7 +158,7 @@ impl Store {
                 collected.layers.push(layer);
             }
         }
-        self.sweep_hidden(Part::Layers)
+        self.sweep_hidden(Part::Layers, collected)
     }
 
     fn sweep_bases(&self, live: &Live) -> Result<(), Error> {
@@ -182,7 +183,7 @@ impl Store {
                 collected.blobs.push(blob);
             }
         }
-        self.sweep_hidden(Part::Blobs)
+        self.sweep_hidden(Part::Blobs, collected)
     }
 
     /// Nobody writes to a partial blob now: its writer would hold a lease.
@@ -193,7 +194,7 @@ impl Store {
             let Ok(meta) = path.symlink_metadata() else { continue };
             let age = meta.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());
             if name.starts_with('.') || age.is_none_or(|age| age >= age_max) {
-                collected.bytes += meta.len();
+                collected.bytes += tree_size(&path);
                 self.hide(&path)?;
             }
         }
@@ -201,10 +202,12 @@ impl Store {
     }
 
     /// Removes what a killed process was building: nobody builds anything now.
-    fn sweep_hidden(&self, part: Part) -> Result<(), Error> {
+    fn sweep_hidden(&self, part: Part, collected: &mut Collected) -> Result<(), Error> {
         let directory = self.part(part);
         for name in all_names(&directory)?.iter().filter(|name| name.starts_with('.')) {
-            self.hide(&directory.join(name))?;
+            let path = directory.join(name);
+            collected.bytes += tree_size(&path);
+            self.hide(&path)?;
         }
         Ok(())
     }
@@ -218,4 +221,16 @@ impl Store {
 
 fn file_size(path: &Path) -> u64 {
     path.symlink_metadata().map_or(0, |meta| meta.len())
+}
+
+/// Bytes of a file, or on disk of what is in a directory; what cannot be read counts for nothing.
+fn tree_size(path: &Path) -> u64 {
+    match path.symlink_metadata() {
+        Ok(meta) if meta.is_dir() => {
+            let whole = Measure::default().add(path).unwrap_or(0);
+            whole.saturating_sub(Measure::default().own(path).unwrap_or(0))
+        }
+        Ok(meta) => meta.len(),
+        Err(_) => 0,
+    }
 }

@@ -6,12 +6,13 @@ use oci::{Digest, Reference};
 use store::{Fault, FaultKind};
 
 use crate::Engine;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 
 /// Something that was not as it should be, and what became of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// What it is: `blob`, `layer`, `image`, `tag`, `stray` or `container`.
+    /// What it is: `blob`, `layer`, `image`, `tag`, `stray`, `container`, or `manifest`: of a
+    /// repository of the registry in the box.
     pub kind: String,
     /// Which.
     pub name: String,
@@ -22,7 +23,7 @@ pub struct Finding {
 }
 
 impl Engine {
-    /// Looks at every blob, layer, image, tag and container. With `deep`, all layers are compared
+    /// Looks at every blob, layer, image, tag, container and repository. With `deep`, all layers are compared
     /// with their archives.
     ///
     /// # Errors
@@ -32,6 +33,7 @@ impl Engine {
         let mut findings: Vec<Finding> = faults.iter().map(finding).collect();
         let broken = named(&faults, FaultKind::Layer);
         findings.extend(self.check_containers(&broken)?);
+        findings.extend(self.check_repositories()?);
         Ok(findings)
     }
 
@@ -125,17 +127,48 @@ impl Engine {
         Ok(findings)
     }
 
+    /// Manifests in the registry in the box that cannot be pulled any more.
+    fn check_repositories(&self) -> Result<Vec<Finding>> {
+        let missing = registry::missing(self.store()).map_err(|error| {
+            Error::caused(Kind::Internal, "check the registry's repositories", error)
+        })?;
+        let finding = |missing: registry::Missing| Finding {
+            kind: "manifest".to_owned(),
+            name: format!("{}@{}", missing.repository, missing.manifest),
+            why: match missing.lacks == missing.manifest {
+                true => "it is not here; push it again".to_owned(),
+                false => format!("it lacks {}; push it again", missing.lacks),
+            },
+            remedy: None,
+        };
+        Ok(missing.into_iter().map(finding).collect())
+    }
+
     /// The layers that are mounted now.
     fn running_layers(&self) -> Result<HashSet<Digest>> {
         let running = self.list()?.into_iter().filter(crate::Container::is_running);
         Ok(running.flat_map(|container| container.record.layers).collect())
     }
 
-    /// Which archive each layer that somebody needs came from.
+    /// Which archives each layer that somebody needs may be unpacked from.
     fn archives(&self) -> Vec<(Digest, Digest)> {
         let images = self.store().images().unwrap_or_default();
         let layers = images.iter().flat_map(|image| &image.layers);
-        layers.map(|layer| (layer.diff_id, layer.blob.digest)).collect()
+        let archives = layers.flat_map(|layer| {
+            let held = self.store().archive_of(&layer.diff_id).ok().flatten();
+            // An archive that is not compressed is called as its layer is.
+            let known = held.into_iter().chain([layer.blob.digest, layer.diff_id]);
+            known.map(|blob| (layer.diff_id, blob))
+        });
+        archives.collect()
+    }
+
+    /// Whether all that an image lacks are blobs of layers that are here: it runs, but cannot be
+    /// sent anywhere.
+    fn still_runs(&self, fault: &Fault) -> bool {
+        let Ok(image) = self.store().look_up(&fault.name) else { return false };
+        let blobs: Vec<Digest> = image.layers.iter().map(|layer| layer.blob.digest).collect();
+        !fault.lacks.is_empty() && fault.lacks.iter().all(|lacked| blobs.contains(lacked))
     }
 
     /// Pulls an image that lacks something from where it is known to be.
@@ -172,6 +205,7 @@ impl Engine {
         for fault in left {
             let digest = fault.name.parse::<Digest>();
             match fault.kind {
+                FaultKind::Image if self.still_runs(fault) => {}
                 FaultKind::Image if digest.is_ok_and(|digest| !used.contains(&digest)) => {
                     self.store().forget(fault)?;
                 }

@@ -50,7 +50,11 @@ impl Job<'_> {
 
     /// Brings the layer into the store, unless it is there.
     pub(crate) fn run(&self) -> Result<(), Error> {
-        if self.store.has_layer(self.diff_id) {
+        // A layer that nothing could be sent from is fetched again.
+        let archive = || self.store.archive_of(self.diff_id).is_ok_and(|found| found.is_some());
+        if self.store.has_layer(self.diff_id)
+            && (self.store.has_blob(&self.descriptor.digest) || archive())
+        {
             self.tell(LayerState::Exists);
             return Ok(());
         }

@@ -55,7 +55,7 @@ pub use pull::{Pulled, pull};
 pub use push::{Pushed, push};
 pub use search::{FoundRepository, search};
 pub use server::{
-    Access, MirrorConfig, Released, ServeError, Server, ServerConfig, Stopper, UNNEEDED_AGE,
-    release,
+    Access, MirrorConfig, Missing, Released, ServeError, Server, ServerConfig, Stopper,
+    UNNEEDED_AGE, missing, release,
 };
 pub use transfer::Choice;

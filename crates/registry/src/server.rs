@@ -40,7 +40,7 @@ use rustls::ServerConfig as TlsConfig;
 use store::Store;
 
 pub use access::Access;
-pub use collect::{Released, UNNEEDED_AGE, release};
+pub use collect::{Missing, Released, UNNEEDED_AGE, missing, release};
 pub use error::ServeError;
 pub use mirror::MirrorConfig;
 

@@ -3,7 +3,7 @@
 //! The roots are the records of images, what the repositories of a registry in the box hold, and the
 //! layers that the caller says are in use. The store's exclusive lock is held only while garbage is found and moved into the trash, one rename each.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -11,6 +11,7 @@ use oci::Digest;
 
 use crate::disk::{Exclusive, Part, Store, all_names};
 use crate::error::Error;
+use crate::measure::Measure;
 
 /// Partial blobs older than this are not waiting for a retry any more.
 pub const INGEST_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -39,7 +40,7 @@ pub struct DiskUsage {
     pub blobs: u64,
     /// Bytes of blobs.
     pub blob_bytes: u64,
-    /// Bytes of partial blobs.
+    /// Bytes of partial blobs, and of what was being built of them.
     pub ingest_bytes: u64,
 }
 
@@ -48,6 +49,8 @@ pub struct DiskUsage {
 struct Live {
     blobs: HashSet<Digest>,
     layers: HashSet<Digest>,
+    /// Layers whose record names a blob that is not kept, and the blob that is.
+    archives: HashMap<Digest, Digest>,
 }
 
 impl Store {
@@ -55,7 +58,8 @@ impl Store {
     /// that were not written to for `ingest_age_max` ([`INGEST_AGE_MAX`], unless asked otherwise).
     ///
     /// The caller finds out what is in use after it got `exclusive`, which this lets go of before
-    /// the slow part. A layer that is in use keeps its blob.
+    /// the slow part. Every layer that stays keeps a blob that it can be unpacked from again: the one
+    /// that an image's manifest names, else the one that its record names.
     ///
     /// # Errors
     /// [`Error::Io`]. What was not removed is left for the next time.
@@ -66,6 +70,9 @@ impl Store {
         ingest_age_max: Duration,
     ) -> Result<Collected, Error> {
         let live = self.live(in_use_layers)?;
+        for (layer, archive) in &live.archives {
+            self.record_archive(layer, *archive)?;
+        }
         let mut collected = Collected::default();
         // Before its layers, which may come again with their data elsewhere.
         self.sweep_bases(&live)?;
@@ -73,7 +80,7 @@ impl Store {
         self.sweep_blobs(&live, &mut collected)?;
         self.sweep_ingests(ingest_age_max, &mut collected)?;
         for part in [Part::Images, Part::Tags] {
-            self.sweep_hidden(part)?;
+            self.sweep_hidden(part, &mut collected)?;
         }
         drop(exclusive);
         self.empty_trash()?;
@@ -96,24 +103,34 @@ impl Store {
         }
         let ingest = self.part(Part::Ingest);
         usage.ingest_bytes =
-            all_names(&ingest)?.iter().map(|name| file_size(&ingest.join(name))).sum();
+            all_names(&ingest)?.iter().map(|name| tree_size(&ingest.join(name))).sum();
         Ok(usage)
     }
 
     fn live(&self, in_use: &HashSet<Digest>) -> Result<Live, Error> {
         let mut live = Live { layers: in_use.clone(), ..Live::default() };
-        for layer in in_use {
-            live.blobs.extend(self.layer(layer).ok().map(|layer| layer.blob));
-        }
+        let mut named: HashMap<Digest, Digest> = HashMap::new();
         for image in self.records()? {
             live.blobs.extend([image.id, image.manifest.digest]);
             live.blobs.extend(image.index);
             for layer in image.layers {
                 live.layers.insert(layer.diff_id);
                 live.blobs.insert(layer.blob.digest);
+                if self.has_blob(&layer.blob.digest) {
+                    named.insert(layer.diff_id, layer.blob.digest);
+                }
             }
         }
         live.blobs.extend(self.held_by_repositories()?);
+        for diff_id in &live.layers {
+            let Ok(layer) = self.layer(diff_id) else { continue };
+            match named.get(diff_id) {
+                Some(named) if !live.blobs.contains(&layer.blob) => {
+                    live.archives.insert(*diff_id, *named);
+                }
+                _ => drop(live.blobs.insert(layer.blob)),
+            }
+        }
         Ok(live)
     }
 
@@ -141,7 +158,7 @@ impl Store {
                 collected.layers.push(layer);
             }
         }
-        self.sweep_hidden(Part::Layers)
+        self.sweep_hidden(Part::Layers, collected)
     }
 
     fn sweep_bases(&self, live: &Live) -> Result<(), Error> {
@@ -166,7 +183,7 @@ impl Store {
                 collected.blobs.push(blob);
             }
         }
-        self.sweep_hidden(Part::Blobs)
+        self.sweep_hidden(Part::Blobs, collected)
     }
 
     /// Nobody writes to a partial blob now: its writer would hold a lease.
@@ -177,7 +194,7 @@ impl Store {
             let Ok(meta) = path.symlink_metadata() else { continue };
             let age = meta.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());
             if name.starts_with('.') || age.is_none_or(|age| age >= age_max) {
-                collected.bytes += meta.len();
+                collected.bytes += tree_size(&path);
                 self.hide(&path)?;
             }
         }
@@ -185,10 +202,12 @@ impl Store {
     }
 
     /// Removes what a killed process was building: nobody builds anything now.
-    fn sweep_hidden(&self, part: Part) -> Result<(), Error> {
+    fn sweep_hidden(&self, part: Part, collected: &mut Collected) -> Result<(), Error> {
         let directory = self.part(part);
         for name in all_names(&directory)?.iter().filter(|name| name.starts_with('.')) {
-            self.hide(&directory.join(name))?;
+            let path = directory.join(name);
+            collected.bytes += tree_size(&path);
+            self.hide(&path)?;
         }
         Ok(())
     }
@@ -202,4 +221,16 @@ impl Store {
 
 fn file_size(path: &Path) -> u64 {
     path.symlink_metadata().map_or(0, |meta| meta.len())
+}
+
+/// Bytes of a file, or on disk of what is in a directory; what cannot be read counts for nothing.
+fn tree_size(path: &Path) -> u64 {
+    match path.symlink_metadata() {
+        Ok(meta) if meta.is_dir() => {
+            let whole = Measure::default().add(path).unwrap_or(0);
+            whole.saturating_sub(Measure::default().own(path).unwrap_or(0))
+        }
+        Ok(meta) => meta.len(),
+        Err(_) => 0,
+    }
 }

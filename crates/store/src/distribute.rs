@@ -23,7 +23,7 @@ const COPY_BUFFER_BYTES: usize = 256 * 1024;
 pub enum Encoding {
     /// As they came.
     Held,
-    /// Compressed where they were made here, or came without compression in an archive.
+    /// Compressed where they were made here, or are not here as the manifest has them.
     Compressed,
 }
 
@@ -31,23 +31,25 @@ impl Store {
     /// The image with a manifest all of whose blobs are here.
     ///
     /// What came from a registry stays as it is, byte for byte. A layer that is here in another
-    /// encoding than the manifest says, and with [`Encoding::Compressed`] one that never was in a
-    /// registry and is not compressed, make a new manifest, which the image has from then on: what
+    /// encoding than the manifest says, and with [`Encoding::Compressed`] one that is not compressed
+    /// and whose bytes no registry gave, make a new manifest, which the image has from then on: what
     /// leaves the store twice is the same twice.
     ///
     /// # Errors
     /// [`Error::NotFound`] if a blob is here in no encoding; [`Error::Io`].
     pub fn distributable(&self, image: &Image, encoding: Encoding) -> Result<Image, Error> {
         let _lease = self.lease()?;
-        let own = image.repo_digests.is_empty() && image.index.is_none();
-        let compresses = encoding == Encoding::Compressed && own;
+        let mut pins = image.repo_digests.iter().filter_map(|pin| pin.digest());
+        let own = image.index.is_none() && !pins.any(|pin| *pin == image.manifest.digest);
         let mut manifest: Manifest = image.manifest(self)?;
         let mut changed = false;
         for (layer, known) in manifest.layers.iter_mut().zip(&image.layers) {
             let held = self.held(&known.diff_id, Some(layer))?;
-            let wanted = match compresses {
-                true => self.compressed(held)?,
-                false => held,
+            // No registry has seen these bytes, so that they may as well be fewer.
+            let is_free = own || held.digest != layer.digest;
+            let wanted = match encoding {
+                Encoding::Compressed if is_free => self.compressed(held)?,
+                _ => held,
             };
             changed |= wanted.digest != layer.digest;
             if wanted.digest != layer.digest {
@@ -77,7 +79,7 @@ impl Store {
         if let Some(wanted) = wanted.filter(|wanted| self.has_blob(&wanted.digest)) {
             return Ok(wanted.clone());
         }
-        let digest = self.layer(diff_id)?.blob;
+        let digest = self.needed_archive(diff_id)?;
         let size = self.blob_size(&digest)?;
         let mut head = Vec::new();
         let file = self.open_blob(&digest)?;

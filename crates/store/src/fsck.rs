@@ -13,7 +13,7 @@ use oci::{Descriptor, Digest, Hasher, ImageConfig, Manifest, media_type};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, openat2, statat};
 use rustix::io::Errno;
 
-use crate::diff::Comparison;
+use crate::diff::{Comparison, Node};
 use crate::disk::{Exclusive, Part, Store, names, read_if_there};
 use crate::error::{Doing as _, Error};
 use crate::image::{Image, Tag, parse_record, record_name, tag_name};
@@ -225,12 +225,12 @@ impl Store {
             };
             // An archive may hold a file twice, of which the earlier one is not kept.
             let is_short = bytes < layer.size;
-            let has_blob =
-                self.has_blob(&layer.blob) && !broken_blobs.contains(&layer.blob.to_string());
-            let why = match (deep || is_short) && has_blob {
-                true => self.compare_with_archive(&diff_id, &layer.blob)?,
-                false if is_short => Some(format!("it holds {bytes} bytes of {}", layer.size)),
-                false => None,
+            let archive = self.archive_of(&diff_id)?;
+            let archive = archive.filter(|blob| !broken_blobs.contains(&blob.to_string()));
+            let why = match archive.filter(|_| deep || is_short) {
+                Some(archive) => self.compare_with_archive(&diff_id, &archive)?,
+                None if is_short => Some(format!("it holds {bytes} bytes of {}", layer.size)),
+                None => None,
             };
             faults.extend(why.map(broken));
         }
@@ -257,7 +257,12 @@ impl Store {
         let old = View::raw(&lower_in(fresh.scratch.path()))?;
         let new = View::raw(&self.lower(diff_id))?;
         let differences = Comparison::new(old, new)?.differences(&[])?;
-        let first = differences.first();
+        // What hides something has no time of its own.
+        let hides = |node: &Option<Node>| {
+            node.as_ref().is_some_and(|n| n.kind == FileType::CharacterDevice && n.device == 0)
+        };
+        let mut seen = differences.iter().filter(|found| !(hides(&found.old) && hides(&found.new)));
+        let first = seen.next();
         Ok(first.map(|first| format!("`/{}` is not what its archive has", first.path.display())))
     }
 
@@ -286,14 +291,22 @@ impl Store {
             let documents = [image.id, image.manifest.digest].into_iter().chain(image.index);
             let mut lacks: Vec<Digest> = documents.filter(|digest| !has_blob(digest)).collect();
             // Where only the archive is missing, the same files came in another one.
+            let mut without_blob = None;
             for layer in &image.layers {
                 let is_broken = broken_blobs.contains(&layer.blob.digest.to_string());
                 lacks.extend((!has_layer(&layer.diff_id)).then_some(layer.diff_id));
                 lacks.extend(is_broken.then_some(layer.blob.digest));
+                if !is_broken && matches!(self.archive_of(&layer.diff_id), Ok(None)) {
+                    lacks.push(layer.blob.digest);
+                    without_blob.get_or_insert(layer.diff_id);
+                }
             }
-            let why = match lacks.first() {
-                Some(first) => Some(format!("it lacks {first}")),
-                None => self.check_documents(&image),
+            let why = match (lacks.first(), without_blob) {
+                (Some(_), Some(layer)) if lacks.len() == 1 => Some(format!(
+                    "its layer {layer} has no blob here, so that it can be neither sent nor restored"
+                )),
+                (Some(first), _) => Some(format!("it lacks {first}")),
+                (None, _) => self.check_documents(&image),
             };
             let found = |why| Fault { kind: FaultKind::Image, name: id.to_string(), why, lacks };
             faults.extend(why.map(found));

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use oci::{Descriptor, Digest, Lower};
 use serde::{Deserialize, Serialize};
 
-use crate::disk::{Part, Scratch, Store, json, read_if_there};
+use crate::disk::{Part, Scratch, Store, hidden_name, json, read_if_there};
 use crate::driver::Driver;
 use crate::driver::dir::{DirSink, PIT, TREE};
 use crate::driver::image::{self, ImageSink};
@@ -63,6 +63,40 @@ impl Store {
         serde_json::from_slice(&bytes)
             .map_err(std::io::Error::from)
             .doing(|| format!("read `{}`", path.display()))
+    }
+
+    /// The blob that a layer can be unpacked from again: the one that its record names or, where
+    /// that is not here, what an image calls it by. `None` if there is none.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] without such a layer; [`Error::Io`].
+    pub fn archive_of(&self, diff_id: &Digest) -> Result<Option<Digest>, Error> {
+        let own = self.layer(diff_id)?.blob;
+        if self.has_blob(&own) {
+            return Ok(Some(own));
+        }
+        let images = self.records()?;
+        let layers = images.iter().flat_map(|image| &image.layers);
+        let mut others = layers.filter(|layer| layer.diff_id == *diff_id);
+        let found = others.find(|layer| self.has_blob(&layer.blob.digest));
+        Ok(found.map(|layer| layer.blob.digest))
+    }
+
+    /// [`Store::archive_of`], which must be here.
+    pub(crate) fn needed_archive(&self, diff_id: &Digest) -> Result<Digest, Error> {
+        self.archive_of(diff_id)?.ok_or_else(|| {
+            Error::NotFound(format!("blob of layer {diff_id}, in whatever encoding"))
+        })
+    }
+
+    /// Makes `blob` the one that a layer's record names.
+    pub(crate) fn record_archive(&self, diff_id: &Digest, blob: Digest) -> Result<(), Error> {
+        let layer = Layer { blob, ..self.layer(diff_id)? };
+        let directory = self.layer_path(diff_id);
+        let (path, hidden) = (directory.join(RECORD), directory.join(hidden_name()?));
+        std::fs::write(&hidden, json(&layer)?)
+            .and_then(|()| std::fs::rename(&hidden, &path))
+            .doing(|| format!("write `{}`", path.display()))
     }
 
     /// Where a layer lies: its tree, or its image.

@@ -33,8 +33,8 @@ impl Store {
     /// called again.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the driver does not work here; [`Error::NotFound`] if the blob of a
-    /// layer is missing; [`Error::Io`].
+    /// [`Error::Invalid`] if the driver does not work here; [`Error::NotFound`] if a layer has no
+    /// blob in whatever encoding, before anything was changed; [`Error::Io`].
     pub fn migrate(
         &self,
         exclusive: Exclusive,
@@ -46,8 +46,8 @@ impl Store {
             return Err(store_cannot());
         }
         let store = Self { requested: None, ..self.clone() };
-        store.record_driver(driver)?;
         let mut migrated = Migrated::default();
+        let mut to_convert = Vec::new();
         for name in names(&store.part(Part::Layers))? {
             let Ok(layer) = Digest::from_hex(&name) else { continue };
             if store.driver_of(&layer) == driver {
@@ -58,7 +58,12 @@ impl Store {
                 migrated.in_use.push(layer);
                 continue;
             }
-            store.convert(&layer, driver)?;
+            to_convert.push((layer, store.needed_archive(&layer)?));
+        }
+        // Not before it is known that all of them can be.
+        store.record_driver(driver)?;
+        for (layer, archive) in to_convert {
+            store.convert(&layer, archive, driver)?;
             progress(&layer);
             migrated.converted.push(layer);
         }
@@ -72,19 +77,18 @@ impl Store {
         if self.image_path(layer).is_some() { Driver::Erofs } else { Driver::Dir }
     }
 
-    fn convert(&self, diff_id: &Digest, driver: Driver) -> Result<(), Error> {
-        let layer = self.layer(diff_id)?;
-        let mut blob = self.open_blob(&layer.blob)?;
+    fn convert(&self, diff_id: &Digest, archive: Digest, driver: Driver) -> Result<(), Error> {
+        let mut blob = self.open_blob(&archive)?;
         let unpacked = self.unpack_as(driver, &mut blob, &mut |_| {}, LIMITS)?;
         if unpacked.diff_id != *diff_id {
-            let what = format!("content of layer {}", layer.blob);
+            let what = format!("content of layer {archive}");
             return Err(Error::Digest { what, expected: *diff_id, actual: unpacked.diff_id });
         }
         // The old one goes.
         self.sync()?;
         // Merged images know where its data lies.
         self.forget_bases_where(|name, base| is_merged(name) && base.layers.contains(diff_id))?;
-        let (scratch, _) = self.complete(unpacked, layer.blob)?;
+        let (scratch, _) = self.complete(unpacked, archive)?;
         let (new, place) = (scratch.path(), self.layer_path(diff_id));
         let here = rustix::fs::CWD;
         rustix::fs::renameat_with(here, new, here, &place, RenameFlags::EXCHANGE)

@@ -17,6 +17,7 @@ mod it {
         mod attack;
         mod blobs;
         mod diff;
+        mod encodings;
         pub(crate) mod fixture;
         mod hidden;
         mod images;
@@ -33,6 +34,7 @@ mod it {
         mod archive;
         mod attack;
         mod diff;
+        mod encodings;
         pub(crate) mod fixture;
         mod hidden;
         mod images;

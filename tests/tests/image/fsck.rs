@@ -164,3 +164,19 @@ fn a_container_without_a_layer_is_told_of() {
     repairs(&sandbox, &[], "container restored\n");
     let _ = sandbox.line("cais rm user").ok();
 }
+
+#[test]
+fn an_image_whose_layer_has_no_blob_any_more_is_still_told_of_after_a_repair() {
+    let sandbox = Sandbox::new();
+    load(&sandbox);
+    let hex = layer(&sandbox, "one").file_name().unwrap().to_owned();
+    damage(&sandbox.root().join("blobs/sha256").join(hex));
+    finds(&sandbox, &["--repair"], "blob removed its content is");
+    finds(&sandbox, &[], "image none its layer sha256:");
+    // Nothing is made up, and what runs is not taken away.
+    finds(&sandbox, &["--repair"], "image none its layer sha256:");
+    let run = sandbox.line("cais run --rm --network none one cat /text");
+    run.code(0).out("some text that is long enough");
+    let _ = sandbox.cais(["load", "-qi", "one.tar"]).ok();
+    sandbox.line("cais system fsck --deep").code(0).out(WELL);
+}

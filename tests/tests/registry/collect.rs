@@ -97,3 +97,42 @@ fn other_collections_spare_what_repositories_hold() {
     }
     assert_eq!(client.status("GET", "manifests/v1"), 200);
 }
+
+#[test]
+fn what_repositories_lack_is_told_of() {
+    let registry = CaisRegistry::start(&[]);
+    let client = Client::new(&registry, "a/b");
+    let manifest = client.push_image("v1", b"layer");
+    let blob = |digest: &Digest| registry.root().join("blobs/sha256").join(digest.hex());
+    let layer = Digest::of(b"layer");
+    let check = |wanted: Option<&str>| {
+        let output =
+            registry.cais(&["system", "fsck", "--format", "{{.Type}} {{.Name}} {{.Problem}}"]);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.success(), wanted.is_none(), "{said}");
+        assert!(wanted.is_none_or(|wanted| said.contains(wanted)), "{said}");
+    };
+    check(None);
+    std::fs::remove_file(blob(&layer)).unwrap();
+    check(Some(&format!("manifest a/b@{manifest} it lacks {layer}; push it again")));
+    let gc = registry.cais(&["registry", "gc"]);
+    let warned = String::from_utf8_lossy(&gc.stderr).into_owned();
+    assert!(warned.contains(&format!("a/b@{manifest} lacks {layer}")), "{warned}");
+    assert_eq!(client.status("GET", &format!("blobs/{layer}")), 404);
+    std::fs::remove_file(blob(&manifest)).unwrap();
+    check(Some(&format!("manifest a/b@{manifest} it is not here; push it again")));
+    assert_eq!(client.status("GET", "manifests/v1"), 404);
+    client.push_image("v1", b"layer");
+    check(None);
+}
+
+#[test]
+fn a_mistyped_storage_is_not_made() {
+    let registry = CaisRegistry::start(&[]);
+    let storage = registry.root().join("nope");
+    let gc = registry.cais(&["registry", "gc", "--storage", storage.to_str().unwrap()]);
+    assert!(!gc.status.success());
+    let said = String::from_utf8_lossy(&gc.stderr).into_owned();
+    assert!(said.contains("No such directory"), "{said}");
+    assert!(!storage.exists());
+}

@@ -44,6 +44,37 @@ pub fn release(store: &Store, untagged: bool, age: Duration) -> Result<Released,
     Ok(released)
 }
 
+/// Something that a repository refers to and that is not in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// The repository's name.
+    pub repository: String,
+    /// The manifest that cannot be had whole.
+    pub manifest: Digest,
+    /// What is not there: the manifest itself, or something that it names.
+    pub lacks: Digest,
+}
+
+/// Manifests of the repositories in `store` of which something is not there, each once.
+///
+/// # Errors
+/// [`ServeError`].
+pub fn missing(store: &Store) -> Result<Vec<Missing>, ServeError> {
+    let failed = |source| ServeError::Io { doing: "look through the repositories".into(), source };
+    let mut all = Vec::new();
+    for repository in Repositories::of(store).all().map_err(failed)? {
+        for manifest in repository.manifests().map_err(failed)? {
+            let record = repository.record(&manifest).map_err(failed)?;
+            let needs = record.map(|record| record.needs).unwrap_or_default();
+            let mut parts = [manifest].into_iter().chain(needs);
+            if let Some(lacks) = parts.find(|part| !store.has_blob(part)) {
+                all.push(Missing { repository: repository.name().to_string(), manifest, lacks });
+            }
+        }
+    }
+    Ok(all)
+}
+
 /// Removes uploads that were given up, while a server runs.
 pub(super) fn sweep_uploads(repositories: &Repositories, uploads: &Uploads) -> io::Result<()> {
     for repository in repositories.all()? {

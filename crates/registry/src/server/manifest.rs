@@ -85,7 +85,13 @@ impl Registry {
         if range::is_known(head, &tag) {
             return Ok(reply.status(304));
         }
-        let bytes = self.store.read_blob(canonical, MANIFEST_BYTES_MAX)?;
+        let bytes = match self.store.read_blob(canonical, MANIFEST_BYTES_MAX) {
+            Err(store::Error::NotFound(_)) => {
+                let what = format!("the manifest {digest} is lost; push it again");
+                return Err(Failure::new(Code::ManifestUnknown, what));
+            }
+            read => read?,
+        };
         Ok(reply.content(Content::Bytes(bytes)))
     }
 

@@ -331,3 +331,21 @@ fn an_import_is_an_image_of_one_layer() {
     }
     assert_eq!(fixture.leftovers(), Vec::<String>::new());
 }
+
+#[test]
+fn what_interrupted_work_left_counts_as_removed() {
+    let fixture = Fixture::new();
+    let store = &fixture.store;
+    let rest = |part: &str| {
+        let path = store.root().join(part).join(".0123456789abcdef/tree");
+        fs::create_dir_all(&path).unwrap();
+        fs::write(path.join("f"), [1; 100_000]).unwrap();
+    };
+    rest("ingest");
+    assert!(store.disk_usage().unwrap().ingest_bytes >= 100_000);
+    rest("layers");
+    let collected = collect(store, &[]);
+    assert!((200_000..300_000).contains(&collected.bytes), "{}", collected.bytes);
+    assert_eq!(store.disk_usage().unwrap().ingest_bytes, 0);
+    assert_eq!(fixture.leftovers(), Vec::<String>::new());
+}

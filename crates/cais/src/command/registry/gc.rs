@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use engine::{Engine, Error, Kind, Result};
 use registry::{Released, UNNEEDED_AGE};
 
-use super::serve::{duration, failure};
+use super::serve::{duration, failure, warn};
 use crate::output;
 use crate::session::Session;
 
@@ -29,10 +29,19 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
+    if let Some(storage) = args.storage.as_deref().filter(|storage| !storage.is_dir()) {
+        let text = format!("No such directory: {}", storage.display());
+        return Err(Error::new(Kind::NotFound, text)
+            .hint("--storage takes what `registry serve --storage` was given"));
+    }
     let engine = session.engine_at(args.storage.as_deref())?;
     let age = args.min_age.unwrap_or(UNNEEDED_AGE);
     let released = registry::release(engine.store(), args.untagged, age).map_err(failure)?;
     let collected = collect(&engine)?;
+    for lost in registry::missing(engine.store()).map_err(failure)? {
+        let registry::Missing { repository, manifest, lacks } = lost;
+        warn(&format!("{repository}@{manifest} lacks {lacks}; push it again"));
+    }
     let Released { manifests, blobs, upload_bytes } = released;
     session.say(format!("Released: {manifests} manifests, {blobs} blobs"))?;
     let bytes = collected.bytes + upload_bytes;

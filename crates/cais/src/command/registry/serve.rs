@@ -76,8 +76,9 @@ pub(super) fn duration(text: &str) -> std::result::Result<Duration, String> {
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     let (root, _) = session.roots();
-    let store = store::Store::open(args.storage.as_ref().unwrap_or(&root))
-        .map_err(|error| failure(error.into()))?;
+    let place = args.storage.as_ref().unwrap_or(&root);
+    let is_new = !place.exists();
+    let store = store::Store::open(place).map_err(|error| failure(error.into()))?;
     let config = ServerConfig {
         address: args.addr.clone(),
         tls: args.tls_cert.clone().zip(args.tls_key.clone()),
@@ -93,7 +94,13 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     let signals = SignalFd::ending();
     let signals =
         signals.map_err(|error| Error::caused(Kind::Internal, "take over signals", error))?;
-    let server = Server::bind(&config, &store, session.registry(), &auth).map_err(failure)?;
+    let server = Server::bind(&config, &store, session.registry(), &auth).map_err(|error| {
+        if is_new {
+            // Empty still; if somebody else was faster to use it, it stays.
+            let _ = std::fs::remove_dir(place);
+        }
+        failure(error)
+    })?;
     greet(session, args, &server, &store)?;
     obey(signals, server.stopper());
     server.run(&logger(args)).map_err(failure)?;
@@ -123,7 +130,7 @@ fn greet(session: &Session, args: &Args, server: &Server, store: &store::Store) 
     Ok(())
 }
 
-fn warn(what: &str) {
+pub(super) fn warn(what: &str) {
     // Nobody to tell if standard error is closed.
     let _ = writeln!(std::io::stderr(), "cais: warning: {what}");
 }

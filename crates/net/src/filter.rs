@@ -14,9 +14,9 @@ const TABLE_NAME_MAX: usize = 255;
 
 /// Says which rules the table holds: the name changes whenever the rules do. Its one element is
 /// its own name, and only there so that adding it can fail where the set does not exist.
-const RULES: Set = Set { name: "rules-1", key: Key::InterfaceName };
+const RULES: Set = Set { name: "rules-2", key: Key::InterfaceName };
 /// The bridges of our networks.
-const BRIDGES: Set = Set { name: "bridges", key: Key::InterfaceName };
+pub(crate) const BRIDGES: Set = Set { name: "bridges", key: Key::InterfaceName };
 /// Each bridge paired with itself: the way from a network into the same.
 const SAME: Set = Set { name: "same-bridge", key: Key::InterfacePair };
 /// The addresses of our networks.
@@ -39,6 +39,8 @@ const FORWARD: Chain = Chain {
             Step::Accept,
         ],
         &[OUTPUT_IN_BRIDGES[0], OUTPUT_IN_BRIDGES[1], Step::Established, Step::Accept],
+        // A published port; what nobody published is not redirected.
+        &[OUTPUT_IN_BRIDGES[0], OUTPUT_IN_BRIDGES[1], Step::Redirected, Step::Accept],
         &[OUTPUT_IN_BRIDGES[0], OUTPUT_IN_BRIDGES[1], Step::Drop],
         &[Step::InputName(Register::First), Step::InSet(BRIDGES.name), Step::Accept],
     ],
@@ -51,6 +53,18 @@ const POSTROUTING: Chain = Chain {
     hook: libc::NF_INET_POST_ROUTING.cast_unsigned(),
     priority: libc::NF_IP_PRI_NAT_SRC,
     rules: &[
+        // The host's own 127.0.0.1 means nothing to a container, which could not answer it.
+        &[OUTPUT_IN_BRIDGES[0], OUTPUT_IN_BRIDGES[1], Step::FromLoopback, Step::Masquerade],
+        // A container that reaches its neighbour by a published port would be answered directly,
+        // from an address that it has not asked.
+        &[
+            OUTPUT_IN_BRIDGES[0],
+            OUTPUT_IN_BRIDGES[1],
+            Step::Redirected,
+            Step::SourceAddress,
+            Step::InSet(SUBNETS.name),
+            Step::Masquerade,
+        ],
         &[OUTPUT_IN_BRIDGES[0], OUTPUT_IN_BRIDGES[1], Step::Return],
         &[Step::SourceAddress, Step::InSet(SUBNETS.name), Step::Masquerade],
     ],
@@ -138,7 +152,7 @@ fn elements(network: &Network) -> [(Set, Vec<Element>); 3] {
 
 /// `nft` can name a table only by letters, digits and a little punctuation; one that it cannot
 /// name, an administrator cannot look at.
-fn refuse_bad_name(table: &str) -> Result<()> {
+pub(crate) fn refuse_bad_name(table: &str) -> Result<()> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
     let named = table.bytes().next().is_some_and(|b| b.is_ascii_alphabetic());
     if named && table.len() <= TABLE_NAME_MAX && table.bytes().all(plain) {

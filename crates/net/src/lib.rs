@@ -43,6 +43,7 @@ mod namespace;
 mod netlink;
 mod network;
 mod nftables;
+pub mod port;
 mod subnet;
 mod sysctl;
 

@@ -7,5 +7,6 @@ mod it {
     mod bridge;
     mod host;
     mod ipam;
+    mod port;
     mod rules;
 }

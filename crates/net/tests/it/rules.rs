@@ -9,9 +9,9 @@ use super::host::{
 /// What `nft list ruleset` says of a host with one network.
 const RULES: &str = r#"
 table ip cais {
-	set rules-1 {
+	set rules-2 {
 		type ifname
-		elements = { "rules-1" }
+		elements = { "rules-2" }
 	}
 
 	set bridges {
@@ -34,12 +34,15 @@ table ip cais {
 		type filter hook forward priority filter; policy accept;
 		iifname . oifname @same-bridge accept
 		oifname @bridges ct state established,related accept
+		oifname @bridges ct status dnat accept
 		oifname @bridges drop
 		iifname @bridges accept
 	}
 
 	chain postrouting {
 		type nat hook postrouting priority srcnat; policy accept;
+		oifname @bridges ip saddr 127.0.0.0/8 masquerade
+		oifname @bridges ct status dnat ip saddr @subnets masquerade
 		oifname @bridges return
 		ip saddr @subnets masquerade
 	}
@@ -66,10 +69,10 @@ fn rules_that_were_lost_or_are_of_another_version_are_made_anew() {
 
         nft("flush chain ip cais forward");
         nft("add rule ip cais forward drop");
-        nft("delete set ip cais rules-1");
+        nft("delete set ip cais rules-2");
         net::ensure_bridge(&other_network(), TABLE).unwrap();
         assert_eq!(nft("list chain ip cais forward").matches("drop").count(), 1);
-        assert!(nft("list ruleset").contains("set rules-1"));
+        assert!(nft("list ruleset").contains("set rules-2"));
         net::remove_bridge(&network(), TABLE).unwrap();
         assert!(!nft("list ruleset").contains("cais0"));
     });

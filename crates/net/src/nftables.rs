@@ -388,7 +388,7 @@ impl Step {
             Step::OutputName(register) => load_meta(list, META_OUTPUT_NAME, register),
             Step::SourceAddress => {
                 load_field(list, Register::First as u32, (NETWORK_HEADER, SOURCE_OFFSET, 4));
-            },
+            }
             Step::InSet(name) => expression(list, "lookup", |data| {
                 data.string(1, name).be32(2, Register::First as u32);
             }),

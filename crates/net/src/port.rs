@@ -8,7 +8,8 @@
 //! From outside and from containers, packets are rewritten at the prerouting hook; from the host
 //! itself, its loopback address too, at the output hook. A packet from 127.0.0.1 may leave through
 //! a bridge only if the bridge's `route_localnet` is on, and then the kernel would also take
-//! packets to 127.0.0.0/8 that a container sends: the chain `guard` drops them (CVE-2020-8558). A
+//! packets to 127.0.0.0/8 that a container sends: the chain `guard`, which every host of networks
+//! has, drops them (CVE-2020-8558). A
 //! packet from outside to 127.0.0.0/8 is not rewritten, so a port published on 127.0.0.1 is not a
 //! neighbour's to reach, who may send such packets to our hardware address.
 
@@ -19,10 +20,10 @@ use rustix::io::Errno;
 use rustix::net::{self as socket, AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 use serde::{Deserialize, Serialize};
 
-use crate::filter::{self, BRIDGES};
+use crate::filter;
 use crate::link::{self, ROUTE};
 use crate::netlink::Socket;
-use crate::nftables::{Chain, Element, Key, Register, Set, Step, Transaction};
+use crate::nftables::{Chain, Element, Key, Set, Step, Transaction};
 use crate::{Endpoint, Error, Network, Result, sysctl};
 
 /// A protocol that has ports.
@@ -77,31 +78,6 @@ pub struct Port {
 const PORTS: Set = Set { name: "ports-1", key: Key::InterfaceName };
 const PUBLISHED: Set = Set { name: "published", key: Key::Published };
 const ANYWHERE: Set = Set { name: "published-anywhere", key: Key::PublishedAnywhere };
-
-/// Before connection tracking (`NF_IP_PRI_RAW`).
-const PRIORITY_RAW: i32 = -300;
-
-/// What a container sends to 127.0.0.0/8, or from there, is no answer and no question.
-const GUARD: Chain = Chain {
-    name: "guard",
-    kind: "filter",
-    hook: libc::NF_INET_PRE_ROUTING.cast_unsigned(),
-    priority: PRIORITY_RAW,
-    rules: &[
-        &[
-            Step::InputName(Register::First),
-            Step::InSet(BRIDGES.name),
-            Step::ToLoopback,
-            Step::Drop,
-        ],
-        &[
-            Step::InputName(Register::First),
-            Step::InSet(BRIDGES.name),
-            Step::FromLoopback,
-            Step::Drop,
-        ],
-    ],
-};
 
 const PREROUTING: Chain = Chain {
     name: "prerouting",
@@ -172,12 +148,7 @@ pub fn reserve(protocol: Protocol, address: Ipv4Addr, port: u16) -> Result<(Owne
 /// # Errors
 /// [`Error::Denied`] without CAP_NET_ADMIN; [`Error::Unsupported`] if the kernel lacks what the
 /// rules need; [`Error::Io`] if the bridge's settings cannot be changed.
-pub fn publish(
-    table: &str,
-    network: &Network,
-    endpoint: &Endpoint,
-    ports: &[Port],
-) -> Result<()> {
+pub fn publish(table: &str, network: &Network, endpoint: &Endpoint, ports: &[Port]) -> Result<()> {
     filter::refuse_bad_name(table)?;
     // Where the kernel has bridges pass packets through nftables (`bridge-nf-call-iptables`), a
     // container that asks for its own port by the host's address is answered by the bridge.
@@ -191,7 +162,7 @@ pub fn publish(
         }
         other => other?,
     }
-    // Only now, since the rules are what makes it harmless.
+    // The guard, which makes it harmless, is there since the network was made.
     sysctl::set(&format!("ipv4/conf/{}/route_localnet", network.bridge), "1")
 }
 
@@ -215,8 +186,6 @@ fn add(table: &str, ports: &[Port], rules: bool) -> Result<()> {
     let mut change = Transaction::on(table);
     if rules {
         change.add_table();
-        // `guard` looks into it, and it may be older than the first network.
-        change.add_set(BRIDGES, 4);
         for (set, id) in [(PORTS, 1), (PUBLISHED, 2), (ANYWHERE, 3)] {
             change.add_set(set, id);
         }
@@ -227,7 +196,6 @@ fn add(table: &str, ports: &[Port], rules: bool) -> Result<()> {
         change.add_elements(set, &[element.to(port.to, port.to_port)]);
     }
     if rules {
-        change.replace_chain(&GUARD);
         change.replace_chain(&PREROUTING);
         change.replace_chain(&OUTPUT);
     }

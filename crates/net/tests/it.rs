@@ -5,6 +5,7 @@
 mod it {
     mod attach;
     mod bridge;
+    mod dns;
     mod host;
     mod ipam;
     mod port;

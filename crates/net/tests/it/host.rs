@@ -29,7 +29,14 @@ pub(crate) fn network() -> Network {
         subnet: "172.17.0.0/16".parse().unwrap(),
         gateway: Ipv4Addr::new(172, 17, 0, 1),
         mtu: None,
+        range: None,
+        internal: false,
     }
+}
+
+/// A network that nothing leads out of.
+pub(crate) fn internal_network() -> Network {
+    Network { name: String::from("internal"), internal: true, ..other_network() }
 }
 
 /// A second network.
@@ -40,6 +47,8 @@ pub(crate) fn other_network() -> Network {
         subnet: "172.18.0.0/16".parse().unwrap(),
         gateway: Ipv4Addr::new(172, 18, 0, 1),
         mtu: Some(1400),
+        range: None,
+        internal: false,
     }
 }
 

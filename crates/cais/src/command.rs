@@ -27,7 +27,9 @@ mod logout;
 mod logs;
 mod manifest;
 mod migrate;
+mod network;
 mod pause;
+mod port;
 mod prune;
 mod ps;
 mod pull;
@@ -227,8 +229,8 @@ fn help(args: &[OsString]) -> Option<clap::Error> {
 
 /// Commands of Docker's that are known, and not supported yet.
 const UNSUPPORTED: &[&str] = &[
-    "build", "builder", "buildx", "compose", "config", "context", "cp", "events", "info",
-    "network", "node", "plugin", "port", "prune", "secret", "service", "stack", "swarm", "trust",
+    "build", "builder", "buildx", "compose", "config", "context", "cp", "events", "info", "node",
+    "plugin", "prune", "secret", "service", "stack", "swarm", "trust",
 ];
 
 /// Puts right what a usage error says: a word of Docker's that is missing here is no misspelling,

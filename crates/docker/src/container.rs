@@ -1,14 +1,16 @@
 //! `GET /containers/{id}/json`
 
 use engine::{
-    Container, Engine, Health, HealthResult, Limits, Mount, MountSource, NetworkMode, Result,
-    Security, Status,
+    Container, Engine, Health, HealthResult, Limits, Membership, Mount, MountSource, NetworkMode,
+    Placement, Result, Security, Status,
 };
 use oci::ContainerConfig;
 use serde_json::{Map, Value, json};
 
+use crate::network;
+
 /// What Docker shows for a time that is not there.
-const NO_TIME: &str = "0001-01-01T00:00:00Z";
+pub(crate) const NO_TIME: &str = "0001-01-01T00:00:00Z";
 
 /// A container as Docker's API shows it.
 ///
@@ -44,7 +46,7 @@ pub fn container(engine: &Engine, container: &Container) -> Result<Value> {
         "GraphDriver": graph_driver(engine, container)?,
         "Mounts": mounts(engine, &record.settings.mounts),
         "Config": config(container),
-        "NetworkSettings": network(container),
+        "NetworkSettings": network_settings(container),
     }))
 }
 
@@ -110,7 +112,7 @@ fn host_config(container: &Container) -> Value {
         "ContainerIDFile": "",
         "LogConfig": { "Type": "json-file", "Config": { "max-size": "20m", "max-file": "5" } },
         "NetworkMode": network_mode(&settings.network),
-        "PortBindings": {},
+        "PortBindings": network::bindings(&settings.ports),
         "RestartPolicy": {
             "Name": settings.restart.name(),
             "MaximumRetryCount": settings.restart.max(),
@@ -121,16 +123,17 @@ fn host_config(container: &Container) -> Value {
         "CapAdd": cap_add,
         "CapDrop": cap_drop,
         "CgroupnsMode": host(settings.security.host_cgroup, "private"),
-        "Dns": [],
-        "DnsOptions": [],
-        "DnsSearch": [],
-        "ExtraHosts": null,
+        "Dns": settings.dns,
+        "DnsOptions": settings.dns_options,
+        "DnsSearch": settings.dns_search,
+        "ExtraHosts": extra_hosts(&settings.extra_hosts),
+        "Links": links(container),
         "GroupAdd": settings.group_add,
         "IpcMode": host(settings.security.host_ipc, "private"),
         "PidMode": host(settings.security.host_pid, ""),
         "UTSMode": host(settings.security.host_uts, ""),
         "Privileged": privileged,
-        "PublishAllPorts": false,
+        "PublishAllPorts": settings.publish_all,
         "ReadonlyRootfs": read_only,
         "SecurityOpt": options,
         "Sysctls": sysctls,
@@ -281,32 +284,70 @@ fn network_mode(mode: &NetworkMode) -> String {
         NetworkMode::Host => "host".into(),
         NetworkMode::None => "none".into(),
         NetworkMode::Container(id) => format!("container:{id}"),
+        NetworkMode::Named(name) => name.clone(),
     }
 }
 
-fn network(container: &Container) -> Value {
-    let mode = network_mode(&container.record.settings.network);
-    let endpoint = container.state.address.as_ref();
-    let address = endpoint.map(|e| e.address.to_string()).unwrap_or_default();
-    let gateway = endpoint.map(|e| e.gateway.to_string()).unwrap_or_default();
-    let prefix = endpoint.map_or(0, |endpoint| endpoint.prefix);
-    let mac = endpoint.map(|endpoint| endpoint.mac.to_string()).unwrap_or_default();
-    let mut networks = Map::new();
-    if !mode.starts_with("container:") {
-        let network = json!({
-            "IPAMConfig": null, "Links": null, "Aliases": null, "MacAddress": mac,
-            "Gateway": gateway, "IPAddress": address, "IPPrefixLen": prefix,
-        });
-        networks.insert(mode, network);
+fn extra_hosts(hosts: &[(String, String)]) -> Value {
+    match hosts {
+        [] => Value::Null,
+        hosts => hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect(),
     }
+}
+
+fn links(container: &Container) -> Value {
+    let own = &container.record.name;
+    match &container.record.settings.links[..] {
+        [] => Value::Null,
+        links => links.iter().map(|(name, alias)| format!("/{name}:/{own}/{alias}")).collect(),
+    }
+}
+
+fn network_settings(container: &Container) -> Value {
+    let mode = &container.record.settings.network;
+    let places = &container.state.places;
+    let mut networks = Map::new();
+    for membership in container.record.settings.networks() {
+        let place = places.iter().find(|place| place.network == membership.network);
+        let name = membership.network.clone();
+        networks.insert(name, place_on(container, &membership, place));
+    }
+    if matches!(mode, NetworkMode::Host | NetworkMode::None) {
+        let membership = Membership::default();
+        networks.insert(network_mode(mode), place_on(container, &membership, None));
+    }
+    // Docker shows these only of the default bridge.
+    let place = places.iter().find(|place| place.network == "bridge");
+    let endpoint = place.map(|place| &place.endpoint);
     json!({
         "Bridge": "",
         "SandboxID": container.record.id,
-        "Ports": {},
-        "Gateway": gateway,
-        "IPAddress": address,
-        "IPPrefixLen": prefix,
-        "MacAddress": mac,
+        "Ports": network::ports(container),
+        "Gateway": endpoint.map(|e| e.gateway.to_string()).unwrap_or_default(),
+        "IPAddress": endpoint.map(|e| e.address.to_string()).unwrap_or_default(),
+        "IPPrefixLen": endpoint.map_or(0, |e| e.prefix),
+        "MacAddress": endpoint.map(|e| e.mac.to_string()).unwrap_or_default(),
         "Networks": networks,
+    })
+}
+
+fn place_on(container: &Container, asked: &Membership, place: Option<&Placement>) -> Value {
+    let endpoint = place.map(|place| &place.endpoint);
+    let named = place.filter(|place| place.network != "bridge");
+    let aliases = named.map(|place| {
+        let own = container.short_id().to_owned();
+        place.aliases.iter().cloned().chain([own]).collect::<Vec<_>>()
+    });
+    let wanted = asked.address.map(|address| json!({ "IPv4Address": address.to_string() }));
+    json!({
+        "IPAMConfig": wanted,
+        "Links": null,
+        "Aliases": aliases,
+        "MacAddress": endpoint.map(|e| e.mac.to_string()).unwrap_or_default(),
+        "NetworkID": place.map(|place| place.network_id.as_str()).unwrap_or_default(),
+        "EndpointID": place.map(|p| network::endpoint_id(&container.record.id, &p.network)).unwrap_or_default(),
+        "Gateway": endpoint.map(|e| e.gateway.to_string()).unwrap_or_default(),
+        "IPAddress": endpoint.map(|e| e.address.to_string()).unwrap_or_default(),
+        "IPPrefixLen": endpoint.map_or(0, |e| e.prefix),
     })
 }

@@ -82,7 +82,7 @@ impl Engine {
     }
 
     /// Replaces the record; the caller holds the lock.
-    fn save_record(&self, container: &mut Container) -> Result<()> {
+    pub(crate) fn save_record(&self, container: &mut Container) -> Result<()> {
         write_json(&container.dir, RECORD, &container.record)?;
         container.state.changes = container.state.changes.wrapping_add(1);
         container.save()

@@ -113,8 +113,10 @@ pub struct State {
     pub started_at: String,
     /// When it ended last, RFC 3339; empty before.
     pub finished_at: String,
-    /// Its address on the bridge.
-    pub address: Option<net::Endpoint>,
+    /// Its places on networks, the first first.
+    pub places: Vec<Placement>,
+    /// The ports of the host that stand for its own.
+    pub ports: Vec<net::port::Port>,
     /// Whether somebody asked it to end, so that it is not started again.
     pub stop_requested: bool,
     /// How often its monitor has started it again.
@@ -125,6 +127,19 @@ pub struct State {
     pub changes: u32,
     /// What checks of its health had found when it ended last.
     pub health: Option<Health>,
+}
+
+/// A container's place on a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// The network's name.
+    pub network: String,
+    /// The network's id.
+    pub network_id: String,
+    /// Where it is.
+    pub endpoint: net::Endpoint,
+    /// Names that it is known by there, beyond its own.
+    pub aliases: Vec<String>,
 }
 
 /// A container and its directories.

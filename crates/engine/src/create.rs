@@ -1,5 +1,6 @@
 //! Creating a container: the image's defaults and what was asked become its record.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 
 use oci::{ContainerConfig, Healthcheck, ImageConfig, PlatformError};
@@ -47,9 +48,7 @@ impl Engine {
         // Until the record says that they are in use, nobody may remove the volumes.
         let _volumes = self.hold_volumes(FlockOperation::LockShared)?;
         settings.mounts = self.mounts(id, &settings, &config)?;
-        if let NetworkMode::Container(key) = &settings.network {
-            settings.network = NetworkMode::Container(self.find(key)?.record.id);
-        }
+        self.check_network(&mut settings)?;
         let name = self.containers.reserve(&settings.name, id)?;
         let record = Record {
             id: id.to_owned(),
@@ -69,6 +68,42 @@ impl Engine {
         };
         self.write(&container).inspect_err(|_| self.containers.release(&name, id))?;
         Ok(container)
+    }
+
+    /// Makes sure that the networks exist, and writes them down by name.
+    fn check_network(&self, settings: &mut Settings) -> Result<()> {
+        if let NetworkMode::Container(key) = &settings.network {
+            settings.network = NetworkMode::Container(self.find(key)?.record.id);
+        }
+        for attachment in &mut settings.attachments {
+            let network = self.network(&attachment.network)?;
+            attachment.network.clone_from(&network.name);
+            if network.bridge.is_none() && network.name != "bridge" {
+                return Err(Error::invalid(
+                    "container cannot be connected to multiple networks with one of the networks \
+                     in host or private (none) mode",
+                ));
+            }
+            if network.name != "bridge" {
+                continue;
+            }
+            if attachment.address.is_some() {
+                return Err(Error::invalid(
+                    "user specified IP address is supported on user defined networks only",
+                ));
+            }
+            if !attachment.aliases.is_empty() {
+                return Err(Error::invalid(
+                    "network-scoped aliases are only supported for user-defined networks",
+                ));
+            }
+        }
+        if let (NetworkMode::Named(name), Some(first)) =
+            (&mut settings.network, settings.attachments.first())
+        {
+            name.clone_from(&first.network);
+        }
+        Ok(())
     }
 
     fn write(&self, container: &Container) -> Result<()> {
@@ -126,6 +161,15 @@ impl Engine {
     }
 }
 
+/// The ports that the image exposes, and those that were asked for or published.
+fn exposed(settings: &Settings, image: &ContainerConfig) -> BTreeMap<String, serde_json::Value> {
+    let published = settings.ports.iter().map(|p| format!("{}/{}", p.port, p.protocol.name()));
+    let own = settings.expose.iter().cloned().chain(published);
+    let mut all = image.exposed_ports.clone();
+    all.extend(own.map(|port| (port, serde_json::Value::Object(serde_json::Map::new()))));
+    all
+}
+
 /// Root of a user namespace may not mount what shows a namespace of the host.
 fn check_user_namespace(security: &Security) -> Result<()> {
     let host = [(security.host_pid, "PID", "pid"), (security.host_cgroup, "cgroup", "cgroupns")];
@@ -177,6 +221,7 @@ fn merge(settings: &Settings, image: &ContainerConfig) -> ContainerConfig {
         cmd: if settings.cmd.is_empty() { default_cmd } else { settings.cmd.clone() },
         working_dir: over(&settings.workdir, &image.working_dir),
         labels,
+        exposed_ports: exposed(settings, image),
         stop_signal: over(&settings.stop_signal, &image.stop_signal),
         healthcheck: healthcheck(settings.healthcheck.as_ref(), image.healthcheck.as_ref()),
         ..image.clone()

@@ -44,6 +44,11 @@ struct Run {
     cgroup: Cgroup,
     process: Process,
     streams: Streams,
+    /// What keeps the host's ports from everybody else.
+    #[expect(dead_code, reason = "the ports are held as long as the descriptors are open")]
+    ports: Vec<OwnedFd>,
+    /// Where the container asks for names.
+    names: Option<net::dns::Listeners>,
     started: Instant,
 }
 
@@ -76,7 +81,7 @@ impl Engine {
         drop(lock);
         started();
         loop {
-            let ended = watch(&container, &mut monitor, &mut run);
+            let ended = self.watch(&container, &mut monitor, &mut run);
             let code = ended.end.code;
             let again = self.end_run(&mut container, &run, &mut monitor, &ended);
             // Only now: whoever hears of the end finds it written down.
@@ -133,9 +138,11 @@ impl Engine {
 
     fn execute(&self, container: &mut Container) -> Result<Run> {
         let joined = self.joined_network(container)?;
-        let endpoint = self.endpoint(container)?;
-        container.state.address.clone_from(&endpoint);
-        network::write_files(container, endpoint.as_ref())?;
+        self.take_places(container)?;
+        let places = container.state.places.clone();
+        let reserved = self.reserve_ports(container, network::way_out(&places))?;
+        let links = self.linked(container)?;
+        network::write_files(container, &places, &links)?;
         let joined = joined.as_ref().map(|(_, path)| path);
         let plan = spec::plan(container, &self.volumes(), joined)?;
         let resources = plan.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
@@ -160,8 +167,10 @@ impl Engine {
             ..Launch::new(&plan.spec, &rootfs, stdio)
         };
         let network = &settings.network;
+        let mut names = None;
         let mut created = runtime::create(&launch, &mut |namespaces| {
-            self.attach_network(network, namespaces, endpoint.as_ref()).map_err(Into::into)
+            names = self.attach_network(network, namespaces, &places, &reserved.ports)?;
+            Ok(())
         })
         .map_err(from_runtime)?;
         drop(lease);
@@ -178,10 +187,37 @@ impl Engine {
             monitor_pid,
             monitor_start: runtime::start_time(monitor_pid).unwrap_or(0),
             started_at: clock::now(),
-            address: endpoint,
+            places,
+            ports: reserved.ports,
             ..container.state.anew()
         };
-        Ok(Run { cgroup, process, streams, started: Instant::now() })
+        let ports = reserved.sockets;
+        Ok(Run { cgroup, process, streams, ports, names, started: Instant::now() })
+    }
+
+    /// Passes on what a container writes and reads, and checks its health, until it has ended.
+    fn watch(&self, container: &Container, monitor: &mut Monitor, run: &mut Run) -> Ended {
+        let mut relay = Relay::new(&run.process, std::mem::take(&mut run.streams));
+        (relay.log, relay.listener) = (monitor.log.take(), monitor.listener.take());
+        (relay.own, relay.signals) = (monitor.own.take(), monitor.signals.take());
+        relay.clients.append(&mut monitor.clients);
+        relay.health = checker(container, &run.process);
+        relay.names = run.names.take().map(|names| self.resolver(container, names));
+        let settings = &container.record.settings;
+        if matches!(settings.restart, RestartPolicy::OnUnhealthy { .. }) {
+            let signal = stop::stop_signal(container).as_raw();
+            relay.replace = Some(Ending::new(signal, stop::timeout(container, None)));
+        }
+        let status = relay.run().map(|status| {
+            status.expect("who watches a container's monitor detaches from a client of it")
+        });
+        let code = status.as_ref().map_or(255, |status| status.code());
+        let unhealthy = relay.replace.is_some_and(|ending| ending.asked);
+        let health = relay.health.take().map(|checker| checker.health().clone());
+        (monitor.log, monitor.listener) = (relay.log.take(), relay.listener.take());
+        monitor.clients.append(&mut relay.clients);
+        let failure = status.doing(|| "watch the container".into()).err();
+        Ended { end: End { code, unhealthy, ran: run.started.elapsed() }, health, failure }
     }
 
     /// Records how a run has ended, removes what lived in the kernel, and lets go of the monitor's
@@ -246,30 +282,6 @@ impl Engine {
         self.bury(container);
         monitor.leave(code).map(|()| code)
     }
-}
-
-/// Passes on what a container writes and reads, and checks its health, until it has ended.
-fn watch(container: &Container, monitor: &mut Monitor, run: &mut Run) -> Ended {
-    let mut relay = Relay::new(&run.process, std::mem::take(&mut run.streams));
-    (relay.log, relay.listener) = (monitor.log.take(), monitor.listener.take());
-    (relay.own, relay.signals) = (monitor.own.take(), monitor.signals.take());
-    relay.clients.append(&mut monitor.clients);
-    relay.health = checker(container, &run.process);
-    let settings = &container.record.settings;
-    if matches!(settings.restart, RestartPolicy::OnUnhealthy { .. }) {
-        let signal = stop::stop_signal(container).as_raw();
-        relay.replace = Some(Ending::new(signal, stop::timeout(container, None)));
-    }
-    let status = relay.run().map(|status| {
-        status.expect("who watches a container's monitor detaches from a client of it")
-    });
-    let code = status.as_ref().map_or(255, |status| status.code());
-    let unhealthy = relay.replace.is_some_and(|ending| ending.asked);
-    let health = relay.health.take().map(|checker| checker.health().clone());
-    (monitor.log, monitor.listener) = (relay.log.take(), relay.listener.take());
-    monitor.clients.append(&mut relay.clients);
-    let failure = status.doing(|| "watch the container".into()).err();
-    Ended { end: End { code, unhealthy, ran: run.started.elapsed() }, health, failure }
 }
 
 /// What checks a container's health, if anything does.

@@ -37,6 +37,7 @@ mod monitor;
 mod name;
 mod network;
 mod pause;
+mod port;
 mod prune;
 mod restart;
 mod settings;
@@ -54,7 +55,7 @@ pub use attached::{Attachment, Outcome};
 pub use change::Update;
 pub use commit::CommitOptions;
 pub use compare::Operand;
-pub use container::{Container, Record, State, Status};
+pub use container::{Container, Placement, Record, State, Status};
 pub use distribution::{CopyEnd, CopyOptions, Place, Pushed, logged_in, login, logout, search};
 pub use error::{Error, Kind, Result};
 pub use fsck::Finding;
@@ -65,10 +66,15 @@ pub use manifest::{ListEntry, ManifestList, PlatformEdit};
 pub use monitor::health::{Health, HealthResult, HealthStatus};
 pub use monitor::log::Stream;
 pub use monitor::relay::Own;
+pub use net::port::{Port, Protocol};
+pub use net::{MacAddress, Network as Bridge, Subnet};
+pub use network::{Network, NetworkOptions, validate_alias};
+pub use port::{Publication, parse_port, parse_protocol};
 pub use prune::{PruneFilter, Pruned, Relief, Watermarks};
 pub use restart::RestartPolicy;
 pub use settings::{
-    Device, Exec, Limits, Mount, MountSource, NetworkMode, Seccomp, Security, Settings, Ulimit,
+    Device, Exec, Limits, Membership, Mount, MountSource, NetworkMode, Seccomp, Security, Settings,
+    Ulimit,
 };
 pub use space::{DiskUsage, ImageUsage, VolumeUsage};
 pub use start::seal;

@@ -53,7 +53,8 @@ impl Engine {
             exit_code: 137,
             error: "the container's monitor was killed, or the machine was restarted".into(),
             finished_at: clock::now(),
-            address: None,
+            places: Vec::new(),
+            ports: Vec::new(),
             ..container.state.clone()
         };
         // On a full disk it is found out anew next time.
@@ -108,8 +109,10 @@ impl Engine {
             let _ = cgroup.kill();
             let _ = cgroup.delete();
         }
-        if let Some(endpoint) = &container.state.address {
-            self.release_address(endpoint, &container.record.id);
+        // Before the address is another's.
+        self.release_ports(container);
+        for place in &container.state.places {
+            self.leave_place(place, &container.record.id);
         }
     }
 

@@ -4,3 +4,4 @@ pub(crate) mod attach;
 pub(crate) mod health;
 pub(crate) mod log;
 pub(crate) mod relay;
+pub(crate) mod resolver;

@@ -1,11 +1,13 @@
 //! What a user asks of a container, typed; the image's defaults are merged in when it is created.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use oci::Healthcheck;
 use serde::{Deserialize, Serialize};
 
+use crate::port::Publication;
 use crate::restart::RestartPolicy;
 
 /// Everything that is asked of a container, kept with it for its whole life.
@@ -52,6 +54,25 @@ pub struct Settings {
     pub healthcheck: Option<Healthcheck>,
     /// Which network it is on.
     pub network: NetworkMode,
+    /// What is asked of the networks it is on, the first first; empty for nothing beyond
+    /// [`Settings::network`].
+    pub attachments: Vec<Membership>,
+    /// The ports of the host that stand for its own.
+    pub ports: Vec<Publication>,
+    /// Whether every port that it exposes is published.
+    pub publish_all: bool,
+    /// Ports that it exposes beyond the image's: `80/tcp`.
+    pub expose: Vec<String>,
+    /// Its name servers, instead of the host's.
+    pub dns: Vec<String>,
+    /// The domains that it looks names up in, instead of the host's; `.` alone for none.
+    pub dns_search: Vec<String>,
+    /// Options of its resolver, instead of the host's.
+    pub dns_options: Vec<String>,
+    /// Further lines of its /etc/hosts: name and address, or `host-gateway`.
+    pub extra_hosts: Vec<(String, String)>,
+    /// Containers that it knows by further names: container and name.
+    pub links: Vec<(String, String)>,
     /// What is mounted into it.
     pub mounts: Vec<Mount>,
     /// How much of the machine it may use.
@@ -79,6 +100,47 @@ pub enum NetworkMode {
     None,
     /// The network namespace of another container, by id.
     Container(String),
+    /// A network namespace of its own, joined to networks that users made, of which this is the
+    /// name of the first.
+    Named(String),
+}
+
+/// What is asked of a container's place on a network.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Membership {
+    /// The network's name.
+    pub network: String,
+    /// Names that it is known by there, beyond its own.
+    pub aliases: Vec<String>,
+    /// The address it is to have.
+    pub address: Option<Ipv4Addr>,
+    /// The hardware address it is to have.
+    pub mac: Option<net::MacAddress>,
+}
+
+impl Settings {
+    /// The networks that it is on.
+    #[must_use]
+    pub fn networks(&self) -> Vec<Membership> {
+        match &self.network {
+            NetworkMode::Host | NetworkMode::None | NetworkMode::Container(_) => Vec::new(),
+            NetworkMode::Bridge if self.attachments.is_empty() => {
+                vec![Membership { network: "bridge".into(), ..Membership::default() }]
+            }
+            NetworkMode::Bridge | NetworkMode::Named(_) => self.attachments.clone(),
+        }
+    }
+
+    /// Whether it is on a network that a user made, where containers know each other by name.
+    #[must_use]
+    pub fn has_names(&self) -> bool {
+        let made = |attachment: &Membership| attachment.network != "bridge";
+        match &self.network {
+            NetworkMode::Bridge | NetworkMode::Named(_) => self.attachments.iter().any(made),
+            NetworkMode::Host | NetworkMode::None | NetworkMode::Container(_) => false,
+        }
+    }
 }
 
 /// Something mounted into a container.

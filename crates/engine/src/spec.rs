@@ -55,7 +55,7 @@ pub(crate) fn plan(
 /// ports and ping. The second needs group numbers that a user namespace may not have.
 fn sysctls(settings: &Settings) -> HashMap<String, String> {
     let mut sysctls: HashMap<_, _> = settings.security.sysctls.clone().into_iter().collect();
-    let own = matches!(settings.network, NetworkMode::Bridge | NetworkMode::None);
+    let own = !matches!(settings.network, NetworkMode::Host | NetworkMode::Container(_));
     let mut default = |name: &str, value: &str| {
         sysctls.entry(name.to_owned()).or_insert_with(|| value.to_owned());
     };

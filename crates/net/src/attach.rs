@@ -53,6 +53,21 @@ pub fn detach(endpoint: &Endpoint) -> Result<()> {
     link::delete(&Socket::open(&ROUTE)?, &endpoint.host_interface)
 }
 
+/// Makes the endpoint, which is attached, the way out of the network namespace `netns`.
+///
+/// # Errors
+/// As of [`attach`]; [`Error::Kernel`] (`EEXIST`) if it has a way out.
+pub fn lead_out(netns: BorrowedFd<'_>, endpoint: &Endpoint) -> Result<()> {
+    let socket = namespace::inside(netns, || Socket::open(&ROUTE))?;
+    let mut batch = Batch::default();
+    link::get(&mut batch, &endpoint.interface);
+    let found = socket.transact(batch)?;
+    let index = link::parse(&found, &endpoint.interface)?.index;
+    let mut batch = Batch::default();
+    address::add_default_route(&mut batch, index, endpoint.gateway);
+    socket.transact(batch).map(drop)
+}
+
 fn create_veth(network: &Network, netns: BorrowedFd<'_>, endpoint: &Endpoint) -> Result<()> {
     let socket = Socket::open(&ROUTE)?;
     let mut batch = Batch::default();
@@ -91,7 +106,9 @@ fn configure(socket: &Socket, endpoint: &Endpoint) -> Result<()> {
     let mut batch = Batch::default();
     address::add(&mut batch, index, endpoint.address, endpoint.prefix);
     link::set_up(&mut batch, index, &endpoint.interface);
-    // The gateway is reachable only once the interface is up.
-    address::add_default_route(&mut batch, index, endpoint.gateway);
+    if endpoint.is_way_out {
+        // The gateway is reachable only once the interface is up.
+        address::add_default_route(&mut batch, index, endpoint.gateway);
+    }
     socket.transact(batch).map(drop)
 }

@@ -14,12 +14,14 @@ const TABLE_NAME_MAX: usize = 255;
 
 /// Says which rules the table holds: the name changes whenever the rules do. Its one element is
 /// its own name, and only there so that adding it can fail where the set does not exist.
-const RULES: Set = Set { name: "rules-1", key: Key::InterfaceName };
+const RULES: Set = Set { name: "rules-2", key: Key::InterfaceName };
 /// The bridges of our networks.
 const BRIDGES: Set = Set { name: "bridges", key: Key::InterfaceName };
 /// Each bridge paired with itself: the way from a network into the same.
 const SAME: Set = Set { name: "same-bridge", key: Key::InterfacePair };
-/// The addresses of our networks.
+/// The bridges of our networks that nothing leads out of.
+const INTERNAL: Set = Set { name: "internal", key: Key::InterfaceName };
+/// The addresses of our networks that something leads out of.
 const SUBNETS: Set = Set { name: "subnets", key: Key::AddressRanges };
 
 const OUTPUT_IN_BRIDGES: [Step; 2] = [Step::OutputName(Register::First), Step::InSet(BRIDGES.name)];
@@ -38,7 +40,10 @@ const FORWARD: Chain = Chain {
             Step::InSet(SAME.name),
             Step::Accept,
         ],
+        &[Step::InputName(Register::First), Step::InSet(INTERNAL.name), Step::Drop],
         &[OUTPUT_IN_BRIDGES[0], OUTPUT_IN_BRIDGES[1], Step::Established, Step::Accept],
+        // A published port; what nobody published is not redirected.
+        &[OUTPUT_IN_BRIDGES[0], OUTPUT_IN_BRIDGES[1], Step::Redirected, Step::Accept],
         &[OUTPUT_IN_BRIDGES[0], OUTPUT_IN_BRIDGES[1], Step::Drop],
         &[Step::InputName(Register::First), Step::InSet(BRIDGES.name), Step::Accept],
     ],
@@ -51,8 +56,46 @@ const POSTROUTING: Chain = Chain {
     hook: libc::NF_INET_POST_ROUTING.cast_unsigned(),
     priority: libc::NF_IP_PRI_NAT_SRC,
     rules: &[
+        // The host's own 127.0.0.1 means nothing to a container, which could not answer it.
+        &[OUTPUT_IN_BRIDGES[0], OUTPUT_IN_BRIDGES[1], Step::FromLoopback, Step::Masquerade],
+        // A container that reaches its neighbour by a published port would be answered directly,
+        // from an address that it has not asked.
+        &[
+            OUTPUT_IN_BRIDGES[0],
+            OUTPUT_IN_BRIDGES[1],
+            Step::Redirected,
+            Step::SourceAddress,
+            Step::InSet(SUBNETS.name),
+            Step::Masquerade,
+        ],
         &[OUTPUT_IN_BRIDGES[0], OUTPUT_IN_BRIDGES[1], Step::Return],
         &[Step::SourceAddress, Step::InSet(SUBNETS.name), Step::Masquerade],
+    ],
+};
+
+/// Before connection tracking (`NF_IP_PRI_RAW`).
+const PRIORITY_RAW: i32 = -300;
+
+/// What a container sends to 127.0.0.0/8, or from there, is no answer and no question. The kernel
+/// drops it, too, except on the bridge of a network with [published ports](crate::port).
+const GUARD: Chain = Chain {
+    name: "guard",
+    kind: "filter",
+    hook: libc::NF_INET_PRE_ROUTING.cast_unsigned(),
+    priority: PRIORITY_RAW,
+    rules: &[
+        &[
+            Step::InputName(Register::First),
+            Step::InSet(BRIDGES.name),
+            Step::ToLoopback,
+            Step::Drop,
+        ],
+        &[
+            Step::InputName(Register::First),
+            Step::InSet(BRIDGES.name),
+            Step::FromLoopback,
+            Step::Drop,
+        ],
     ],
 };
 
@@ -82,12 +125,15 @@ pub(crate) fn add_network(table: &str, network: &Network) -> Result<()> {
     change.add_table();
     change.add_set(RULES, 1);
     change.add_elements(RULES, &Element::names(&[RULES.name]));
-    for (id, (set, elements)) in (2..).zip(elements(network)) {
+    for (id, set) in (2..).zip([BRIDGES, SAME, INTERNAL, SUBNETS]) {
         change.add_set(set, id);
+    }
+    for (set, elements) in elements(network) {
         change.add_elements(set, &elements);
     }
     change.replace_chain(&FORWARD);
     change.replace_chain(&POSTROUTING);
+    change.replace_chain(&GUARD);
     change.commit()
 }
 
@@ -129,16 +175,17 @@ pub fn forward_drops() -> Result<Vec<String>> {
 fn elements(network: &Network) -> [(Set, Vec<Element>); 3] {
     let bridge = network.bridge.as_str();
     let (first, last) = (network.subnet.address(), network.subnet.broadcast());
-    [
-        (BRIDGES, Element::names(&[bridge])),
-        (SAME, Element::names(&[bridge, bridge])),
-        (SUBNETS, Element::range(first, last)),
-    ]
+    let way_out = match network.internal {
+        true => (INTERNAL, Element::names(&[bridge])),
+        false => (SUBNETS, Element::range(first, last)),
+    };
+    let same = Element::names(&[bridge, bridge]);
+    [(BRIDGES, Element::names(&[bridge])), (SAME, same), way_out]
 }
 
 /// `nft` can name a table only by letters, digits and a little punctuation; one that it cannot
 /// name, an administrator cannot look at.
-fn refuse_bad_name(table: &str) -> Result<()> {
+pub(crate) fn refuse_bad_name(table: &str) -> Result<()> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
     let named = table.bytes().next().is_some_and(|b| b.is_ascii_alphabetic());
     if named && table.len() <= TABLE_NAME_MAX && table.bytes().all(plain) {

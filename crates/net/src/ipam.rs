@@ -21,11 +21,14 @@ use crate::{Error, Network, Result, Subnet};
 const OWNER_MAX: usize = 255;
 
 /// Docker's default address pools: sixteen-bit prefixes from 172.17 to 172.31, then twenty-bit
-/// prefixes of 192.168.
+/// prefixes of 192.168. Docker ends there, after 31 networks; we go on with 24-bit prefixes of
+/// 10.128 to 10.255.
 fn pools() -> impl Iterator<Item = Subnet> {
     let wide = (17..=31).map(|n| Subnet::containing(Ipv4Addr::new(172, n, 0, 0), 16));
     let narrow = (0..=15).map(|n| Subnet::containing(Ipv4Addr::new(192, 168, n * 16, 0), 20));
-    wide.chain(narrow)
+    let more = (128..=255)
+        .flat_map(|n| (0..=255).map(move |m| Subnet::containing(Ipv4Addr::new(10, n, m, 0), 24)));
+    wide.chain(narrow).chain(more)
 }
 
 /// The first of Docker's default address pools that overlaps nothing of `in_use`: the subnets of
@@ -47,20 +50,53 @@ pub fn choose_subnet(in_use: &[Subnet]) -> Result<Subnet> {
 /// [`Error::Exhausted`] if no address is free, [`Error::Invalid`] if `owner` is empty or longer
 /// than 255 bytes, [`Error::Io`].
 pub fn allocate(dir: &Path, network: &Network, owner: &str) -> Result<Ipv4Addr> {
-    if owner.is_empty() || owner.len() > OWNER_MAX || owner.contains('\0') {
-        return Err(Error::Invalid(format!("`{owner}` cannot own an address")));
-    }
-    std::fs::create_dir_all(dir).map_err(|e| Error::io(format!("create {}", dir.display()), e))?;
-    let leases = Leases::lock(dir)?;
+    let leases = Leases::of(dir, owner)?;
     let taken: BTreeSet<Ipv4Addr> = leases.addresses()?.into_iter().collect();
     let free = |a: &Ipv4Addr| *a != network.gateway && !taken.contains(a);
-    let address = network.subnet.hosts().find(free).ok_or_else(|| {
-        let Network { name, subnet, .. } = network;
-        Error::Exhausted(format!("network `{name}` has no free address in {subnet}"))
+    let range = network.range.unwrap_or(network.subnet);
+    let edge = [network.subnet.address(), network.subnet.broadcast()];
+    let (first, last) = (range.address().to_bits(), range.broadcast().to_bits());
+    let hosts = (first..=last).map(Ipv4Addr::from_bits).filter(|a| !edge.contains(a));
+    let address = { hosts }.find(free).ok_or_else(|| {
+        Error::Exhausted(format!("network `{}` has no free address in {range}", network.name))
     })?;
-    rustix::fs::symlinkat(owner, &leases.dir, address.to_string())
-        .map_err(|e| Error::io(format!("lease {address} to `{owner}`"), e))?;
+    leases.begin(address, owner)?;
     Ok(address)
+}
+
+/// Leases this address of the network to `owner`, as [`allocate`] does the lowest; that it is
+/// `owner`'s already is well.
+///
+/// # Errors
+/// [`Error::Conflict`] if it is another's, [`Error::Invalid`] if no host of the network can have
+/// it; else as of [`allocate`].
+pub fn claim(dir: &Path, network: &Network, address: Ipv4Addr, owner: &str) -> Result<()> {
+    let Network { name, subnet, gateway, .. } = network;
+    let edge = [subnet.address(), subnet.broadcast(), *gateway];
+    if !subnet.contains(address) || edge.contains(&address) {
+        return Err(Error::Invalid(format!(
+            "no container of network `{name}` can have {address}: its subnet is {subnet}, its \
+             gateway {gateway}"
+        )));
+    }
+    let leases = Leases::of(dir, owner)?;
+    match leases.owner(address)? {
+        None => leases.begin(address, owner),
+        Some(known) if known == owner => Ok(()),
+        Some(_) => Err(Error::Conflict(format!("Address already in use: {address}"))),
+    }
+}
+
+/// Whose the address is.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn owner(dir: &Path, address: Ipv4Addr) -> Result<Option<String>> {
+    match std::fs::read_link(dir.join(address.to_string())) {
+        Ok(owner) => Ok(Some(owner.to_string_lossy().into_owned())),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::io(format!("read the lease of {address}"), e)),
+    }
 }
 
 /// Ends the lease of `address`, if it is `owner`'s: one that has ended, or passed to another
@@ -103,6 +139,21 @@ struct Leases {
 }
 
 impl Leases {
+    /// Those in `dir`, which is made, for a change on behalf of `owner`.
+    fn of(dir: &Path, owner: &str) -> Result<Leases> {
+        if owner.is_empty() || owner.len() > OWNER_MAX || owner.contains('\0') {
+            return Err(Error::Invalid(format!("`{owner}` cannot own an address")));
+        }
+        let doing = |e| Error::io(format!("create {}", dir.display()), e);
+        std::fs::create_dir_all(dir).map_err(doing)?;
+        Leases::lock(dir)
+    }
+
+    fn begin(&self, address: Ipv4Addr, owner: &str) -> Result<()> {
+        rustix::fs::symlinkat(owner, &self.dir, address.to_string())
+            .map_err(|e| Error::io(format!("lease {address} to `{owner}`"), e))
+    }
+
     fn lock(dir: &Path) -> Result<Leases> {
         Leases::try_lock(dir).map_err(|e| Error::io(format!("lock {}", dir.display()), e))
     }

@@ -35,6 +35,7 @@
 mod address;
 mod attach;
 mod bridge;
+pub mod dns;
 mod error;
 mod filter;
 pub mod ipam;
@@ -43,11 +44,12 @@ mod namespace;
 mod netlink;
 mod network;
 mod nftables;
+pub mod port;
 mod subnet;
 mod sysctl;
 
 pub use address::in_use;
-pub use attach::{attach, detach, loopback_up};
+pub use attach::{attach, detach, lead_out, loopback_up};
 pub use bridge::{ensure_bridge, remove_bridge};
 pub use error::{Error, KernelError, Result};
 pub use filter::{forward_drops, remove_table};

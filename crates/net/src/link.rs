@@ -136,6 +136,25 @@ pub(crate) fn set_up<'a>(batch: &'a mut Batch, index: u32, name: &str) -> &'a mu
     })
 }
 
+/// Lets a bridge send back through this port of it what came in there.
+pub(crate) fn reflect(socket: &Socket, name: &str) -> Result<()> {
+    const SLAVE_KIND: u16 = 4;
+    const SLAVE_DATA: u16 = 5;
+    // `IFLA_BRPORT_MODE`: "hairpin".
+    const MODE: u16 = 4;
+    let mut batch = Batch::default();
+    let request = (libc::RTM_NEWLINK, 0);
+    batch.request(format!("let the bridge port `{name}` reflect"), request, |body| {
+        header(body, 0, 0);
+        body.string(libc::IFLA_IFNAME, name).nested(libc::IFLA_LINKINFO, |info| {
+            info.attribute(SLAVE_KIND, b"bridge").nested(SLAVE_DATA, |data| {
+                data.attribute(MODE, &[1]);
+            });
+        });
+    });
+    socket.transact(batch).map(drop)
+}
+
 /// Deletes an interface; that there is none is well.
 pub(crate) fn delete(socket: &Socket, name: &str) -> Result<()> {
     let mut batch = Batch::default();

@@ -27,6 +27,12 @@ pub struct Network {
     pub gateway: Ipv4Addr,
     /// The largest packet in bytes on bridge and veths; the kernel's default (1500) if absent.
     pub mtu: Option<u32>,
+    /// The part of the subnet that addresses are chosen from; all of it if absent.
+    #[serde(default)]
+    pub range: Option<Subnet>,
+    /// Whether nothing leads out of it but to this host.
+    #[serde(default)]
+    pub internal: bool,
 }
 
 impl Network {
@@ -46,6 +52,11 @@ impl Network {
         let edge = [self.subnet.address(), self.subnet.broadcast()];
         if !self.subnet.contains(self.gateway) || edge.contains(&self.gateway) {
             return invalid(format!("{} is no host of {}", self.gateway, self.subnet));
+        }
+        if let Some(range) = self.range
+            && !(self.subnet.contains(range.address()) && self.subnet.contains(range.broadcast()))
+        {
+            return invalid(format!("range {range} is not within subnet {}", self.subnet));
         }
         match self.mtu {
             Some(mtu) if !MTU_RANGE.contains(&mtu) => {
@@ -72,8 +83,11 @@ pub struct Endpoint {
     pub address: Ipv4Addr,
     /// The length of the subnet's prefix in bits.
     pub prefix: u8,
-    /// The way out.
+    /// The bridge's address.
     pub gateway: Ipv4Addr,
+    /// Whether the gateway is the container's way out.
+    #[serde(default = "yes")]
+    pub is_way_out: bool,
     /// The hardware address of the container's end.
     pub mac: MacAddress,
     /// The name of the host's end: `veth` and eleven hexadecimal digits.
@@ -93,11 +107,16 @@ impl Endpoint {
             address,
             prefix: network.subnet.prefix(),
             gateway: network.gateway,
+            is_way_out: !network.internal,
             mac: MacAddress::of(address),
             host_interface: format!("veth{:011x}", digest >> 20),
             interface: String::from("eth0"),
         }
     }
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// FNV-1a with 64 bits, whose value is fixed by its definition: names made from it are found again
@@ -123,6 +142,26 @@ impl MacAddress {
     }
 }
 
+impl std::str::FromStr for MacAddress {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<MacAddress> {
+        let mut bytes = [0; 6];
+        let mut parts = text.split([':', '-']);
+        let digits = |part: &str| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit());
+        for byte in &mut bytes {
+            let part = parts.next().filter(|part| digits(part));
+            let value = part.and_then(|part| u8::from_str_radix(part, 16).ok());
+            *byte = value.ok_or_else(|| Error::Invalid(format!("`{text}` is no mac address")))?;
+        }
+        // A group's address is nobody's own (IEEE 802, 8.2).
+        match parts.next().is_none() && bytes[0] & 1 == 0 {
+            true => Ok(MacAddress(bytes)),
+            false => Err(Error::Invalid(format!("`{text}` is no mac address of one interface"))),
+        }
+    }
+}
+
 impl fmt::Display for MacAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [a, b, c, d, e, g] = self.0;
@@ -143,6 +182,8 @@ mod tests {
             subnet: "172.17.0.0/16".parse().unwrap(),
             gateway: Ipv4Addr::new(172, 17, 0, 1),
             mtu: None,
+            range: None,
+            internal: false,
         }
     }
 

@@ -1,6 +1,8 @@
 //! The words of nf_tables (`include/uapi/linux/netfilter/nf_tables.h`): transactions of tables,
 //! sets, chains and rules of the IPv4 family.
 
+use std::net::Ipv4Addr;
+
 use rustix::io::Errno;
 
 use crate::Result;
@@ -32,6 +34,8 @@ const VALUE: u16 = 1;
 const LIST_ELEMENT: u16 = 1;
 /// `NFT_SET_INTERVAL`: the elements are the borders of ranges.
 const SET_INTERVAL: u32 = 4;
+/// `NFT_SET_MAP`: each element stands for a value.
+const SET_MAP: u32 = 8;
 /// `NFT_SET_ELEM_INTERVAL_END`: the first key behind a range.
 const ELEMENT_END: u32 = 1;
 
@@ -44,6 +48,18 @@ pub(crate) enum Register {
     First = 1,
     Second = 2,
 }
+
+/// The words of four bytes that the first register is made of (`NFT_REG32_00` and on).
+const WORD: u32 = 8;
+
+/// The two headers that fields are loaded from: `NFT_PAYLOAD_NETWORK_HEADER`,
+/// `NFT_PAYLOAD_TRANSPORT_HEADER`.
+const NETWORK_HEADER: u32 = 1;
+const TRANSPORT_HEADER: u32 = 2;
+
+/// `NFT_CMP_EQ`, `NFT_CMP_NEQ`.
+const EQUAL: u32 = 0;
+const NOT_EQUAL: u32 = 1;
 
 /// One step of a rule. A step that does not match ends the rule.
 #[derive(Debug, Clone, Copy)]
@@ -58,6 +74,18 @@ pub(crate) enum Step {
     InSet(&'static str),
     /// Match a packet of a connection that exists, or of one related to it.
     Established,
+    /// Match a packet of a connection whose destination was rewritten.
+    Redirected,
+    /// Match a packet to an address of this host.
+    ToHost,
+    /// Match a packet to 127.0.0.0/8.
+    ToLoopback,
+    /// Match a packet from 127.0.0.0/8.
+    FromLoopback,
+    /// Rewrite the destination to what the map holds for protocol, address and port.
+    RedirectAddress(&'static str),
+    /// Rewrite the destination to what the map holds for protocol and port.
+    RedirectPort(&'static str),
     /// Rewrite the source to the address of the interface the packet goes out through.
     Masquerade,
     /// Let the packet pass this chain.
@@ -86,18 +114,32 @@ pub(crate) enum Key {
     InterfaceName,
     InterfacePair,
     AddressRanges,
+    /// Protocol, address and port, each with the address and port that it stands for.
+    Published,
+    /// Protocol and port, each with the address and port that it stands for.
+    PublishedAnywhere,
 }
+
+/// The numbers `nft` displays values by; those of a concatenation are shifted together.
+const ADDRESS: u32 = 7;
+const PROTOCOL: u32 = 12;
+const PORT: u32 = 13;
+const NAME: u32 = 41;
 
 impl Key {
     /// The number `nft` displays the key by, its length in bytes, and the set's flags.
     fn parameters(self) -> (u32, u32, u32) {
-        const ADDRESS: u32 = 7;
-        const NAME: u32 = 41;
         match self {
             Key::InterfaceName => (NAME, 16, 0),
             Key::InterfacePair => (NAME << 6 | NAME, 32, 0),
             Key::AddressRanges => (ADDRESS, 4, SET_INTERVAL),
+            Key::Published => (PROTOCOL << 12 | ADDRESS << 6 | PORT, 12, SET_MAP),
+            Key::PublishedAnywhere => (PROTOCOL << 6 | PORT, 8, SET_MAP),
         }
+    }
+
+    fn is_map(self) -> bool {
+        self.parameters().2 & SET_MAP != 0
     }
 }
 
@@ -113,6 +155,7 @@ pub(crate) struct Set {
 pub(crate) struct Element {
     key: Vec<u8>,
     end: bool,
+    value: Option<[u8; 8]>,
 }
 
 impl Element {
@@ -123,17 +166,39 @@ impl Element {
             key.extend_from_slice(name.as_bytes());
             key.resize(key.len().next_multiple_of(IFNAME_LEN), 0);
         }
-        vec![Element { key, end: false }]
+        vec![Element::key(key)]
     }
 
     /// The addresses from the first to the last.
-    pub(crate) fn range(first: std::net::Ipv4Addr, last: std::net::Ipv4Addr) -> Vec<Element> {
-        let mut elements = vec![Element { key: first.octets().to_vec(), end: false }];
+    pub(crate) fn range(first: Ipv4Addr, last: Ipv4Addr) -> Vec<Element> {
+        let mut elements = vec![Element::key(first.octets().to_vec())];
         // A range up to the last address of all has no end.
         if let Some(behind) = last.to_bits().checked_add(1) {
-            elements.push(Element { key: behind.to_be_bytes().to_vec(), end: true });
+            let key = behind.to_be_bytes().to_vec();
+            elements.push(Element { end: true, ..Element::key(key) });
         }
         elements
+    }
+
+    fn key(key: Vec<u8>) -> Element {
+        Element { key, end: false, value: None }
+    }
+
+    /// A protocol, an address if it matters, and a port: each begins a word of its own.
+    pub(crate) fn port(protocol: u8, address: Option<Ipv4Addr>, port: u16) -> Element {
+        let [high, low] = port.to_be_bytes();
+        let mut key = vec![protocol, 0, 0, 0];
+        key.extend(address.into_iter().flat_map(|address| address.octets()));
+        key.extend([high, low, 0, 0]);
+        Element::key(key)
+    }
+
+    /// The same element of a map, standing for an address and a port.
+    pub(crate) fn to(mut self, address: Ipv4Addr, port: u16) -> Element {
+        let [a, b, c, d] = address.octets();
+        let [high, low] = port.to_be_bytes();
+        self.value = Some([a, b, c, d, high, low, 0, 0]);
+        self
     }
 }
 
@@ -171,7 +236,11 @@ impl<'a> Transaction<'a> {
         let what = format!("set `{}` of ", set.name);
         self.request("add", &what, (NEW_SET, CREATE), |body| {
             body.string(2, set.name).be32(3, flags).be32(4, key_type).be32(5, key_len);
-            body.be32(10, id).attribute(13, &key_byte_order());
+            if set.key.is_map() {
+                body.be32(6, ADDRESS << 6 | PORT).be32(7, 8).be32(10, id);
+            } else {
+                body.be32(10, id).attribute(13, &key_byte_order());
+            }
         });
     }
 
@@ -296,6 +365,11 @@ fn list_elements(body: &mut Body<'_>, elements: &[Element]) {
                 item.nested(1, |key| {
                     key.attribute(VALUE, &element.key);
                 });
+                if let Some(value) = &element.value {
+                    item.nested(2, |data| {
+                        data.attribute(VALUE, value);
+                    });
+                }
                 if element.end {
                     item.be32(3, ELEMENT_END);
                 }
@@ -312,11 +386,28 @@ impl Step {
         match self {
             Step::InputName(register) => load_meta(list, META_INPUT_NAME, register),
             Step::OutputName(register) => load_meta(list, META_OUTPUT_NAME, register),
-            Step::SourceAddress => load_source(list),
+            Step::SourceAddress => {
+                load_field(list, Register::First as u32, (NETWORK_HEADER, SOURCE_OFFSET, 4));
+            }
             Step::InSet(name) => expression(list, "lookup", |data| {
                 data.string(1, name).be32(2, Register::First as u32);
             }),
-            Step::Established => match_established(list),
+            Step::Established => match_connection(list, CONNECTION_STATE, ESTABLISHED | RELATED),
+            Step::Redirected => match_connection(list, CONNECTION_STATUS, DESTINATION_NAT),
+            Step::ToHost => match_local(list),
+            Step::ToLoopback => match_loopback(list, DESTINATION_OFFSET),
+            Step::FromLoopback => match_loopback(list, SOURCE_OFFSET),
+            Step::RedirectAddress(map) => {
+                load_protocol(list);
+                load_field(list, WORD + 1, (NETWORK_HEADER, DESTINATION_OFFSET, 4));
+                load_field(list, WORD + 2, DESTINATION_PORT);
+                redirect(list, map);
+            }
+            Step::RedirectPort(map) => {
+                load_protocol(list);
+                load_field(list, WORD + 1, DESTINATION_PORT);
+                redirect(list, map);
+            }
             Step::Masquerade => expression(list, "masq", |_| {}),
             Step::Accept => verdict(list, libc::NF_ACCEPT),
             Step::Drop => verdict(list, libc::NF_DROP),
@@ -337,38 +428,89 @@ fn load_meta(list: &mut Body<'_>, key: u32, register: Register) {
     });
 }
 
-/// The source address is four bytes at offset 12 of the IPv4 header (RFC 791, 3.1).
-fn load_source(list: &mut Body<'_>) {
-    const NETWORK_HEADER: u32 = 1;
+/// Where the addresses are in the IPv4 header (RFC 791, 3.1).
+const SOURCE_OFFSET: u32 = 12;
+const DESTINATION_OFFSET: u32 = 16;
+/// Header, offset and length of the destination port, the same in TCP, UDP and SCTP (RFC 9293,
+/// 3.1; RFC 768; RFC 9260, 3.1).
+const DESTINATION_PORT: (u32, u32, u32) = (TRANSPORT_HEADER, 2, 2);
+
+/// `NFT_CT_STATE` and its bits (`NF_CT_STATE_BIT`).
+const CONNECTION_STATE: u32 = 0;
+const ESTABLISHED: u32 = 2;
+const RELATED: u32 = 4;
+/// `NFT_CT_STATUS` and `IPS_DST_NAT`.
+const CONNECTION_STATUS: u32 = 2;
+const DESTINATION_NAT: u32 = 32;
+
+/// Loads a field of a header: the header, an offset and a length in bytes.
+fn load_field(list: &mut Body<'_>, register: u32, (header, offset, len): (u32, u32, u32)) {
     expression(list, "payload", |data| {
-        data.be32(1, Register::First as u32).be32(2, NETWORK_HEADER).be32(3, 12).be32(4, 4);
+        data.be32(1, register).be32(2, header).be32(3, offset).be32(4, len);
     });
 }
 
-/// Connection states are bits (`NF_CT_STATE_BIT`): established 2, related 4. The register holds
-/// them in the machine's order.
-fn match_established(list: &mut Body<'_>) {
-    const STATES: u32 = 2 | 4;
-    const NOT_EQUAL: u32 = 1;
-    const CONNTRACK_STATE: u32 = 0;
+fn load_protocol(list: &mut Body<'_>) {
+    const META_PROTOCOL: u32 = 16;
+    expression(list, "meta", |data| {
+        data.be32(1, Register::First as u32).be32(2, META_PROTOCOL);
+    });
+}
+
+fn compare(list: &mut Body<'_>, operator: u32, value: &[u8]) {
+    expression(list, "cmp", |data| {
+        data.be32(1, Register::First as u32).be32(2, operator).nested(3, |body| {
+            body.attribute(VALUE, value);
+        });
+    });
+}
+
+/// The first byte of an address is 127.
+fn match_loopback(list: &mut Body<'_>, offset: u32) {
+    load_field(list, Register::First as u32, (NETWORK_HEADER, offset, 1));
+    compare(list, EQUAL, &[127]);
+}
+
+/// The destination is an address of this host, of whichever interface.
+fn match_local(list: &mut Body<'_>) {
+    const ADDRESS_TYPE: u32 = 3;
+    const DESTINATION: u32 = 2;
+    expression(list, "fib", |data| {
+        data.be32(1, Register::First as u32).be32(2, ADDRESS_TYPE).be32(3, DESTINATION);
+    });
+    compare(list, EQUAL, &u32::from(libc::RTN_LOCAL).to_ne_bytes());
+}
+
+/// Looks up what the first register holds, and makes the address and port found the destination.
+/// Where nothing is found, the rule ends.
+fn redirect(list: &mut Body<'_>, map: &str) {
+    const DESTINATION: u32 = 1;
+    const INET: u32 = libc::NFPROTO_IPV4.cast_unsigned();
+    let register = Register::First as u32;
+    expression(list, "lookup", |data| {
+        data.string(1, map).be32(2, register).be32(3, register);
+    });
+    expression(list, "nat", |data| {
+        data.be32(1, DESTINATION).be32(2, INET).be32(3, register).be32(5, WORD + 1);
+    });
+}
+
+/// One of these bits of the connection is set. The register holds them in the machine's order.
+fn match_connection(list: &mut Body<'_>, what: u32, bits: u32) {
     let register = Register::First as u32;
     expression(list, "ct", |data| {
-        data.be32(1, register).be32(2, CONNTRACK_STATE);
+        data.be32(1, register).be32(2, what);
     });
     expression(list, "bitwise", |data| {
         data.be32(1, register).be32(2, register).be32(3, 4);
         data.nested(4, |mask| {
-            mask.u32(VALUE, STATES);
+            mask.u32(VALUE, bits);
         });
         data.nested(5, |xor| {
             xor.u32(VALUE, 0);
         });
     });
-    expression(list, "cmp", |data| {
-        data.be32(1, register).be32(2, NOT_EQUAL).nested(3, |zero| {
-            zero.u32(VALUE, 0);
-        });
-    });
+    compare(list, NOT_EQUAL, &0_u32.to_ne_bytes());
 }
 
 fn verdict(list: &mut Body<'_>, code: i32) {

@@ -5,7 +5,9 @@
 mod it {
     mod attach;
     mod bridge;
+    mod dns;
     mod host;
     mod ipam;
+    mod port;
     mod rules;
 }

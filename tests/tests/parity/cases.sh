@@ -79,8 +79,30 @@ $E run --rm --network host --network=none seen true
 $E run --rm=maybe --network none seen true
 $E run --rm=false --network none --name kept seen true; $E rm --force=true kept; $E ps -a=true -f name=kept -q
 $E run --rm --network none seen sh -c 'test $(hostname) = $HOSTNAME && hostname | wc -c'
-differs `--add-host` is not supported yet.
+differs `/etc/hosts` writes `fe00::` and `ff00::`, as Docker does since version 25.
 $E run --rm --network none --add-host one:1.2.3.4 seen cat /etc/hosts
+$E run --rm --network none --add-host one:1.2.3.4 --add-host two:::1 seen grep -e one -e two /etc/hosts
+$E run --rm --network none --add-host one seen true
+$E run --rm --network none --dns 10.0.0.1 --dns 10.0.0.2 --dns-search a.b --dns-search c --dns-option timeout:1 seen grep -v '^#' /etc/resolv.conf
+$E run --rm --network none --dns 10.0.0.1 --dns-search . seen grep -v '^#' /etc/resolv.conf
+$E run --rm --network none --dns nowhere seen true
+$E run --rm --network none -p 80:x seen true
+$E run --rm --network none -p 80-82:90-91 seen true
+$E run --rm --network none -p 80/icmp seen true
+$E run --rm --network none --expose 80:81 seen true
+$E create --network none --name exposed --expose 8000-8001 -p 127.0.0.1:8080:80 -p 53:53/udp seen true >/dev/null; $E inspect -f '{{json .Config.ExposedPorts}} {{json .HostConfig.PortBindings}}' exposed; $E port exposed; $E port exposed 80; $E ps -a --format '{{.Ports}}'; $E rm exposed
+$E run --rm --network none --ip 10.0.0.5 seen true
+
+$E network ls --format '{{.Name}} {{.Driver}} {{.Scope}}' -f name=none -f name=host
+$E network ls -f type=sometimes
+$E network create --subnet 10.99.0.0/24 --gateway 10.99.0.9 --ip-range 10.99.0.128/25 --label a=b --internal --attachable parity >/dev/null; $E network inspect -f '{{.Name}} {{.Driver}} {{.Scope}} {{.Internal}} {{.Attachable}} {{.EnableIPv6}} {{json .IPAM.Config}} {{json .Labels}} {{json .Options}} {{json .Containers}}' parity; $E network ls -f label=a --format '{{.Name}} {{.Internal}} {{.Labels}}'; $E network create parity; $E network create --subnet 10.99.0.0/25 other; $E network rm parity; $E network rm parity
+$E network rm host
+$E network create host
+$E network create --gateway 10.0.0.1 gateway
+$E network create --subnet 10.0.0.0/33 subnet
+$E network create -d nothing odd
+$E network inspect nothing
+$E network connect nothing nobody
 $E run --rm --network none seen sh -c 'ls /sys/class/net; ip -o addr | grep -v inet6'
 $E run --rm --network none seen sh -c 'cat /etc/resolv.conf | wc -c; stat -c "%a %u %F" /etc/resolv.conf /etc/hosts /etc/hostname'
 

@@ -2,6 +2,7 @@
 
 mod health;
 mod mount;
+pub(in crate::command) mod network;
 pub(crate) mod value;
 
 pub(crate) use value::environment;
@@ -11,14 +12,11 @@ use std::path::PathBuf;
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args};
-use engine::{
-    Error, Kind, Limits, NetworkMode, RestartPolicy, Result, Seccomp, Security, Settings,
-};
+use engine::{Error, Kind, Limits, RestartPolicy, Result, Seccomp, Security, Settings};
 
 /// Options of Docker's that are known, and not supported yet: long name, short name, whether a
 /// value follows. Each is a clear error, never ignored.
 const UNSUPPORTED: &[(&str, Option<char>, bool)] = &[
-    ("add-host", None, true),
     ("annotation", None, true),
     ("attach", Some('a'), true),
     ("blkio-weight", None, true),
@@ -32,24 +30,14 @@ const UNSUPPORTED: &[(&str, Option<char>, bool)] = &[
     ("device-write-bps", None, true),
     ("device-write-iops", None, true),
     ("disable-content-trust", None, false),
-    ("dns", None, true),
-    ("dns-option", None, true),
-    ("dns-search", None, true),
-    ("expose", None, true),
     ("gpus", None, true),
-    ("ip", None, true),
     ("ip6", None, true),
     ("isolation", None, true),
     ("kernel-memory", None, true),
-    ("link", None, true),
     ("link-local-ip", None, true),
     ("log-driver", None, true),
     ("log-opt", None, true),
-    ("mac-address", None, true),
-    ("network-alias", None, true),
     ("oom-kill-disable", None, false),
-    ("publish", Some('p'), true),
-    ("publish-all", Some('P'), false),
     ("runtime", None, true),
     ("storage-opt", None, true),
     ("use-api-socket", None, false),
@@ -111,9 +99,8 @@ pub(crate) struct CreateOptions {
     /// Timeout (in seconds) to stop a container
     #[arg(long, value_name = "SECONDS")]
     stop_timeout: Option<i64>,
-    /// Connect a container to a network: bridge, host, none, container:NAME
-    #[arg(long, visible_alias = "net", default_value = "bridge")]
-    network: Vec<String>,
+    #[command(flatten)]
+    network: network::NetworkOptions,
     /// Bind mount a volume
     #[arg(short, long, value_name = "[SOURCE:]TARGET[:OPTIONS]")]
     volume: Vec<String>,
@@ -313,7 +300,6 @@ impl CreateOptions {
             stop_timeout_s: self.stop_timeout,
             restart: value::restart_policy(&self.restart)?,
             healthcheck: self.health.healthcheck()?,
-            network: network(&self.network)?,
             mounts: mount::mounts(&self.volume, &self.mount, &self.tmpfs)?,
             limits: self.limits.limits()?,
             security: self.security.security()?,
@@ -321,6 +307,7 @@ impl CreateOptions {
             platform: self.platform.clone(),
             ..Settings::default()
         };
+        self.network.apply(&mut settings)?;
         if let Some(size) = &self.shm_size {
             settings.shm_bytes = value::bytes("shm-size", size)?.try_into().unwrap_or(0);
         }
@@ -333,26 +320,6 @@ impl CreateOptions {
             engine::signal(&settings.stop_signal)?;
         }
         Ok(settings)
-    }
-}
-
-fn network(texts: &[String]) -> Result<NetworkMode> {
-    let [text] = texts else {
-        let all = texts.join(", ");
-        return Err(Error::invalid(format!(
-            "Container cannot be connected to network endpoints: {all}"
-        ))
-        .hint("choose one --network: several are not supported yet"));
-    };
-    match text.as_str() {
-        "bridge" | "default" => Ok(NetworkMode::Bridge),
-        "host" => Ok(NetworkMode::Host),
-        "none" => Ok(NetworkMode::None),
-        other => match other.strip_prefix("container:") {
-            Some(name) if !name.is_empty() => Ok(NetworkMode::Container(name.to_owned())),
-            _ => Err(Error::new(Kind::NotFound, format!("network {other} not found"))
-                .hint("use bridge, host, none or container:NAME")),
-        },
     }
 }
 

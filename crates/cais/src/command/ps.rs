@@ -145,7 +145,8 @@ impl<'a> Wanted<'a> {
             && filters.any("exited", exited)
             && (!filters.has("health") || filters.any("health", |word| word == health(container)))
             && filters.any("volume", volume)
-            && filters.any("network", |network| network == network_name(&record.settings.network))
+            && filters
+                .any("network", |network| network_names(container).iter().any(|n| n == network))
             && (self.names.is_empty() || self.names.iter().any(name))
             && (self.ancestors.is_empty() || self.ancestors.contains(&Some(record.image_id)))
             && self.before.iter().all(|time| record.created < *time)
@@ -188,13 +189,13 @@ pub(super) fn row(
         "Command": format!("\"{}\"", output::printable_line(&command)),
         "CreatedAt": super::local_time(&record.created),
         "RunningFor": format!("{} ago", super::age(&record.created, now)),
-        "Ports": "",
+        "Ports": super::port::column(container),
         "State": container.state.status.word(),
         "Status": status(container, now),
         "Size": size,
         "Labels": labels.join(","),
         "Mounts": names.join(","),
-        "Networks": network_name(&record.settings.network),
+        "Networks": network_names(container).join(","),
         "LocalVolumes": local.to_string(),
     });
     Ok(Row { fields, labels: record.config.labels.clone().into_iter().collect::<BTreeMap<_, _>>() })
@@ -230,12 +231,11 @@ fn mount_name(mount: &engine::Mount) -> Option<String> {
     Some(output::ellipsis(&name, 15))
 }
 
-fn network_name(mode: &NetworkMode) -> &str {
-    match mode {
-        NetworkMode::Bridge => "bridge",
-        NetworkMode::Host => "host",
-        NetworkMode::None => "none",
-        NetworkMode::Container(_) => "",
+fn network_names(container: &Container) -> Vec<String> {
+    match &container.record.settings.network {
+        NetworkMode::Host => vec!["host".into()],
+        NetworkMode::None => vec!["none".into()],
+        _ => container.record.settings.networks().into_iter().map(|m| m.network).collect(),
     }
 }
 

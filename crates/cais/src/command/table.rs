@@ -6,6 +6,10 @@ use super::manifest::{
     annotate as manifest_annotate, create as manifest_create, inspect as manifest_inspect,
     push as manifest_push, rm as manifest_rm,
 };
+use super::network::{
+    connect as network_connect, create as network_create, disconnect as network_disconnect,
+    inspect as network_inspect, ls as network_ls, prune as network_prune, rm as network_rm,
+};
 use super::registry::{gc, serve};
 use super::*;
 
@@ -74,6 +78,12 @@ pub(super) const CONTAINER: &[Verb] = &[
     ),
     verb!("kill", kill, "Kill one or more running containers", "cais kill -s HUP web"),
     verb!("logs", logs, "Fetch the logs of a container", "cais logs -f --tail 20 web"),
+    verb!(
+        "port",
+        port,
+        "List port mappings or a specific mapping for the container",
+        "cais port web\n  cais port web 80/tcp"
+    ),
     verb!("pause", pause, "Pause all processes within one or more containers", "cais pause web"),
     verb!(
         "prune",
@@ -188,6 +198,37 @@ pub(super) const IMAGE: &[Verb] = &[
 
 /// The commands about containers that stand behind `container` only.
 pub(super) const IN_GROUP: &[&str] = &["inspect", "prune"];
+
+/// `cais network …`.
+pub(super) const NETWORK: &[Verb] = &[
+    verb!(
+        "connect",
+        network_connect,
+        "Connect a container to a network",
+        "cais network connect --alias db backend web"
+    ),
+    verb!(
+        "create",
+        network_create,
+        "Create a network",
+        "cais network create backend\n  cais network create --subnet 10.5.0.0/24 --internal vault"
+    ),
+    verb!(
+        "disconnect",
+        network_disconnect,
+        "Disconnect a container from a network",
+        "cais network disconnect backend web"
+    ),
+    verb!(
+        "inspect",
+        network_inspect,
+        "Display detailed information on one or more networks",
+        "cais network inspect -f '{{range .IPAM.Config}}{{.Subnet}}{{end}}' backend"
+    ),
+    verb!("ls" | "list", network_ls, "List networks", "cais network ls -f type=custom"),
+    verb!("prune", network_prune, "Remove all unused networks", "cais network prune -f"),
+    verb!("rm" | "remove", network_rm, "Remove one or more networks", "cais network rm backend"),
+];
 
 /// `cais manifest …`.
 pub(super) const MANIFEST: &[Verb] = &[
@@ -305,6 +346,7 @@ pub(super) const GROUPS: &[(&str, &str, &[Verb])] = &[
     ("container", "Manage containers", CONTAINER),
     ("image", "Manage images", IMAGE),
     ("manifest", "Manage image manifests and manifest lists", MANIFEST),
+    ("network", "Manage networks", NETWORK),
     ("registry", "Serve a registry of images", REGISTRY),
     ("system", "Manage Cais", SYSTEM),
     ("volume", "Manage volumes", VOLUME),

@@ -17,6 +17,7 @@ use crate::detach::DetachKeys;
 use super::attach::{self, Message, PAYLOAD_BYTES_MAX};
 use super::health::{Checker, HealthStatus};
 use super::log::{self, Stream};
+use super::resolver::Resolver;
 
 /// How often a pipe is read whose process has ended: it holds at most a mebibyte of what that wrote
 /// (pipe(7)), and others may write to it for ever.
@@ -66,6 +67,8 @@ pub(crate) struct Relay<'a> {
     pub(crate) keys: Option<DetachKeys>,
     /// Checks the process' health.
     pub(crate) health: Option<Checker<'a>>,
+    /// Answers the container's questions about names.
+    pub(crate) names: Option<Resolver<'a>>,
     /// Ends the process once it is unhealthy.
     pub(crate) replace: Option<Ending>,
     detached: bool,
@@ -123,6 +126,7 @@ enum Source {
     Listener,
     Client(usize),
     Health,
+    Names,
     Process,
 }
 
@@ -156,6 +160,7 @@ impl<'a> Relay<'a> {
             signals: None,
             keys: None,
             health: None,
+            names: None,
             replace: None,
             detached: false,
             backlog: Vec::new(),
@@ -172,6 +177,7 @@ impl<'a> Relay<'a> {
         // Gets its size when there is something to read: most monitors wait most of the time.
         let mut buffer = Vec::new();
         loop {
+            let mut asked = false;
             for (source, ready) in self.wait()? {
                 match source {
                     Source::Output(index) => self.output(index, &mut buffer)?,
@@ -182,6 +188,7 @@ impl<'a> Relay<'a> {
                     Source::Client(index) => self.client(index, ready),
                     // Looked at below, whatever happened.
                     Source::Health => {}
+                    Source::Names => asked = true,
                     Source::Process => {
                         self.drain(&mut buffer)?;
                         return self.process.wait().map(Some);
@@ -189,6 +196,7 @@ impl<'a> Relay<'a> {
                 }
             }
             self.check();
+            self.answer(asked);
             if std::mem::take(&mut self.detached) {
                 return Ok(None);
             }
@@ -229,6 +237,8 @@ impl<'a> Relay<'a> {
         }
         let health = self.health.iter().flat_map(Checker::sources);
         set.extend(health.map(|fd| (Source::Health, fd)));
+        let names = self.names.iter().flat_map(Resolver::sources);
+        set.extend(names.map(|fd| (Source::Names, fd)));
         let end = PollFd::from_borrowed_fd(self.process.pidfd(), PollFlags::IN);
         set.push((Source::Process, end));
         let (sources, mut fds): (Vec<_>, Vec<_>) = set.into_iter().unzip();
@@ -242,7 +252,17 @@ impl<'a> Relay<'a> {
     /// When something is to be done even if nothing happens.
     fn deadline(&self) -> Option<Instant> {
         let health = self.health.as_ref().map(Checker::deadline);
-        health.into_iter().chain(self.replace.and_then(|ending| ending.kill_at)).min()
+        let names = self.names.as_ref().and_then(Resolver::deadline);
+        let ending = self.replace.and_then(|ending| ending.kill_at);
+        health.into_iter().chain(names).chain(ending).min()
+    }
+
+    /// Answers questions about names, if some came or one has waited for too long.
+    fn answer(&mut self, asked: bool) {
+        let Some(names) = &mut self.names else { return };
+        if asked || names.deadline().is_some_and(|deadline| Instant::now() >= deadline) {
+            names.advance();
+        }
     }
 
     /// Checks the process' health if that is due, and ends the process if it is to be replaced.

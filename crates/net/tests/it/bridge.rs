@@ -79,7 +79,7 @@ fn many_may_ensure_the_same_bridge_at_once() {
                 }
             });
             assert_eq!(ip("-o addr show cais0").lines().count(), 1);
-            assert_eq!(nft("list ruleset").matches("masquerade").count(), 1);
+            assert_eq!(nft("list ruleset").matches("@subnets masquerade").count(), 2);
         });
     }
 }

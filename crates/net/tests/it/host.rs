@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::panic::resume_unwind;
 use std::process::{Command, Stdio};
@@ -29,7 +29,14 @@ pub(crate) fn network() -> Network {
         subnet: "172.17.0.0/16".parse().unwrap(),
         gateway: Ipv4Addr::new(172, 17, 0, 1),
         mtu: None,
+        range: None,
+        internal: false,
     }
+}
+
+/// A network that nothing leads out of.
+pub(crate) fn internal_network() -> Network {
+    Network { name: String::from("internal"), internal: true, ..other_network() }
 }
 
 /// A second network.
@@ -40,6 +47,8 @@ pub(crate) fn other_network() -> Network {
         subnet: "172.18.0.0/16".parse().unwrap(),
         gateway: Ipv4Addr::new(172, 18, 0, 1),
         mtu: Some(1400),
+        range: None,
+        internal: false,
     }
 }
 
@@ -122,6 +131,27 @@ impl Namespace {
         peer
     }
 
+    /// As [`Namespace::converse`], by another address that leads to the listener.
+    pub(crate) fn converse_by(&self, address: SocketAddr, listener: &Listener) -> Ipv4Addr {
+        let mut client = self.run(|| connect(address, DEADLINE)).unwrap();
+        client.write_all(b"ahoy").unwrap();
+        let (mut server, peer) = listener.accept();
+        let mut word = [0; 4];
+        server.read_exact(&mut word).unwrap();
+        assert_eq!(&word, b"ahoy");
+        server.write_all(b"yoha").unwrap();
+        client.set_read_timeout(Some(DEADLINE)).unwrap();
+        client.read_exact(&mut word).unwrap();
+        assert_eq!(&word, b"yoha");
+        let IpAddr::V4(peer) = peer.ip() else { panic!("an IPv4 peer") };
+        peer
+    }
+
+    /// Whether anybody accepts at the address.
+    pub(crate) fn reaches_address(&self, address: SocketAddr) -> bool {
+        self.run(|| connect(address, PATIENCE)).is_ok()
+    }
+
     /// Whether the listener can be reached from inside it.
     pub(crate) fn reaches(&self, listener: &Listener) -> bool {
         self.run(|| connect(listener.address(), PATIENCE)).is_ok()
@@ -142,6 +172,10 @@ fn connect(address: SocketAddr, timeout: Duration) -> std::io::Result<TcpStream>
 pub(crate) struct Listener(TcpListener);
 
 impl Listener {
+    pub(crate) fn port(&self) -> u16 {
+        self.address().port()
+    }
+
     fn address(&self) -> SocketAddr {
         self.0.local_addr().unwrap()
     }
@@ -193,6 +227,21 @@ impl Neighbour {
         namespace.ip("route add default via 192.0.2.1");
         Neighbour { namespace }
     }
+}
+
+/// A conversation with `at` over UDP from inside `client`, answered by `server`: which address the
+/// question came from, and the answer.
+pub(crate) fn exchange(client: &Namespace, server: &UdpSocket, at: SocketAddr) -> Option<IpAddr> {
+    let asking = client.run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap());
+    asking.set_read_timeout(Some(DEADLINE)).unwrap();
+    client.run(|| asking.send_to(b"ahoy", at)).unwrap();
+    server.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut word = [0; 4];
+    let (_, peer) = server.recv_from(&mut word).ok()?;
+    server.send_to(b"yoha", peer).unwrap();
+    let (_, from) = asking.recv_from(&mut word).unwrap();
+    assert_eq!((from, &word), (at, b"yoha"));
+    Some(peer.ip())
 }
 
 /// Runs `ip` in the calling thread's namespace.

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 
-use net::ipam::{allocate, choose_subnet, reclaim, release};
+use net::ipam::{allocate, choose_subnet, claim, owner, reclaim, release};
 use net::{Error, Network, Subnet};
 use proptest::prelude::*;
 
@@ -158,6 +158,29 @@ fn the_first_default_pool_clear_of_everything_is_chosen() {
     check(&["172.17.0.0/16", "172.18.255.255/32"], "172.19.0.0/16");
     check(&["172.16.0.0/12"], "192.168.0.0/20");
     check(&["172.16.0.0/12", "192.168.15.0/24"], "192.168.16.0/20");
-    let error = choose_subnet(&[subnet("172.0.0.0/8"), subnet("192.168.0.0/16")]).unwrap_err();
+    check(&["172.16.0.0/12", "192.168.0.0/16", "10.128.0.0/23"], "10.128.2.0/24");
+    let error =
+        choose_subnet(&[subnet("172.0.0.0/8"), subnet("192.168.0.0/16"), subnet("10.0.0.0/8")])
+            .unwrap_err();
     assert!(matches!(error, Error::Exhausted(_)), "{error:?}");
+}
+
+#[test]
+fn an_address_that_is_asked_for_is_anothers_or_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let network = small();
+    let address = Ipv4Addr::new(172, 17, 0, 5);
+    claim(dir.path(), &network, address, "a").unwrap();
+    claim(dir.path(), &network, address, "a").unwrap();
+    let error = claim(dir.path(), &network, address, "b").unwrap_err();
+    assert_eq!(error.to_string(), "Address already in use: 172.17.0.5");
+    assert_eq!(owner(dir.path(), address).unwrap().as_deref(), Some("a"));
+    for wrong in [[172, 17, 0, 0], [172, 17, 0, 1], [172, 17, 0, 15], [172, 17, 0, 16]] {
+        assert!(claim(dir.path(), &network, wrong.into(), "b").is_err(), "{wrong:?}");
+    }
+    let range = Some("172.17.0.4/31".parse().unwrap());
+    let network = Network { range, ..network };
+    let free = allocate(dir.path(), &network, "b").unwrap();
+    assert_eq!(free, Ipv4Addr::new(172, 17, 0, 4));
+    assert!(allocate(dir.path(), &network, "c").is_err());
 }

@@ -3,15 +3,16 @@
 use std::net::Ipv4Addr;
 
 use super::host::{
-    Namespace, Neighbour, TABLE, container, ip, network, nft, on_host, other_network,
+    Namespace, Neighbour, TABLE, container, internal_network, ip, network, nft, on_host,
+    other_network,
 };
 
 /// What `nft list ruleset` says of a host with one network.
 const RULES: &str = r#"
 table ip cais {
-	set rules-1 {
+	set rules-2 {
 		type ifname
-		elements = { "rules-1" }
+		elements = { "rules-2" }
 	}
 
 	set bridges {
@@ -24,6 +25,10 @@ table ip cais {
 		elements = { "cais0" . "cais0" }
 	}
 
+	set internal {
+		type ifname
+	}
+
 	set subnets {
 		type ipv4_addr
 		flags interval
@@ -33,15 +38,25 @@ table ip cais {
 	chain forward {
 		type filter hook forward priority filter; policy accept;
 		iifname . oifname @same-bridge accept
+		iifname @internal drop
 		oifname @bridges ct state established,related accept
+		oifname @bridges ct status dnat accept
 		oifname @bridges drop
 		iifname @bridges accept
 	}
 
 	chain postrouting {
 		type nat hook postrouting priority srcnat; policy accept;
+		oifname @bridges ip saddr 127.0.0.0/8 masquerade
+		oifname @bridges ct status dnat ip saddr @subnets masquerade
 		oifname @bridges return
 		ip saddr @subnets masquerade
+	}
+
+	chain guard {
+		type filter hook prerouting priority raw; policy accept;
+		iifname @bridges ip daddr 127.0.0.0/8 drop
+		iifname @bridges ip saddr 127.0.0.0/8 drop
 	}
 }
 "#;
@@ -66,10 +81,10 @@ fn rules_that_were_lost_or_are_of_another_version_are_made_anew() {
 
         nft("flush chain ip cais forward");
         nft("add rule ip cais forward drop");
-        nft("delete set ip cais rules-1");
+        nft("delete set ip cais rules-2");
         net::ensure_bridge(&other_network(), TABLE).unwrap();
-        assert_eq!(nft("list chain ip cais forward").matches("drop").count(), 1);
-        assert!(nft("list ruleset").contains("set rules-1"));
+        assert_eq!(nft("list chain ip cais forward").matches("drop").count(), 2);
+        assert!(nft("list ruleset").contains("set rules-2"));
         net::remove_bridge(&network(), TABLE).unwrap();
         assert!(!nft("list ruleset").contains("cais0"));
     });
@@ -174,5 +189,24 @@ fn other_firewalls_that_drop_what_is_forwarded_are_named() {
         nft("delete table inet inet-forward-drop");
         nft("delete table ip ip-forward-drop");
         assert_eq!(container.converse(&world), Neighbour::HOST);
+    });
+}
+
+#[test]
+fn nothing_leads_out_of_an_internal_network() {
+    on_host(|| {
+        let neighbour = Neighbour::new();
+        net::ensure_bridge(&network(), TABLE).unwrap();
+        net::ensure_bridge(&internal_network(), TABLE).unwrap();
+        let (outer, at_outer) = container(&network(), 2);
+        let (a, _) = container(&internal_network(), 2);
+        let (b, at_b) = container(&internal_network(), 3);
+        a.converse(&b.listen(at_b.address));
+        assert_eq!(a.ip("route show default"), "");
+        a.ip("route add default via 172.18.0.1");
+        assert!(!a.reaches(&neighbour.namespace.listen(Neighbour::ADDRESS)));
+        assert!(!a.reaches(&outer.listen(at_outer.address)));
+        net::remove_bridge(&internal_network(), TABLE).unwrap();
+        assert_eq!(nft("list ruleset"), RULES.trim_start());
     });
 }

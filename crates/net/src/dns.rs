@@ -1,0 +1,342 @@
+//! Questions and answers of the Domain Name System (RFC 1035), as far as a name server for
+//! containers needs them, and the sockets that it listens on.
+//!
+//! A question is read to decide who answers it: what is not about a container is passed on as it
+//! came. So nothing here needs to understand other servers' answers.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rustix::net::{self as socket, AddressFamily, SocketFlags, SocketType};
+
+use crate::nftables::{Chain, Element, Key, Set, Step, Transaction};
+use crate::{Error, Result, namespace};
+
+/// The largest message over UDP without an extension (RFC 1035, 4.2.1).
+pub const DATAGRAM_MAX: usize = 512;
+/// Bytes of a message's header.
+const HEADER_LEN: usize = 12;
+/// Bytes of a name, dots for lengths (RFC 1035, 2.3.4).
+const NAME_MAX: usize = 255;
+/// Seconds that an answer may be kept: a container that is started anew may have another address.
+const TTL_S: u32 = 5;
+/// The port of name servers.
+const PORT: u16 = 53;
+
+/// Flags of the header (RFC 1035, 4.1.1).
+const RESPONSE: u16 = 0x8000;
+const OPCODE: u16 = 0x7800;
+const AUTHORITATIVE: u16 = 0x0400;
+const TRUNCATED: u16 = 0x0200;
+const RECURSION_DESIRED: u16 = 0x0100;
+const RECURSION_AVAILABLE: u16 = 0x0080;
+const SERVER_FAILURE: u16 = 2;
+
+/// The class of the Internet.
+const INTERNET: u16 = 1;
+/// Types of records (RFC 1035, 3.2.2).
+const A: u16 = 1;
+const PTR: u16 = 12;
+
+/// A question that could be about a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// Chosen by whoever asks, and repeated in the answer.
+    pub id: u16,
+    /// The name, as it was spelled, without the last dot.
+    pub name: String,
+    kind: u16,
+    flags: u16,
+    /// Where the question ends in the message.
+    end: usize,
+}
+
+/// What is answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The name has these addresses; to a question of another type, that there are none of it.
+    Addresses(Vec<Ipv4Addr>),
+    /// The address that was asked about has this name.
+    Name(String),
+    /// Nobody could be asked.
+    Failure,
+}
+
+impl Question {
+    /// Reads a message with one question; `None` for anything else.
+    #[must_use]
+    pub fn parse(message: &[u8]) -> Option<Question> {
+        let [id, flags, questions] = [0, 2, 4].map(|at| u16_at(message, at));
+        let (id, flags, questions) = (id?, flags?, questions?);
+        if flags & (RESPONSE | OPCODE) != 0 || questions != 1 {
+            return None;
+        }
+        let (name, end) = name(message, HEADER_LEN)?;
+        let (kind, class) = (u16_at(message, end)?, u16_at(message, end + 2)?);
+        (class == INTERNET).then_some(Question { id, name, kind, flags, end: end + 4 })
+    }
+
+    /// The address whose name is asked for: `4.3.2.1.in-addr.arpa` for 1.2.3.4.
+    #[must_use]
+    pub fn address(&self) -> Option<Ipv4Addr> {
+        let lower = self.name.to_ascii_lowercase();
+        let reversed = lower.strip_suffix(".in-addr.arpa").filter(|_| self.kind == PTR)?;
+        let reversed: Ipv4Addr = reversed.parse().ok()?;
+        let [a, b, c, d] = reversed.octets();
+        Some(Ipv4Addr::new(d, c, b, a))
+    }
+
+    /// The answer to this question, which `message` began with, in at most `len_max` bytes.
+    #[must_use]
+    pub fn answer(&self, message: &[u8], answer: &Answer, len_max: usize) -> Vec<u8> {
+        let mut flags = RESPONSE | RECURSION_AVAILABLE | (self.flags & RECURSION_DESIRED);
+        let records: Vec<Vec<u8>> = match answer {
+            Answer::Addresses(all) if self.kind == A => {
+                // Those who take the first are spread over all.
+                let first = usize::from(self.id) % all.len().max(1);
+                let (head, tail) = all.split_at(first);
+                tail.iter().chain(head).map(|address| address.octets().to_vec()).collect()
+            }
+            Answer::Name(name) if self.kind == PTR => encode(name).into_iter().collect(),
+            Answer::Addresses(_) | Answer::Name(_) | Answer::Failure => Vec::new(),
+        };
+        flags |= if *answer == Answer::Failure { SERVER_FAILURE } else { AUTHORITATIVE };
+        let question = message.get(HEADER_LEN..self.end).unwrap_or_default();
+        let mut reply = vec![0; HEADER_LEN];
+        reply.extend_from_slice(question);
+        let mut count: u16 = 0;
+        for data in records {
+            // A pointer to the question's name, type, class, lifetime, length.
+            if reply.len() + 12 + data.len() > len_max {
+                flags |= TRUNCATED;
+                break;
+            }
+            let len = u16::try_from(data.len()).expect("a name or an address is short");
+            reply.extend([0xc0, 12]);
+            for word in [self.kind, INTERNET] {
+                reply.extend(word.to_be_bytes());
+            }
+            reply.extend(TTL_S.to_be_bytes());
+            reply.extend(len.to_be_bytes());
+            reply.extend(data);
+            count += 1;
+        }
+        for (at, word) in [(0, self.id), (2, flags), (4, 1), (6, count)] {
+            reply[at..at + 2].copy_from_slice(&word.to_be_bytes());
+        }
+        reply
+    }
+
+    /// Whether `reply` is an answer, with this id, to the question that `message` began with.
+    #[must_use]
+    pub fn is_answered_by(&self, message: &[u8], id: u16, reply: &[u8]) -> bool {
+        let response = u16_at(reply, 2).is_some_and(|flags| flags & RESPONSE != 0);
+        let same = match (reply.get(HEADER_LEN..self.end), message.get(HEADER_LEN..self.end)) {
+            (Some(own), Some(asked)) => own.eq_ignore_ascii_case(asked),
+            // A server that could not even read it repeats nothing.
+            (reply, _) => reply.is_none(),
+        };
+        response && same && u16_at(reply, 0) == Some(id)
+    }
+}
+
+/// Replaces the id of a message.
+pub fn set_id(message: &mut [u8], id: u16) {
+    if let Some(place) = message.first_chunk_mut::<2>() {
+        *place = id.to_be_bytes();
+    }
+}
+
+/// The name at `at`, and where it ends. A question's name points nowhere (RFC 1035, 4.1.4): there
+/// is nothing before it.
+fn name(message: &[u8], at: usize) -> Option<(String, usize)> {
+    let (mut name, mut at) = (String::new(), at);
+    loop {
+        let len = usize::from(*message.get(at)?);
+        at += 1;
+        if len == 0 {
+            return Some((name, at));
+        }
+        let label = message.get(at..at + len).filter(|_| len < 64)?;
+        if !name.is_empty() {
+            name.push('.');
+        }
+        // What is neither letter nor digit is nobody's name; it is passed on untouched.
+        let plain = |b: &u8| b.is_ascii_graphic() && *b != b'.';
+        name.extend(label.iter().map(|b| if plain(b) { char::from(*b) } else { '\u{fffd}' }));
+        at += len;
+        if name.len() > NAME_MAX * 3 || at > HEADER_LEN + NAME_MAX {
+            return None;
+        }
+    }
+}
+
+/// A name as a message holds it; `None` for what is none.
+fn encode(name: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(name.len() + 2);
+    for label in name.split('.') {
+        let len = u8::try_from(label.len()).ok().filter(|len| (1..64).contains(len))?;
+        bytes.push(len);
+        bytes.extend_from_slice(label.as_bytes());
+    }
+    bytes.push(0);
+    (bytes.len() <= NAME_MAX).then_some(bytes)
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..at + 2)?.try_into().ok().map(u16::from_be_bytes)
+}
+
+/// The table in a container's own namespace.
+const TABLE: &str = "cais-names";
+const SERVERS: Set = Set { name: "servers", key: Key::Published };
+const OUTPUT: Chain = Chain {
+    name: "output",
+    kind: "nat",
+    hook: libc::NF_INET_LOCAL_OUT.cast_unsigned(),
+    priority: libc::NF_IP_PRI_NAT_DST,
+    rules: &[&[Step::ToLoopback, Step::RedirectAddress(SERVERS.name)]],
+};
+
+/// Where a container's questions arrive; neither socket ever waits.
+#[derive(Debug)]
+pub struct Listeners {
+    /// Datagrams.
+    pub udp: OwnedFd,
+    /// Connections.
+    pub tcp: OwnedFd,
+}
+
+/// Listens inside the network namespace `netns`, whose loopback interface is up, for questions to
+/// port 53 of `address`, one of 127.0.0.0/8.
+///
+/// The sockets have ports that the kernel chooses, and a rule in the namespace leads there, so that
+/// a name server in the container can have port 53 of every address.
+///
+/// # Errors
+/// [`Error::Denied`] without CAP_NET_ADMIN in `netns` and CAP_SYS_ADMIN to enter it;
+/// [`Error::Unsupported`] if the kernel lacks nf_tables; [`Error::Io`].
+pub fn listen(netns: BorrowedFd<'_>, address: Ipv4Addr) -> Result<Listeners> {
+    namespace::inside(netns, || {
+        let open = |kind| {
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            let fd = socket::socket_with(AddressFamily::INET, kind, flags, None)?;
+            socket::bind(&fd, &SocketAddrV4::new(address, 0))?;
+            if kind == SocketType::STREAM {
+                socket::listen(&fd, 16)?;
+            }
+            let bound = SocketAddrV4::try_from(socket::getsockname(&fd)?)?;
+            Ok((fd, bound.port()))
+        };
+        let doing = |e: rustix::io::Errno| Error::io(format!("listen on {address}"), e);
+        let (udp, udp_port) = open(SocketType::DGRAM).map_err(doing)?;
+        let (tcp, tcp_port) = open(SocketType::STREAM).map_err(doing)?;
+        let elements = [(17, udp_port), (6, tcp_port)]
+            .map(|(protocol, port)| Element::port(protocol, Some(address), PORT).to(address, port));
+        let mut change = Transaction::on(TABLE);
+        change.add_table();
+        change.add_set(SERVERS, 1);
+        change.add_elements(SERVERS, &elements);
+        change.replace_chain(&OUTPUT);
+        change.commit()?;
+        Ok(Listeners { udp, tcp })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A question as resolvers ask it.
+    fn question(name: &str, kind: u16) -> Vec<u8> {
+        let mut message = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        message.extend(encode(name).unwrap());
+        message.extend(kind.to_be_bytes());
+        message.extend([0, 1]);
+        message
+    }
+
+    #[test]
+    fn a_name_is_answered_with_its_addresses() {
+        let message = question("Db.back", A);
+        let asked = Question::parse(&message).unwrap();
+        assert_eq!((asked.id, asked.name.as_str()), (0x1234, "Db.back"));
+        let answer = Answer::Addresses(vec![Ipv4Addr::new(10, 0, 0, 2)]);
+        let reply = asked.answer(&message, &answer, DATAGRAM_MAX);
+        assert_eq!(reply[..12], [0x12, 0x34, 0x85, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
+        assert_eq!(reply[12..message.len()], message[12..]);
+        assert_eq!(reply[message.len()..], [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 5, 0, 4, 10, 0, 0, 2]);
+        assert!(asked.is_answered_by(&message, 0x1234, &reply));
+        assert!(!asked.is_answered_by(&message, 0x1235, &reply));
+        let other = question("other", A);
+        assert!(!Question::parse(&other).unwrap().is_answered_by(&other, 0x1234, &reply));
+    }
+
+    #[test]
+    fn a_known_name_has_no_other_records() {
+        let message = question("db", 28);
+        let answer = Answer::Addresses(vec![Ipv4Addr::LOCALHOST]);
+        let reply = Question::parse(&message).unwrap().answer(&message, &answer, DATAGRAM_MAX);
+        assert_eq!(reply[2..8], [0x85, 0x80, 0, 1, 0, 0]);
+        let reply =
+            Question::parse(&message).unwrap().answer(&message, &Answer::Failure, DATAGRAM_MAX);
+        assert_eq!(reply[2..8], [0x81, 0x82, 0, 1, 0, 0]);
+    }
+
+    #[test]
+    fn an_address_is_answered_with_its_name() {
+        let message = question("2.0.77.10.in-addr.arpa", PTR);
+        let asked = Question::parse(&message).unwrap();
+        assert_eq!(asked.address(), Some(Ipv4Addr::new(10, 77, 0, 2)));
+        let reply = asked.answer(&message, &Answer::Name("db.back".into()), DATAGRAM_MAX);
+        assert!(reply.ends_with(b"\x02db\x04back\0"));
+        let plain = question("2.0.77.10.in-addr.arpa", A);
+        assert_eq!(Question::parse(&plain).unwrap().address(), None);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_said_to_be_cut() {
+        let message = question("many", A);
+        let all: Vec<Ipv4Addr> = (0..100).map(|n| Ipv4Addr::new(10, 0, 0, n)).collect();
+        let asked = Question::parse(&message).unwrap();
+        let reply = asked.answer(&message, &Answer::Addresses(all.clone()), DATAGRAM_MAX);
+        assert!(reply.len() <= DATAGRAM_MAX && reply[2] & 2 != 0);
+        let reply = asked.answer(&message, &Answer::Addresses(all), usize::from(u16::MAX));
+        assert_eq!((reply[2] & 2, reply[7]), (0, 100));
+    }
+
+    proptest! {
+        #[test]
+        fn no_message_is_too_odd(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+            if let Some(question) = Question::parse(&bytes) {
+                let answer = Answer::Addresses(vec![Ipv4Addr::LOCALHOST; 40]);
+                let reply = question.answer(&bytes, &answer, DATAGRAM_MAX);
+                prop_assert!(reply.len() <= DATAGRAM_MAX);
+                prop_assert!(question.is_answered_by(&bytes, question.id, &reply));
+            }
+        }
+
+        #[test]
+        fn odd_questions_are_read_to_their_end(
+            labels in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..70), 0..8),
+            rest in proptest::collection::vec(any::<u8>(), 0..16),
+        ) {
+            let mut bytes = vec![0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+            for label in &labels {
+                bytes.push(u8::try_from(label.len()).unwrap());
+                bytes.extend(label);
+            }
+            bytes.push(0);
+            bytes.extend([0, 1, 0, 1]);
+            let end = bytes.len();
+            bytes.extend(rest);
+            if let Some(question) = Question::parse(&bytes) {
+                prop_assert!(question.end <= bytes.len());
+                let short = labels.iter().all(|label| label.len() < 64);
+                prop_assert!(!short || question.end == end);
+            }
+        }
+    }
+}

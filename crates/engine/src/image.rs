@@ -248,6 +248,12 @@ fn bytes_below(dir: &Path) -> std::io::Result<u64> {
     Ok(bytes)
 }
 
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        from_store(error)
+    }
+}
+
 pub(crate) fn from_store(error: store::Error) -> Error {
     use store::Error as E;
     match error {

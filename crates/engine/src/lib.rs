@@ -103,8 +103,8 @@ impl Engine {
     /// Costs next to nothing: directories are made when they are first needed.
     ///
     /// # Errors
-    /// [`Kind::Conflict`] if the store has another driver. If the roots cannot be used, or others could: whoever can write there could plant files and
-    /// links in the place of ours.
+    /// [`Kind::Conflict`] if the store has another driver. If the roots cannot be used, or others
+    /// could: whoever can write there could plant files and links in the place of ours.
     pub fn open(
         root: &Path,
         run_root: &Path,
@@ -141,15 +141,5 @@ impl Engine {
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
-    }
-
-    fn volumes(&self) -> PathBuf {
-        self.root.join("volumes")
-    }
-}
-
-impl From<store::Error> for Error {
-    fn from(error: store::Error) -> Self {
-        image::from_store(error)
     }
 }

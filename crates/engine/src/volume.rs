@@ -87,6 +87,11 @@ struct Record {
 }
 
 impl Engine {
+    /// Where volumes lie.
+    pub(crate) fn volumes(&self) -> PathBuf {
+        self.root.join("volumes")
+    }
+
     /// All volumes, by their names.
     ///
     /// # Errors

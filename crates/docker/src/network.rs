@@ -1,5 +1,7 @@
 //! `GET /networks/{id}`
 
+use std::collections::BTreeMap;
+
 use engine::{Engine, Network, Port, Publication, Result};
 use serde_json::{Map, Value, json};
 
@@ -69,7 +71,7 @@ pub(crate) fn ports(container: &engine::Container) -> Value {
         let binding = json!({ "HostIp": address.to_string(), "HostPort": port.to_string() });
         push(&mut all, format!("{to_port}/{}", protocol.name()), binding);
     }
-    Value::Object(all)
+    sorted(all)
 }
 
 /// What was asked to be published.
@@ -85,7 +87,13 @@ pub(crate) fn bindings(publications: &[Publication]) -> Value {
         let binding = json!({ "HostIp": address, "HostPort": host });
         push(&mut all, format!("{port}/{}", protocol.name()), binding);
     }
-    Value::Object(all)
+    sorted(all)
+}
+
+/// In the order in which Go writes maps.
+fn sorted(all: Map<String, Value>) -> Value {
+    let all: BTreeMap<String, Value> = all.into_iter().collect();
+    Value::Object(all.into_iter().collect())
 }
 
 fn push(all: &mut Map<String, Value>, key: String, binding: Value) {

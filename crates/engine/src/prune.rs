@@ -61,7 +61,7 @@ pub struct Relief {
 
 impl PruneFilter {
     /// Whether something made at `created` (RFC 3339) with these labels is among those.
-    fn takes(&self, created: Option<&str>, labels: &BTreeMap<String, String>) -> bool {
+    pub(crate) fn takes(&self, created: Option<&str>, labels: &BTreeMap<String, String>) -> bool {
         let time = || created?.parse::<Timestamp>().ok();
         let has = |wanted: &String| match wanted.split_once('=') {
             Some((key, value)) => labels.get(key).is_some_and(|known| known == value),

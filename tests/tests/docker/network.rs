@@ -83,6 +83,7 @@ fn containers_know_each_other_by_name_on_networks_that_users_made() {
     let busy = sandbox.cais(["network", "rm", "back"]);
     busy.code(1).says("has active endpoints");
     let _ = sandbox.cais(["rm", "-f", "store", "app", "stranger"]).ok();
-    sandbox.cais(["network", "rm", "back", "apart"]).out("back\napart\n");
+    sandbox.cais(["network", "rm", "back"]).out("back\n");
+    sandbox.cais(["network", "prune", "-f"]).out("Deleted Networks:\napart\n\n");
     sandbox.cais(["network", "ls", "--format", "{{.Name}}"]).out("bridge\nhost\nnone\n");
 }

@@ -90,7 +90,7 @@ $E run --rm --network none -p 80:x seen true
 $E run --rm --network none -p 80-82:90-91 seen true
 $E run --rm --network none -p 80/icmp seen true
 $E run --rm --network none --expose 80:81 seen true
-$E create --network none --name exposed --expose 8000-8001 -p 127.0.0.1:8080:80 -p 53:53/udp seen true >/dev/null; $E inspect -f '{{json .Config.ExposedPorts}} {{json .HostConfig.PortBindings}}' exposed; $E port exposed; $E port exposed 80; $E ps -a --format '{{.Ports}}'; $E rm exposed
+$E create --network none --name exposed --expose 8000-8001 -p 127.0.0.1:8080:80 -p 53:53/udp seen true >/dev/null; $E inspect -f '{{json .Config.ExposedPorts}} {{json .HostConfig.PortBindings}}' exposed; $E port exposed; $E port exposed 80; $E ps -a -f name=exposed --format '{{.Ports}}'; $E rm exposed
 $E run --rm --network none --ip 10.0.0.5 seen true
 
 $E network ls --format '{{.Name}} {{.Driver}} {{.Scope}}' -f name=none -f name=host

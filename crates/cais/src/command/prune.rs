@@ -42,6 +42,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     let containers = engine.prune_containers(&filter)?;
     bytes += containers.bytes;
     let mut text = list("Deleted Containers:", &containers.removed);
+    text.push_str(&list("Deleted Networks:", &engine.prune_networks(&filter)?));
     if args.volumes {
         let volumes = engine.prune_volumes(false, &filter)?;
         bytes += volumes.bytes;
@@ -79,7 +80,7 @@ fn warning(args: &Args) -> String {
 }
 
 /// A title with a line for each, and an empty one.
-fn list(title: &str, removed: &[String]) -> String {
+pub(super) fn list(title: &str, removed: &[String]) -> String {
     match removed.is_empty() {
         true => String::new(),
         false => format!("{title}\n{}\n\n", removed.join("\n")),

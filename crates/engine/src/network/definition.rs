@@ -4,7 +4,7 @@
 //! <root>/network/named/<name>.json   a network that a user made
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use super::{NETWORK_NAMESPACE, from_net};
 use crate::container::Container;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::file::{create_dir, flock, read_json, write_json};
-use crate::{Engine, clock, id};
+use crate::{Engine, PruneFilter, clock, id};
 
 /// Options of a bridge that mean something here, in Docker's words.
 const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
@@ -267,6 +267,33 @@ impl Engine {
             // Nothing is left for the rules to be about.
             false => net::remove_table(&self.table()).map_err(from_net),
         }
+    }
+
+    /// Removes the networks that users made and no container is on, or will be when it starts:
+    /// their names.
+    ///
+    /// # Errors
+    /// If they cannot be read or removed.
+    pub fn prune_networks(&self, filter: &PruneFilter) -> Result<Vec<String>> {
+        let memberships = |container: Container| container.record.settings.networks();
+        let used: HashSet<String> =
+            self.list()?.into_iter().flat_map(memberships).map(|m| m.network).collect();
+        let mut removed = Vec::new();
+        for network in self.networks()? {
+            let unused = !network.is_predefined() && !used.contains(&network.name);
+            if !unused || !filter.takes(Some(&network.created), &network.labels) {
+                continue;
+            }
+            match self.remove_network(&network) {
+                // Used, or removed, by somebody else since.
+                Err(error) if matches!(error.kind(), Kind::Conflict | Kind::NotFound) => {}
+                outcome => {
+                    outcome?;
+                    removed.push(network.name);
+                }
+            }
+        }
+        Ok(removed)
     }
 
     /// The running containers that are on a network, each with its place there.

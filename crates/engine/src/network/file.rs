@@ -120,7 +120,19 @@ fn resolver(host: &str, settings: &Settings) -> String {
     if !options.is_empty() {
         let _ = writeln!(text, "options {}", options.join(" "));
     }
-    text
+    if named || has_own_resolver(settings) { in_order(&text) } else { text }
+}
+
+/// The lines in Docker's order: domains, servers, options.
+fn in_order(text: &str) -> String {
+    let rank = |line: &&str| match line.split_whitespace().next() {
+        Some("search" | "domain") => 0,
+        Some("nameserver") => 1,
+        _ => 2,
+    };
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_by_key(rank);
+    lines.into_iter().flat_map(|line| [line, "\n"]).collect()
 }
 
 /// The host's resolver configuration without name servers that only the host can reach.

@@ -10,6 +10,7 @@ mod isolation;
 mod liar;
 mod life;
 mod login;
+mod power;
 mod pull;
 mod sharing;
 mod terminal;

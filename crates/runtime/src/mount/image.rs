@@ -126,7 +126,8 @@ fn can_share() -> bool {
 fn announce(directory: &Path, id: &erofs::Id, number: RawFd) -> io::Result<PathBuf> {
     let pid = getpid().as_raw_nonzero().get();
     let entry = directory.join(Holder { pid, start: start_time(pid)?, number }.name(id));
-    let create = || fs::File::options().write(true).create(true).mode(0o600).open(&entry);
+    let create =
+        || fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&entry);
     match create() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;

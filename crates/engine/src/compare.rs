@@ -42,11 +42,11 @@ impl Engine {
         if text == "." || text == ".." || ["/", "./", "../"].iter().any(|p| text.starts_with(p)) {
             return Ok(Operand::Directory(text.into()));
         }
-        let missing = match self.find(text) {
+        match self.find(text) {
             Ok(container) => return Ok(Operand::Container(Box::new(container))),
-            Err(error) if error.kind() == Kind::NotFound => error,
-            Err(error) => return Err(error),
-        };
+            Err(error) if error.kind() != Kind::NotFound => return Err(error),
+            Err(_) => {}
+        }
         match self.image(text) {
             Ok(image) => return Ok(Operand::Image(Box::new(image))),
             Err(error) if error.kind() != Kind::NotFound => return Err(error),
@@ -58,7 +58,11 @@ impl Engine {
             None if text.contains('/') && Path::new(text).is_dir() => {
                 Ok(Operand::Directory(text.into()))
             }
-            None => Err(missing),
+            None => {
+                let what = "No such container, image, layer, layout or directory";
+                Err(Error::new(Kind::NotFound, format!("{what}: {text}"))
+                    .hint("a layout is called oci:DIR[:NAME], a directory of this machine ./DIR"))
+            }
         }
     }
 

@@ -339,6 +339,10 @@ pub(crate) fn from_registry(error: registry::Error) -> Error {
             .hint("choose one of these with --platform"),
         E::Mismatch { .. } => Error::new(Kind::Internal, error.to_string())
             .hint("nothing of it was kept; the registry or something on the way to it is broken"),
+        E::Unreachable { ref why, .. } if why.contains("status 405") => {
+            Error::new(Kind::Unsupported, error.to_string())
+                .hint("it takes no such request: it may be read-only, a mirror, or no registry")
+        }
         E::Unreachable { .. } => Error::new(Kind::Unavailable, error.to_string())
             .hint("check the name, the network, and `[registry]` in the configuration"),
         E::RateLimited { .. } => Error::new(Kind::Unavailable, error.to_string())

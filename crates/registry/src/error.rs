@@ -9,6 +9,8 @@ pub enum Doing {
     Pull,
     /// Content goes there.
     Push,
+    /// It is asked something else.
+    Ask,
 }
 
 impl Doing {
@@ -16,6 +18,7 @@ impl Doing {
         match self {
             Self::Pull => "pull",
             Self::Push => "push",
+            Self::Ask => "request",
         }
     }
 
@@ -23,6 +26,7 @@ impl Doing {
         match self {
             Self::Pull => "pull from",
             Self::Push => "push to",
+            Self::Ask => "ask",
         }
     }
 }

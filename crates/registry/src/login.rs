@@ -78,7 +78,7 @@ pub fn login(config: &Config, registry: &str, user: &str, password: &str) -> Res
         Fault::Denied(detail) => Error::Login { host: registry.to_owned(), detail },
         other => {
             let (host, why) = (session.host().to_owned(), other.text());
-            Error::Unreachable { doing: Doing::Pull, host, why }
+            Error::Unreachable { doing: Doing::Ask, host, why }
         }
     })?;
     keep(registry, user, password, session.identity())

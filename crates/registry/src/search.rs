@@ -92,7 +92,7 @@ pub fn search(client: &Client, term: &str, limit: usize) -> Result<Vec<FoundRepo
 
 fn failed(session: &Session, fault: &Fault) -> Error {
     let (host, why) = (session.host().to_owned(), fault.text());
-    Error::Unreachable { doing: crate::Doing::Pull, host, why }
+    Error::Unreachable { doing: crate::Doing::Ask, host, why }
 }
 
 /// Looks through all names that a registry lists (distribution, "Listing Repositories").

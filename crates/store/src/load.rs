@@ -74,19 +74,24 @@ impl Store {
         let mut spool = Spool::of_directory(self, directory)?;
         let file = spool.get("index.json")?;
         let mut index = parse::<Index>(&file.read(DOCUMENT_BYTES_MAX)?, "index.json")?;
+        let label = |entry: &Descriptor| {
+            let label = entry.annotations.get(REF_ANNOTATION);
+            label.map_or_else(|| entry.digest.to_string(), |l| l.escape_debug().take(100).collect())
+        };
+        let names = index.manifests.iter().map(label).collect::<Vec<String>>().join(", ");
         if let Some(name) = name {
             index.manifests.retain(|entry| is_called(entry, name));
         }
         let doing = || format!("image: {}", directory.display());
         match (index.manifests.len(), name) {
             (0, None) => Err(Error::NotFound(doing())),
-            (0, Some(name)) => Err(Error::NotFound(format!("{}:{name}", doing()))),
+            (0, Some(name)) => Err(Error::NotFound(format!("{}:{name}: it has {names}", doing()))),
             (1, _) => {
                 let loaded = self.load_layout(&mut spool, index)?;
                 Ok(loaded.into_iter().next().expect("a layout that loads has an image").image)
             }
             (many, _) => invalid(format!(
-                "`{}` has {many} images: choose one by its name",
+                "`{}` has {many} images: choose one of {names}",
                 directory.display()
             )),
         }

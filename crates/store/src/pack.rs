@@ -97,7 +97,17 @@ impl<W: Write> Pack<W> {
     }
 
     fn append(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<(), Error> {
-        self.tar.append(entry, data).doing(|| format!("write `/{}`", shown(&entry.name)))
+        self.tar.append(entry, data).map_err(|source| Error::Io {
+            // The file itself is only read.
+            doing: match source.kind() {
+                io::ErrorKind::StorageFull
+                | io::ErrorKind::QuotaExceeded
+                | io::ErrorKind::FileTooLarge
+                | io::ErrorKind::BrokenPipe => "write the archive".to_owned(),
+                _ => format!("archive `/{}`", shown(&entry.name)),
+            },
+            source,
+        })
     }
 
     fn mark(&mut self, name: &[u8]) -> Result<(), Error> {

@@ -58,6 +58,8 @@ pub(crate) struct Tar<R> {
     /// Data of the current entry that was not read yet.
     data: u64,
     padding: u64,
+    /// Whether a header was read.
+    begun: bool,
     ended: bool,
 }
 
@@ -88,7 +90,7 @@ struct PaxSparse {
 
 impl<R: BufRead> Tar<R> {
     pub(crate) fn new(input: R) -> Self {
-        Self { input, data: 0, padding: 0, ended: false }
+        Self { input, data: 0, padding: 0, begun: false, ended: false }
     }
 
     /// The next entry; `None` at the end. Data that was not read is passed over.
@@ -165,7 +167,13 @@ impl<R: BufRead> Tar<R> {
         if self.ended {
             return Ok(None);
         }
-        let first = self.block_or_end()?;
+        let first = self.block_or_end().map_err(|error| match error {
+            Error::Invalid(_) if !self.begun => {
+                Error::Invalid("this is no tar archive: it is shorter than a header".into())
+            }
+            error => error,
+        })?;
+        self.begun = true;
         if let Some(block) = first
             && block.iter().any(|&b| b != 0)
         {

@@ -146,7 +146,10 @@ fn a_container_is_compared_with_its_image_and_with_anything() {
 fn what_cannot_be_compared_is_said() {
     let sandbox = Sandbox::new();
     make(&sandbox);
-    sandbox.line("cais diff nothing").code(1).says("No such container: nothing");
+    sandbox
+        .line("cais diff nothing")
+        .code(1)
+        .says("No such container, image, layer, layout or directory: nothing");
     sandbox.line("cais diff one nothing").code(1).says("nothing");
     sandbox.line("cais diff ./").code(1).says("compare it with");
     sandbox.line("cais diff one dir:missing").code(1).says("missing");

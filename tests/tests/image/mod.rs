@@ -8,3 +8,4 @@ mod interruption;
 mod patch;
 mod space;
 mod tree;
+mod words;

@@ -56,12 +56,34 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
         to: end("--dest-creds", &args.dest_creds, args.dest_tls_verify)?,
     };
     let view = View::new(To::Stderr, args.quiet);
-    let copied = session.engine()?.copy(&from, &to, &options, &|event| view.show(event));
+    let engine = session.engine()?;
+    let copied = engine.copy(&from, &to, &options, &|event| view.show(event));
     view.finish();
+    // A name without a transport is of a registry, whatever is here.
+    let is_here = matches!(from, Place::Registry(_))
+        && !args.source.starts_with("docker:")
+        && engine.store().look_up(&args.source).is_ok();
+    let copied = copied.map_err(|error| match is_here {
+        true => error.hint(format!("the one that is here is called store:{}", args.source)),
+        false => error,
+    });
     session.say(copied?.to_string()).map(|()| 0)
 }
 
+/// Transports that others have, which would be taken for the name of an image with a tag.
+const FOREIGN_TRANSPORTS: &[&str] =
+    &["atomic", "containers-storage", "dir", "docker-daemon", "ostree", "sif", "tarball"];
+const TRANSPORTS: &str = "docker://NAME, store:NAME, oci:DIR[:REF], oci-archive:FILE[:REF] and \
+                          docker-archive:FILE[:REF] are what there is";
+
 fn place(text: &str) -> Result<Place> {
+    let word = text.split_once(':').map(|(word, _)| word);
+    if let Some(word) = word.filter(|word| FOREIGN_TRANSPORTS.contains(word)) {
+        return Err(Error::invalid(format!("{text}: unknown transport `{word}`")).hint(TRANSPORTS));
+    }
+    if text == "store:" {
+        return Err(Error::invalid("store: needs the name of an image").hint("as in store:mine:1"));
+    }
     text.parse().map_err(|error: ReferenceError| {
         Error::invalid(format!("{text}: {error}")).hint(
             "as in docker://alpine:3, store:mine:1, oci:directory:tag, oci-archive:file.tar or \

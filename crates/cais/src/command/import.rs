@@ -44,12 +44,17 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
         (message, _) => message.to_owned(),
     };
     session.relieve()?;
-    let image = session.engine()?.import(
-        &mut archive,
-        config,
-        &message,
-        platform.as_ref(),
-        reference.as_ref(),
-    )?;
+    let engine = session.engine()?;
+    let image =
+        engine.import(&mut archive, config, &message, platform.as_ref(), reference.as_ref());
+    let image = image.map_err(|error| match (error.kind(), error.hint_text()) {
+        (Kind::Invalid, None) => {
+            let name = if args.file == "-" { "standard input" } else { &args.file };
+            Error::caused(Kind::Invalid, format!("import {name}"), error).hint(
+                "`cais import` takes a root file system as a tar archive, plain or compressed",
+            )
+        }
+        _ => error,
+    })?;
     session.say(image.id.to_string()).map(|()| 0)
 }

@@ -239,3 +239,15 @@ fn an_image_may_have_no_layers() {
     place.pull(&name).unwrap();
     place.check(&name, &fixture, &[]);
 }
+
+#[test]
+fn a_layer_without_a_blob_is_fetched_again() {
+    let fixture = Fixture::noisy(1000);
+    let fake = Fake::honest(fixture.site());
+    let (place, name) = (Place::new(), format!("{}/app", fake.host()));
+    place.pull(&name).unwrap();
+    let layer = Digest::of(&fixture.blobs[0]);
+    std::fs::remove_file(place.store.root().join("blobs/sha256").join(layer.hex())).unwrap();
+    place.pull(&name).unwrap();
+    assert_eq!(place.store.read_blob(&layer, 9 << 20).unwrap(), fixture.blobs[0]);
+}

@@ -104,11 +104,11 @@ fn a_mirror_has_repositories_of_its_own_too() {
     let upstream = CaisRegistry::start(&[]);
     Client::new(&upstream, "library/box").push_image("v1", b"theirs");
     let mirror = mirror_of(&upstream, &[]);
-    let own = Client::new(&mirror, "team/app");
+    let own = Client::new(&mirror, "localhost/team/app");
     let digest = own.push_image("v1", b"ours");
     let got = own.get("manifests/v1");
     assert_eq!(got.field("docker-content-digest"), Some(digest.to_string().as_str()));
-    assert_asked(&upstream, "GET", "/v2/team/app/manifests/v1", 0);
+    assert_asked(&upstream, "GET", "/v2/localhost/team/app/manifests/v1", 0);
     for name in ["docker.io/library/box", "docker.io/box"] {
         let refused = mirror.ask("POST", &format!("/v2/{name}/blobs/uploads/"), &[], b"");
         assert_eq!((refused.status, refused.code().as_str()), (405, "UNSUPPORTED"), "{name}");
@@ -117,6 +117,76 @@ fn a_mirror_has_repositories_of_its_own_too() {
     assert_eq!(elsewhere.status, 404);
     let none = mirror.ask("GET", &format!("/v2/box/blobs/{}", Digest::of(b"x")), &[], b"");
     assert_eq!((none.status, none.code().as_str()), (404, "BLOB_UNKNOWN"));
+}
+
+/// What a client gets as the image that is pushed below.
+#[track_caller]
+fn assert_theirs(mirror: &CaisRegistry, digest: &Digest) {
+    for path in [
+        "docker.io/library/box/manifests/v1",
+        "docker.io/box/manifests/v1",
+        "library/box/manifests/v1",
+        "library/box/manifests/v1?ns=docker.io",
+    ] {
+        let got = mirror.ask("GET", &format!("/v2/{path}"), &[], b"");
+        let said = got.field("docker-content-digest");
+        assert_eq!(said, Some(digest.to_string().as_str()), "{path}: {}", got.text());
+    }
+}
+
+#[test]
+fn a_namespace_is_no_way_into_a_mirrored_repository() {
+    let upstream = CaisRegistry::start(&[]);
+    let digest = Client::new(&upstream, "library/box").push_image("v1", b"theirs");
+    let mirror = mirror_of(&upstream, &["--mirror-ttl", "0s"]);
+    assert_theirs(&mirror, &digest);
+    let evil = super::image(&[], "");
+    let kind = [("Content-Type", OCI_MANIFEST)];
+    for namespace in ["bogus", "quay.io", "docker.io", ""] {
+        for (method, path) in [
+            ("POST", "blobs/uploads/".to_owned()),
+            ("PUT", "manifests/v1".to_owned()),
+            ("DELETE", "manifests/v1".to_owned()),
+            ("DELETE", format!("blobs/{digest}")),
+        ] {
+            for name in ["docker.io/library/box", "library/box", "localhost/box"] {
+                let path = format!("/v2/{name}/{path}?ns={namespace}");
+                let refused = mirror.ask(method, &path, &kind, evil.as_bytes());
+                assert_eq!(refused.status, 405, "{method} {path}: {}", refused.text());
+            }
+        }
+    }
+    for path in ["manifests/v1".to_owned(), format!("blobs/{digest}"), "tags/list".to_owned()] {
+        let path = format!("/v2/docker.io/library/box/{path}?ns=bogus");
+        let unknown = mirror.ask("GET", &path, &[], b"");
+        assert_eq!((unknown.status, unknown.code().as_str()), (404, "NAME_UNKNOWN"), "{path}");
+    }
+    assert_theirs(&mirror, &digest);
+}
+
+#[test]
+fn names_without_a_host_are_the_first_mirrors() {
+    let upstream = CaisRegistry::start(&[]);
+    let digest = Client::new(&upstream, "library/box").push_image("v1", b"theirs");
+    // What was pushed before there was a mirror shadows nothing either.
+    let before = CaisRegistry::start(&[]);
+    for name in ["box", "library/box"] {
+        Client::new(&before, name).push_image("v1", b"evil");
+    }
+    let address = format!("docker.io=http://{}", upstream.address());
+    let mirror = CaisRegistry::start_at(before.root(), &["--mirror-of", &address]);
+    for name in ["box", "library/box", "team/app", "no.host"] {
+        let refused = mirror.ask("POST", &format!("/v2/{name}/blobs/uploads/"), &[], b"");
+        assert_eq!((refused.status, refused.code().as_str()), (405, "UNSUPPORTED"), "{name}");
+        assert!(refused.text().contains("localhost/"), "{}", refused.text());
+    }
+    assert_theirs(&mirror, &digest);
+    for name in ["localhost/box", "registry.lan/library/box"] {
+        let own = Client::new(&mirror, name);
+        let ours = own.push_image("v1", b"ours").to_string();
+        assert_eq!(own.get("manifests/v1").field("docker-content-digest"), Some(&*ours));
+    }
+    assert_theirs(&mirror, &digest);
 }
 
 #[test]

@@ -27,12 +27,11 @@ impl Registry {
         name: &RepositoryName,
         digest: &AnyDigest,
     ) -> Result<Reply, Failure> {
-        let repository = self.repositories.get(name);
-        if let Some(file) = self.blob(&repository, digest)? {
-            return serve(head, file, digest);
+        if let Some(place) = self.mirrors.place(name, head)? {
+            return self.mirror_blob(&place, head, digest);
         }
-        match self.mirrored(name, head) {
-            Some(place) => self.mirror_blob(&place, head, digest),
+        match self.blob(&self.repositories.get(name), digest)? {
+            Some(file) => serve(head, file, digest),
             None => Err(unknown(digest)),
         }
     }

@@ -60,10 +60,10 @@ impl Registry {
             }
             ("GET" | "HEAD", Route::Catalog) => self.catalog(head),
             ("GET" | "HEAD", Route::Tags(name)) => {
-                self.list_tags(head, &self.mirrors.local(name, head))
+                self.list_tags(head, &self.mirrors.local(name, head)?)
             }
             ("GET" | "HEAD", Route::Referrers(name, digest)) => {
-                self.list_referrers(head, &self.mirrors.local(name, head), digest)
+                self.list_referrers(head, &self.mirrors.local(name, head)?, digest)
             }
             ("GET" | "HEAD", Route::Manifest(name, target)) => {
                 self.get_manifest(head, name, target)
@@ -92,13 +92,7 @@ impl Registry {
         else {
             return Ok(());
         };
-        match self.mirrors.owns(name, head) {
-            true => Err(Failure::new(
-                Code::Unsupported,
-                format!("repository {name} mirrors another registry: it cannot be pushed to"),
-            )),
-            false => Ok(()),
-        }
+        self.mirrors.check_own(name, head)
     }
 }
 

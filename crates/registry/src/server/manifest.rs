@@ -35,7 +35,7 @@ impl Registry {
         target: &Target,
     ) -> Result<Reply, Failure> {
         let repository = self.repositories.get(name);
-        if let Some(place) = self.mirrored(name, head) {
+        if let Some(place) = self.mirrors.place(name, head)? {
             return self.mirror_manifest(&place, head, target);
         }
         match self.manifest(&repository, target)? {

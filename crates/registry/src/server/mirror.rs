@@ -115,25 +115,67 @@ impl Mirrors {
         Ok(Self { all: all?, fresh, ..Self::default() })
     }
 
-    /// Whether `name` belongs to a mirrored registry by itself, or by the namespace asked for.
-    pub(super) fn owns(&self, name: &RepositoryName, head: &Head) -> bool {
-        self.explicit(name, head).is_some()
+    /// Fails unless the repository `name` is our own. What is mirrored is written by fetching it
+    /// alone: whoever could push there would give everybody else other images than they ask for.
+    pub(super) fn check_own(&self, name: &RepositoryName, head: &Head) -> Result<(), Failure> {
+        if self.all.is_empty() {
+            return Ok(());
+        }
+        if let Some(namespace) = head.parameter("ns") {
+            let what = format!("a push to a mirror names no namespace, not {namespace} either");
+            return Err(Failure::new(Code::Unsupported, what));
+        }
+        if self.is_own(name) {
+            return Ok(());
+        }
+        let what = format!(
+            "repository {name} mirrors another registry: it cannot be pushed to; names that begin \
+             with localhost/ or with another host, as in registry.lan/app, are free"
+        );
+        Err(Failure::new(Code::Unsupported, what))
+    }
+
+    /// Whether `name` by itself is no mirrored registry's. As in references, its first part names
+    /// a registry if it has a dot or is `localhost`; all other names are the first mirror's.
+    fn is_own(&self, name: &RepositoryName) -> bool {
+        let Some((host, _)) = name.as_str().split_once('/') else { return self.all.is_empty() };
+        let is_host = host.contains('.') || host == "localhost";
+        self.all.is_empty() || (is_host && self.all.iter().all(|mirror| mirror.name != host))
     }
 
     /// The name that `name` has here.
-    pub(super) fn local(&self, name: &RepositoryName, head: &Head) -> RepositoryName {
-        self.explicit(name, head).map_or_else(|| name.clone(), |place| place.name)
+    pub(super) fn local(
+        &self,
+        name: &RepositoryName,
+        head: &Head,
+    ) -> Result<RepositoryName, Failure> {
+        Ok(self.place(name, head)?.map_or_else(|| name.clone(), |place| place.name))
     }
 
-    /// The place that a request names by containerd's `?ns=`, or by the first part of its path.
-    fn explicit(&self, name: &RepositoryName, head: &Head) -> Option<Place> {
-        if let Some(namespace) = head.parameter("ns") {
-            let mirror = self.all.iter().find(|mirror| mirror.name == namespace)?;
-            return place(mirror, name.as_str());
-        }
-        self.all.iter().find_map(|mirror| {
-            place(mirror, name.as_str().strip_prefix(&mirror.name)?.strip_prefix('/')?)
-        })
+    /// Where `name` comes from, if it is not a repository of our own: containerd's `?ns=` says it,
+    /// or its first part. The first mirrored registry is meant where none is named, as Docker's
+    /// `registry-mirrors` needs it. Without mirrors a namespace means nothing.
+    pub(super) fn place(
+        &self,
+        name: &RepositoryName,
+        head: &Head,
+    ) -> Result<Option<Place>, Failure> {
+        let Some(first) = self.all.first() else { return Ok(None) };
+        let text = name.as_str();
+        let (mirror, rest) = if let Some(namespace) = head.parameter("ns") {
+            let mirror = self.all.iter().find(|mirror| mirror.name == namespace);
+            let what = || format!("namespace {namespace} is not mirrored here");
+            (mirror.ok_or_else(|| Failure::new(Code::NameUnknown, what()))?, text)
+        } else if self.is_own(name) {
+            return Ok(None);
+        } else {
+            let named = self.all.iter().find_map(|mirror| {
+                Some((mirror, text.strip_prefix(&mirror.name)?.strip_prefix('/')?))
+            });
+            named.unwrap_or((first, text))
+        };
+        let too_long = || Failure::new(Code::NameInvalid, format!("the name {name} is too long"));
+        place(mirror, rest).map(Some).ok_or_else(too_long)
     }
 
     fn is_fresh(&self, place: &Place, tag: &str) -> bool {
@@ -166,17 +208,6 @@ struct Received {
 }
 
 impl Registry {
-    /// Where `name` comes from, if it is not a repository of our own: the first mirrored registry
-    /// is meant where none is named, as Docker's `registry-mirrors` needs it.
-    pub(super) fn mirrored(&self, name: &RepositoryName, head: &Head) -> Option<Place> {
-        self.mirrors.explicit(name, head).or_else(|| {
-            if head.parameter("ns").is_some() || self.repositories.get(name).exists() {
-                return None;
-            }
-            place(self.mirrors.all.first()?, name.as_str())
-        })
-    }
-
     pub(super) fn mirror_manifest(
         &self,
         place: &Place,
@@ -297,7 +328,6 @@ impl Registry {
         head: &Head,
         digest: &AnyDigest,
     ) -> Result<Reply, Failure> {
-        // The name that was asked for need not be the one that it is kept under.
         if let Some(file) = self.blob(&self.repositories.get(&place.name), digest)? {
             return super::blob::serve(head, file, digest);
         }

@@ -39,7 +39,8 @@ pub(crate) struct Args {
     /// Fetch what is missing from this registry, and keep it
     ///
     /// Its images are at NAME/…; those of the first one given also without it, and by `?ns=NAME`.
-    /// Where it is, and with which certificates, the configuration says, or URL.
+    /// Where it is, and with which certificates, the configuration says, or URL. Beside mirrors,
+    /// pushes go to names that begin with `localhost/` or another host, as in `registry.lan/app`.
     #[arg(long, value_name = "NAME[=URL]", value_parser = mirror)]
     mirror_of: Vec<MirrorConfig>,
     /// For how long a mirrored tag is served without looking whether it has moved
@@ -118,8 +119,9 @@ fn greet(session: &Session, args: &Args, server: &Server, store: &store::Store) 
         address
     };
     if !args.read_only {
-        session
-            .say(format!("Push to it with: skopeo copy docker://IMAGE docker://{host}/NAME:TAG"))?;
+        let name = if args.mirror_of.is_empty() { "NAME" } else { "localhost/NAME" };
+        let to = format!("docker://{host}/{name}:TAG");
+        session.say(format!("Push to it with: skopeo copy docker://IMAGE {to}"))?;
     }
     if args.htpasswd.is_none() && !args.read_only && !address.ip().is_loopback() {
         warn("whoever can reach this address may push and delete; --htpasswd asks for passwords");

@@ -11,6 +11,7 @@ mod liar;
 mod life;
 mod login;
 mod network;
+mod power;
 mod pull;
 mod sharing;
 mod terminal;

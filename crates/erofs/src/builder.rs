@@ -31,7 +31,7 @@ pub const SIZE_MAX: u64 = 1 << 44;
 /// `log2` of how many blocks a chunk may have, at most.
 const CHUNK_BITS_MAX: u32 = 31;
 /// What an image may make us remember, in bytes: enough for two million ordinary files.
-const REMEMBERED_BYTES_MAX: usize = 512 << 20;
+const REMEMBERED_BYTES_MAX: usize = 768 << 20;
 
 /// Where the data of a regular file lies.
 #[derive(Debug, Clone, PartialEq, Eq)]

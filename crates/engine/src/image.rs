@@ -241,7 +241,8 @@ fn bytes_below(dir: &Path) -> std::io::Result<u64> {
             match FileType::from_raw_mode(found.st_mode) {
                 FileType::Directory if matches!(name.to_bytes(), b"." | b"..") => {}
                 FileType::Directory => pending.push(path.join(OsStr::from_bytes(name.to_bytes()))),
-                _ => bytes += u64::try_from(found.st_size).unwrap_or(0),
+                // Sparse files may claim more together than there can be.
+                _ => bytes = bytes.saturating_add(u64::try_from(found.st_size).unwrap_or(0)),
             }
         }
     }

@@ -23,15 +23,15 @@ const DIRECTORY_INLINE_MAX: u64 = 2048;
 /// Entries in the map of a sparse file, at most: its chunks grow with it.
 const CHUNKS_MAX: u64 = 1 << 16;
 /// And those of one whose data is in few segments: this many, and as many more for each segment as
-/// the second number says. A file without data would cost as much as a full map otherwise.
-const CHUNKS_FEW: (u64, u64) = (256, 16);
+/// the second number says. A file of a few bytes would cost as much as a full map otherwise.
+const CHUNKS_FEW: (u64, u64) = (1 << 13, 16);
 /// The apparent size of a sparse file, at most, in bytes: 16 TiB, as of an image and of a file in
 /// ext4.
 pub const SIZE_MAX: u64 = 1 << 44;
 /// `log2` of how many blocks a chunk may have, at most.
 const CHUNK_BITS_MAX: u32 = 31;
 /// What an image may make us remember, in bytes: enough for two million ordinary files.
-const REMEMBERED_BYTES_MAX: usize = 512 << 20;
+const REMEMBERED_BYTES_MAX: usize = 768 << 20;
 
 /// Where the data of a regular file lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -179,7 +179,8 @@ impl Builder {
     /// length, ascending, within the size). `source` gives some more each time it is called.
     ///
     /// # Errors
-    /// Those of `source`; [`io::ErrorKind::FileTooLarge`] beyond 16 TiB of image, or of a file.
+    /// Those of `source`; [`io::ErrorKind::FileTooLarge`] beyond 16 TiB of image or of a file, and
+    /// beyond 1 TiB of holes in the image.
     pub fn data<E: From<io::Error>>(
         &mut self,
         size: u64,
@@ -215,7 +216,10 @@ impl Builder {
         if size > SIZE_MAX {
             return Err(io::Error::from(io::ErrorKind::FileTooLarge).into());
         }
-        let few = CHUNKS_FEW.0 + CHUNKS_FEW.1.saturating_mul(segments.len() as u64);
+        let few = match segments.iter().any(|(_, length)| *length > 0) {
+            true => CHUNKS_FEW.0 + CHUNKS_FEW.1.saturating_mul(segments.len() as u64),
+            false => 1,
+        };
         let bits = (0..CHUNK_BITS_MAX)
             .find(|bits| size.div_ceil(BLOCK << bits) <= CHUNKS_MAX.min(few))
             .unwrap_or(CHUNK_BITS_MAX);

@@ -9,18 +9,28 @@ use crate::format::{BLOCK, BLOCKS_MAX};
 /// Bytes that are gathered for one write.
 const BUFFER_BYTES: usize = 1 << 20;
 
+/// Of the holes in an image, in bytes: they cost no space, but whoever reads the files reads them.
+const HOLES_BYTES_MAX: u64 = 1 << 40;
+
 #[derive(Debug)]
 pub(crate) struct Output {
     file: File,
     buffer: Vec<u8>,
     /// Where in the file the buffer starts.
     start: u64,
+    /// Bytes of holes.
+    holes: u64,
 }
 
 impl Output {
     /// Starts behind the first blocks, which are written last.
     pub(crate) fn new(file: File, first_blocks: u64) -> Self {
-        Self { file, buffer: Vec::with_capacity(BUFFER_BYTES), start: first_blocks * BLOCK }
+        Self {
+            file,
+            buffer: Vec::with_capacity(BUFFER_BYTES),
+            start: first_blocks * BLOCK,
+            holes: 0,
+        }
     }
 
     /// Where the next byte goes.
@@ -59,6 +69,10 @@ impl Output {
         if gap < BLOCK && gap <= (BUFFER_BYTES - self.buffer.len()) as u64 {
             self.buffer.resize(self.buffer.len() + gap as usize, 0);
             return Ok(());
+        }
+        self.holes += gap;
+        if self.holes > HOLES_BYTES_MAX {
+            return Err(io::ErrorKind::FileTooLarge.into());
         }
         self.flush()?;
         self.start = position;

@@ -35,8 +35,17 @@ impl Reader {
     /// Reads the metadata of an image.
     ///
     /// # Errors
-    /// [`io::ErrorKind::InvalidData`] for what is not an image that was written here.
+    /// As of [`Reader::open_within`].
     pub fn open(file: &File) -> io::Result<Self> {
+        Self::open_within(file, &mut { u64::MAX })
+    }
+
+    /// Reads the metadata of an image, if it has no more than `bytes_max`, of which it is taken.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidData`] for what is not an image that was written here;
+    /// [`io::ErrorKind::OutOfMemory`] if there is more.
+    pub fn open_within(file: &File, bytes_max: &mut u64) -> io::Result<Self> {
         let mut first = vec![0; BLOCK as usize];
         file.read_exact_at(&mut first, 0)?;
         let superblock = Superblock::decode(&first).ok_or_else(damaged)?;
@@ -46,6 +55,7 @@ impl Reader {
         if file.metadata()?.len() < start + length {
             return Err(damaged());
         }
+        *bytes_max = bytes_max.checked_sub(length).ok_or(io::ErrorKind::OutOfMemory)?;
         let mut meta = vec![0; usize::try_from(length).map_err(|_| damaged())?];
         file.read_exact_at(&mut meta, start)?;
         Ok(Self { meta, superblock })

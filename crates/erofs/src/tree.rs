@@ -7,6 +7,17 @@ use rustix::io::Errno;
 use crate::format::{NAME_MAX, TARGET_MAX};
 use crate::inode::{Attributes, Content, area, kind};
 
+/// Bytes that an allocation costs beside its content, at most.
+const ALLOCATION_BYTES: usize = 16;
+/// Bytes of an inode in a list that grows by doubling, and is copied for it.
+const INODE_LISTED_BYTES: usize = 2 * size_of::<Inode>();
+/// Bytes of a name, beside its own, in nodes of a map that are half full.
+const NAME_LISTED_BYTES: usize = 2 * size_of::<(Box<[u8]>, Node)>() + ALLOCATION_BYTES;
+/// Bytes of a directory: itself, and the node for its first names (`alloc::collections::btree` has
+/// 11 entries in each).
+const DIRECTORY_BYTES: usize =
+    size_of::<Directory>() + 11 * size_of::<(Box<[u8]>, Node)>() + 2 * ALLOCATION_BYTES;
+
 /// A file of the tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Node(pub(crate) u32);
@@ -64,7 +75,7 @@ impl Inode {
 #[derive(Debug)]
 pub(crate) struct Tree {
     pub(crate) inodes: Vec<Inode>,
-    /// Of names, targets, maps and attributes, roughly: what an archive makes us remember.
+    /// Of all that is allocated, as far as can be told: what an archive makes us remember.
     bytes: usize,
     bytes_max: usize,
 }
@@ -131,10 +142,11 @@ impl Tree {
                 1..=TARGET_MAX => {}
                 _ => return Err(Errno::NAMETOOLONG),
             }
-            self.remember(target.len())?;
+            self.remember(target.len() + ALLOCATION_BYTES)?;
         }
         self.check(&attributes)?;
-        self.remember(size_of::<Inode>())?;
+        let directory_bytes = if content.is_none() { DIRECTORY_BYTES } else { 0 };
+        self.remember(INODE_LISTED_BYTES + directory_bytes)?;
         let body = match content {
             Some(content) => Body::Content(content),
             None => {
@@ -154,7 +166,7 @@ impl Tree {
         node: Node,
     ) -> Result<(), Errno> {
         check_name(name)?;
-        self.remember(name.len() + 3 * size_of::<usize>())?;
+        self.remember(name.len() + NAME_LISTED_BYTES)?;
         let before = self.names(directory)?.insert(name.into(), node);
         debug_assert!(before.is_none(), "the name is free");
         self.inode_mut(node).links += 1;
@@ -197,7 +209,8 @@ impl Tree {
             return Ok(());
         }
         let bytes = area(attributes)?.len();
-        self.remember(bytes + attributes.xattrs.len() * size_of::<(Vec<u8>, Vec<u8>)>())
+        let each = size_of::<(Vec<u8>, Vec<u8>)>() + 2 * ALLOCATION_BYTES;
+        self.remember(bytes + attributes.xattrs.len() * each)
     }
 
     pub(crate) fn remember(&mut self, bytes: usize) -> Result<(), Errno> {
@@ -211,5 +224,37 @@ fn check_name(name: &[u8]) -> Result<(), Errno> {
         0 => Err(Errno::NOENT),
         1..=NAME_MAX => Ok(()),
         _ => Err(Errno::NAMETOOLONG),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resident_bytes() -> usize {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+    }
+
+    #[test]
+    fn what_is_allocated_is_counted() {
+        const BOUND: usize = 96 << 20;
+        let attributes = || Attributes { mode: 0o755, ..Attributes::default() };
+        // Directories with one name each cost the most beside their names.
+        let before = resident_bytes();
+        let mut tree = Tree::new(attributes(), BOUND);
+        let mut at = ROOT;
+        let refused = loop {
+            match tree.add((at, b"a"), attributes(), None) {
+                Ok(made) => at = made,
+                Err(errno) => break errno,
+            }
+        };
+        assert_eq!(refused, Errno::NOMEM);
+        let used = resident_bytes() - before;
+        assert!(used < BOUND + (4 << 20), "{used} bytes are used");
+        // It is no bound on ordinary trees.
+        assert!(tree.inodes.len() * 600 > BOUND, "{} directories", tree.inodes.len());
     }
 }

@@ -19,13 +19,14 @@
 use std::collections::BTreeMap;
 use std::ffi::{CStr, OsStr};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use oci::Rootfs;
-use rustix::fs::{FileType, Stat, lgetxattr, llistxattr, readlinkat};
+use rustix::fs::{FileType, SeekFrom, Stat, lgetxattr, llistxattr, readlinkat};
 use rustix::io::Errno;
 
 use crate::disk::Store;
@@ -392,7 +393,8 @@ impl Walk<'_> {
             FileType::RegularFile => {
                 let path = self.below(name.to_bytes());
                 let open = |side: (&Place, &Entry)| self.roots.open(side.1.root, &path);
-                let differ = files_differ(open(old)?, open(new)?);
+                let size = u64::try_from(before.st_size).unwrap_or(0);
+                let differ = files_differ(&open(old)?, &open(new)?, size);
                 differ.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
             }
             FileType::Symlink => {
@@ -437,24 +439,49 @@ impl PartialEq for Node {
     }
 }
 
-fn files_differ(mut old: File, mut new: File) -> io::Result<bool> {
+/// Whether the data of two files of this size differs. What is a hole in both is not read.
+fn files_differ(old: &File, new: &File, size: u64) -> io::Result<bool> {
     let mut buffers = (vec![0; COMPARE_BUFFER_BYTES], vec![0; COMPARE_BUFFER_BYTES]);
+    let mut at = 0;
     loop {
-        let n = old.read(&mut buffers.0)?;
-        let mut m = 0;
-        while m < n.max(1) {
-            match new.read(&mut buffers.1[m..n.max(1)])? {
-                0 => break,
-                more => m += more,
-            }
-        }
-        if n != m || buffers.0[..n] != buffers.1[..m] {
-            return Ok(true);
-        }
-        if n == 0 {
+        at = data_from(old, at, size)?.min(data_from(new, at, size)?);
+        if at >= size {
             return Ok(false);
         }
+        let n = usize::try_from(size - at).unwrap_or(usize::MAX).min(COMPARE_BUFFER_BYTES);
+        let (left, right) = (&mut buffers.0[..n], &mut buffers.1[..n]);
+        let (read, also) = (fill_from(old, left, at)?, fill_from(new, right, at)?);
+        if read != also || left[..read] != right[..read] {
+            return Ok(true);
+        }
+        // It has become shorter meanwhile.
+        if read < n {
+            return Ok(false);
+        }
+        at += n as u64;
     }
+}
+
+/// Where the next data of a file is, at `at` or behind; its size if there is none.
+fn data_from(file: &File, at: u64, size: u64) -> io::Result<u64> {
+    match rustix::fs::seek(file, SeekFrom::Data(at)) {
+        Err(Errno::NXIO) => Ok(size),
+        // A file system without holes.
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(at),
+        found => Ok(found?),
+    }
+}
+
+/// Reads until the buffer is full or the file ends.
+fn fill_from(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read_at(&mut buffer[filled..], at + filled as u64)? {
+            0 => break,
+            n => filled += n,
+        }
+    }
+    Ok(filled)
 }
 
 /// The extended attributes of an entry that it has for whoever looks through its layer.
@@ -486,4 +513,31 @@ fn stat_differs(old: &Stat, new: &Stat) -> bool {
     (old.st_mode, old.st_uid, old.st_gid, old.st_rdev)
         != (new.st_mode, new.st_uid, new.st_gid, new.st_rdev)
         || !is_directory(new) && (old.st_size != new.st_size || !same_time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file of 8 TiB with bytes in it.
+    fn sparse(bytes: &[(u64, &[u8])]) -> File {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(1 << 43).unwrap();
+        for (at, bytes) in bytes {
+            file.write_all_at(bytes, *at).unwrap();
+        }
+        file
+    }
+
+    #[test]
+    fn holes_are_not_read_and_are_zeros() {
+        let zeros = [0; 100_000];
+        let files = [sparse(&[]), sparse(&[(1 << 42, &zeros)]), sparse(&[(7 << 40, b"x")])];
+        for (n, left) in files.iter().enumerate() {
+            for (m, right) in files.iter().enumerate() {
+                let differ = files_differ(left, right, 1 << 43).unwrap();
+                assert_eq!(differ, (n == 2) != (m == 2), "{n} and {m}");
+            }
+        }
+    }
 }

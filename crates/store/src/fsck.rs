@@ -7,11 +7,9 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::io::Read as _;
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd as _;
 
 use oci::{Descriptor, Digest, Hasher, ImageConfig, Manifest, media_type};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, openat2, statat};
-use rustix::io::Errno;
 
 use crate::diff::{Comparison, Node};
 use crate::disk::{Exclusive, Part, Store, names, read_if_there};
@@ -240,7 +238,7 @@ impl Store {
     /// Bytes in the files of a layer, each file once.
     fn layer_bytes(&self, diff_id: &Digest) -> Result<u64, Error> {
         let root = self.layer_root(diff_id)?.fd;
-        bytes_below(&root).doing(|| format!("read layer {diff_id}"))
+        crate::measure::bytes_below(root.as_fd()).doing(|| format!("read layer {diff_id}"))
     }
 
     /// What differs between a layer and its archive, if anything does.
@@ -352,32 +350,4 @@ fn fault(kind: FaultKind, name: String, why: String) -> Fault {
 
 fn stray(name: String, why: &str) -> Fault {
     fault(FaultKind::Stray, name, why.to_owned())
-}
-
-fn bytes_below(root: &OwnedFd) -> Result<u64, Errno> {
-    let mut bytes = 0;
-    let mut linked = HashSet::new();
-    let mut pending = vec![b".".to_vec()];
-    while let Some(path) = pending.pop() {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        let directory = openat2(root, &path[..], flags, Mode::empty(), beneath)?;
-        let mut entries = Dir::read_from(&directory)?;
-        while let Some(entry) = entries.read() {
-            let entry = entry?;
-            let name = entry.file_name().to_bytes();
-            if matches!(name, b"." | b"..") {
-                continue;
-            }
-            let stat = statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
-            match FileType::from_raw_mode(stat.st_mode) {
-                FileType::Directory => pending.push([&path[..], b"/", name].concat()),
-                FileType::RegularFile if stat.st_nlink == 1 || linked.insert(stat.st_ino) => {
-                    bytes += u64::try_from(stat.st_size).unwrap_or(0);
-                }
-                _ => {}
-            }
-        }
-    }
-    Ok(bytes)
 }

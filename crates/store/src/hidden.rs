@@ -73,7 +73,8 @@ impl Store {
         walk.directory(&parts).doing(|| "look for what layers hide")?;
         let Walk { mut uses, links, .. } = walk;
         for ((layer, _), link) in links {
-            uses[layer].wasted += if link.is_seen { 0 } else { link.size };
+            let wasted = if link.is_seen { 0 } else { link.size };
+            uses[layer].wasted = uses[layer].wasted.saturating_add(wasted);
         }
         for layer in &mut uses {
             layer.hidden.sort_by(|a, b| a.path.cmp(&b.path));
@@ -183,7 +184,8 @@ impl Walk<'_> {
         let Some(cover) = cover else { return };
         let path = Path::new(OsStr::from_bytes(&[b"/", path].concat())).to_owned();
         let layer = &mut self.uses[layer];
-        layer.wasted += if stat.st_nlink > 1 { 0 } else { size };
+        // Sparse files may claim more together than there can be.
+        layer.wasted = layer.wasted.saturating_add(if stat.st_nlink > 1 { 0 } else { size });
         layer.hidden.push(Hidden { path, size, by: cover.by, is_replaced: cover.is_replaced });
     }
 }

@@ -7,17 +7,16 @@ use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
-use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, SeekFrom, Stat, openat, readlinkat, statat,
-};
+use rustix::fs::{AtFlags, Dir, FileType, ResolveFlags, SeekFrom, Stat, readlinkat, statat};
 use rustix::io::Errno;
 
 use crate::error::{Doing as _, Error, invalid};
 use crate::overlay::{is_opaque, is_whiteout};
+use crate::regular::open_regular;
 use crate::tarball::{Entry, Kind, shown};
 use crate::tarwriter::{TarWriter, plain_entry};
 use crate::walk::open_directory;
@@ -183,17 +182,15 @@ impl<W: Write> Pack<W> {
     }
 
     fn file(&mut self, at: BorrowedFd<'_>, name: &CStr, mut entry: Entry) -> Result<(), Error> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let opened = match openat(at, name, flags, Mode::empty()) {
-            Err(Errno::NOENT | Errno::LOOP) => return Ok(()),
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let opened = match open_regular(at, name, resolve) {
+            // It went away, or something else was put there, since we looked.
+            Err(Errno::NOENT | Errno::LOOP | Errno::INVAL) => return Ok(()),
             opened => opened.doing(|| format!("open `{}`", self.shown(name)))?,
         };
         entry.xattrs = self.attributes(&Owner::Open(opened.as_fd()), name)?;
         let stat =
             rustix::fs::fstat(&opened).doing(|| format!("inspect `{}`", self.shown(name)))?;
-        if !FileType::from_raw_mode(stat.st_mode).is_file() {
-            return Ok(());
-        }
         entry.size = u64::try_from(stat.st_size).unwrap_or(0);
         let held = u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
         if held + HOLES_MIN < entry.size {
@@ -203,7 +200,7 @@ impl<W: Write> Pack<W> {
         let segments = entry.sparse.clone().unwrap_or_else(|| whole.to_vec());
         self.append(
             &entry,
-            &mut Segments { file: opened.into(), segments: segments.into_iter(), at: 0, end: 0 },
+            &mut Segments { file: opened, segments: segments.into_iter(), at: 0, end: 0 },
         )
     }
 
@@ -299,7 +296,7 @@ fn names(at: BorrowedFd<'_>) -> Result<Vec<CString>, Errno> {
 }
 
 /// Where a file has data: offset and length of each part. `None` where that cannot be told.
-fn segments(file: &OwnedFd, size: u64) -> Option<Vec<(u64, u64)>> {
+fn segments(file: &File, size: u64) -> Option<Vec<(u64, u64)>> {
     let mut found = Vec::new();
     let mut at = 0;
     while at < size {

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use crate::disk::{Part, Scratch, Store};
 use crate::error::{Doing as _, Error, invalid};
 use crate::extract::{ENTRIES_MAX, components};
+use crate::regular::open_regular;
 use crate::stream::{self, EXPANSION_MAX};
 use crate::tarball::{Kind, Tar, copy_data, shown};
 
@@ -209,16 +210,12 @@ impl Spooled {
 /// Opens a file below a directory of somebody else's: what it links to stays below, too.
 fn open_member(directory: &OwnedFd, name: &[u8]) -> Result<Option<File>, Error> {
     let doing = || format!("read `{}`", shown(name));
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let file = match rustix::fs::openat2(directory, name, flags, Mode::empty(), resolve) {
-        Err(Errno::NOENT) => return Ok(None),
-        opened => File::from(opened.doing(doing)?),
-    };
-    if !file.metadata().doing(doing)?.is_file() {
-        return invalid(format!("`{}` is not a file", shown(name)));
+    match open_regular(directory, name, resolve) {
+        Err(Errno::NOENT) => Ok(None),
+        Err(Errno::INVAL) => invalid(format!("`{}` is not a file", shown(name))),
+        opened => opened.map(Some).doing(doing),
     }
-    Ok(Some(file))
 }
 
 /// Content that is not as long as its descriptor says must not be used (image-spec, descriptor.md).
@@ -270,4 +267,23 @@ fn beside(name: &[&[u8]], target: &[u8]) -> Result<Vec<u8>, Error> {
     let above = name.split_last().map_or(&[][..], |(_, above)| above);
     let whole = [above.join(&b'/'), target.to_vec()].join(&b'/');
     Ok(components(&whole)?.join(&b'/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{FileType, makedev, mknodat};
+
+    use super::*;
+
+    #[test]
+    fn a_device_among_the_members_is_refused_unopened() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = OwnedFd::from(File::open(directory.path()).unwrap());
+        // No driver has this number: to open it is another error.
+        let number = makedev(4095, 4095);
+        mknodat(&at, "blob", FileType::CharacterDevice, Mode::RUSR, number).unwrap();
+        let why = open_member(&at, b"blob").unwrap_err().to_string();
+        assert_eq!(why, "`blob` is not a file");
+        assert!(open_member(&at, b"other").unwrap().is_none());
+    }
 }

@@ -9,15 +9,14 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use oci::{Digest, Lower, Rootfs};
-use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat2, statat,
-};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags, Stat, statat};
 use rustix::io::Errno;
 
 use crate::disk::{Lease, Scratch, Store};
 use crate::error::{Doing as _, Error, invalid};
 use crate::layer::open_lower;
 use crate::overlay::{is_directory, is_opaque, is_whiteout};
+use crate::regular::open_regular;
 use crate::snapshot::{UPPER, showing};
 use crate::walk::open_directory;
 
@@ -273,13 +272,7 @@ impl Roots {
 
     /// Opens the regular file at `path`, wherever its root's owner put links meanwhile.
     pub(crate) fn open(&self, root: usize, path: &[u8]) -> Result<File, Errno> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        let opened = openat2(self.fd(root), path, flags, Mode::empty(), resolve)?;
-        match FileType::from_raw_mode(fstat(&opened)?.st_mode) {
-            FileType::RegularFile => Ok(opened.into()),
-            _ => Err(Errno::INVAL),
-        }
+        open_regular(self.fd(root), path, ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
     }
 }
 

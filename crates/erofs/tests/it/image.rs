@@ -528,3 +528,16 @@ fn a_damaged_image_is_refused_and_not_believed() {
         }
     }
 }
+
+#[test]
+fn metadata_beyond_a_bound_is_not_read() {
+    let image = Image::new();
+    let path = image.directory.path().join("image");
+    let _seen = image.mount();
+    let file = File::open(path).unwrap();
+    let mut left = 4096 + 4095;
+    Reader::open_within(&file, &mut left).unwrap();
+    assert_eq!(left, 4095);
+    let refused = Reader::open_within(&file, &mut left).unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::OutOfMemory);
+}

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek as _, SeekFrom, Write as _};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use oci::{
     Descriptor, Digest, Document, Hasher, ImageConfig, Index, Manifest, Reference, media_type,
 };
-use rustix::fs::FlockOperation;
-use store::{Bundle, DOCUMENT_BYTES_MAX, Fresh, ImageArchive, NewImage, Store};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::Errno;
+use store::{Bundle, DOCUMENT_BYTES_MAX, Fresh, ImageArchive, NewImage, Store, open_regular};
 
 use super::{Offer, Sink, Source};
 use crate::Error;
@@ -24,6 +26,8 @@ const COPY_BUFFER_SIZE: usize = 256 << 10;
 const WIDTH: usize = 4;
 /// Permissions of what is written, but for the process' umask.
 const FILE_MODE: u32 = 0o666;
+/// How names in a layout are looked up.
+const INSIDE: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS);
 
 /// An archive, or a directory in the OCI image layout.
 pub(crate) struct BundleSource<'a> {
@@ -203,9 +207,12 @@ impl Sink for ArchiveSink {
     }
 }
 
-/// A directory in the OCI image layout, which may have images already.
+/// A directory in the OCI image layout, which may have images already. What is in it may be
+/// somebody else's: no link in it is followed, and no blob believed.
 pub(crate) struct LayoutSink {
     directory: PathBuf,
+    opened: OwnedFd,
+    blobs: OwnedFd,
     label: Option<String>,
     stop: Stop,
 }
@@ -213,24 +220,45 @@ pub(crate) struct LayoutSink {
 impl LayoutSink {
     pub(crate) fn create(directory: &Path, label: Option<String>) -> Result<Self, Error> {
         let doing = directory.display().to_string();
-        std::fs::create_dir_all(directory.join("blobs/sha256")).map_err(unwritten(&doing))?;
-        let this = Self { directory: directory.to_owned(), label, stop: Stop::default() };
-        if !directory.join("oci-layout").exists() {
-            this.write("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        std::fs::create_dir_all(directory).map_err(unwritten(&doing))?;
+        let opened = OwnedFd::from(File::open(directory).map_err(unwritten(&doing))?);
+        let blobs = open_blobs(&opened);
+        let blobs = blobs.map_err(io::Error::from).map_err(unwritten(&doing))?;
+        let directory = directory.to_owned();
+        let this = Self { directory, opened, blobs, label, stop: Stop::default() };
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        if rustix::fs::statat(&this.opened, "oci-layout", flags).is_err() {
+            this.write(&this.opened, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         }
         Ok(this)
     }
 
-    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
-        let path = self.directory.join(name);
-        let failed = |source| Error::Store { what: path.display().to_string(), source };
-        let mut fresh = Fresh::create(&path, FILE_MODE).map_err(failed)?;
-        fresh.write_all(bytes).map_err(unwritten(&path.display().to_string()))?;
+    /// Writes a file of one of the directories.
+    fn write(&self, at: &OwnedFd, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        let path = self.directory.join(name).display().to_string();
+        let failed = |source| Error::Store { what: path.clone(), source };
+        let mut fresh = Fresh::create(&within(at, name), FILE_MODE).map_err(failed)?;
+        fresh.write_all(bytes).map_err(unwritten(&path))?;
         fresh.keep().map_err(failed)
     }
 
-    fn place(&self, digest: &Digest) -> PathBuf {
-        self.directory.join("blobs/sha256").join(digest.hex())
+    /// Whether a blob is here already, whole.
+    fn has(&self, blob: &Descriptor) -> bool {
+        let Ok(mut there) = open_regular(&self.blobs, blob.digest.hex(), INSIDE) else {
+            return false;
+        };
+        if there.metadata().is_ok_and(|there| there.len() != blob.size) {
+            return false;
+        }
+        let mut hasher = Hasher::default();
+        let mut buffer = vec![0; COPY_BUFFER_SIZE];
+        loop {
+            match there.read(&mut buffer) {
+                Ok(0) => return hasher.finish() == blob.digest,
+                Ok(n) => hasher.update(&buffer[..n]),
+                Err(_) => return false,
+            }
+        }
     }
 
     /// Lists an image in the directory, in the place of what had its name.
@@ -241,8 +269,8 @@ impl LayoutSink {
         // Two copies to one directory must not forget each other's image.
         rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, FlockOperation::LockExclusive))
             .map_err(|error| bad(error.to_string()))?;
-        let mut index = match File::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Index {
+        let mut index = match open_regular(&self.opened, "index.json", INSIDE) {
+            Err(Errno::NOENT) => Index {
                 schema_version: 2,
                 media_type: Some(media_type::OCI_INDEX.to_owned()),
                 manifests: Vec::new(),
@@ -250,6 +278,7 @@ impl LayoutSink {
             },
             opened => {
                 let mut bytes = Vec::new();
+                let opened = opened.map_err(io::Error::from);
                 let read = opened.and_then(|f| f.take(DOCUMENT_BYTES_MAX).read_to_end(&mut bytes));
                 read.map_err(|error| bad(error.to_string()))?;
                 serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?
@@ -263,19 +292,20 @@ impl LayoutSink {
         });
         index.manifests.push(top);
         let bytes = serde_json::to_vec(&index).map_err(|error| bad(error.to_string()))?;
-        self.write("index.json", &bytes)
+        self.write(&self.opened, "index.json", &bytes)
     }
 }
 
 impl Sink for LayoutSink {
     fn put(&self, offer: &Offer<'_, '_>) -> Result<Placed, Error> {
         let Descriptor { digest, size, .. } = offer.blob;
-        let path = self.place(digest);
-        if path.metadata().is_ok_and(|there| there.is_file() && there.len() == *size) {
+        if self.has(offer.blob) {
             return Ok(Placed::Exists);
         }
+        let path = self.directory.join("blobs/sha256").join(digest.hex());
         let failed = |source| Error::Store { what: path.display().to_string(), source };
-        let mut fresh = Fresh::create(&path, FILE_MODE).map_err(failed)?;
+        let place = within(&self.blobs, &digest.hex());
+        let mut fresh = Fresh::create(&place, FILE_MODE).map_err(failed)?;
         let content = (offer.content)(0)?;
         let arriving = Arriving { content, hasher: Hasher::default(), done: 0, tell: offer.tell };
         // One byte more, to find out whether there is more than was said.
@@ -299,8 +329,7 @@ impl Sink for LayoutSink {
     }
 
     fn put_document(&self, document: &Received, is_top: bool) -> Result<(), Error> {
-        let path = format!("blobs/sha256/{}", document.digest.hex());
-        self.write(&path, &document.bytes)?;
+        self.write(&self.blobs, &document.digest.hex(), &document.bytes)?;
         if is_top { self.list(document.descriptor()) } else { Ok(()) }
     }
 
@@ -311,6 +340,28 @@ impl Sink for LayoutSink {
     fn stop(&self) -> &Stop {
         &self.stop
     }
+}
+
+/// Opens the directory of blobs, which is made if it is not there.
+fn open_blobs(layout: &OwnedFd) -> Result<OwnedFd, Errno> {
+    for name in ["blobs", "blobs/sha256"] {
+        let (above, last) = name.rsplit_once('/').unwrap_or((".", name));
+        match rustix::fs::mkdirat(inside(layout, above)?, last, Mode::from_raw_mode(0o777)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    inside(layout, "blobs/sha256")
+}
+
+fn inside(layout: &OwnedFd, path: &str) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat2(layout, path, flags, Mode::empty(), INSIDE)
+}
+
+/// A name in an open directory, for what takes only paths.
+fn within(directory: &OwnedFd, name: &str) -> PathBuf {
+    Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name)
 }
 
 fn check(blob: &Descriptor, size: u64, digest: &Digest) -> Result<(), Error> {

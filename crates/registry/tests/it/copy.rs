@@ -116,3 +116,43 @@ fn places_are_told_apart_by_their_beginnings() {
         assert!(place(bad).is_err(), "{bad}");
     }
 }
+
+/// Copies to a layout that somebody else prepared, given where the blob of the layer is to be.
+fn copy_into(prepare: impl Fn(&std::path::Path, &str)) -> (Result<Digest, Error>, Vec<u8>, Place) {
+    let fixture = Fixture::noisy(100_000);
+    let fake = Fake::honest(fixture.site());
+    let place = Place::new();
+    let layout = place.file("x");
+    prepare(&layout, Digest::of(&fixture.blobs[0]).hex().as_str());
+    let nobody = client(&Config::default(), Auth::anonymous());
+    let from: Where = format!("{}/app", fake.host()).parse().unwrap();
+    let to: Where = format!("oci:{}", layout.display()).parse().unwrap();
+    let (from_client, to_client, store) = (&nobody, &nobody, &place.store);
+    let copy = Copy { store, from_client, to_client, choice: Choice::All, is_pinned: false };
+    let copied = copy.run(&from, &to, &|_| {});
+    (copied, fixture.blobs[0].clone(), place)
+}
+
+#[test]
+fn a_blob_in_a_layout_is_not_believed() {
+    let (copied, blob, place) = copy_into(|layout, hex| {
+        std::fs::create_dir_all(layout.join("blobs/sha256")).unwrap();
+        let planted = vec![b'x'; Fixture::noisy(100_000).blobs[0].len()];
+        std::fs::write(layout.join("blobs/sha256").join(hex), planted).unwrap();
+    });
+    copied.unwrap();
+    let path = place.file("x").join("blobs/sha256").join(Digest::of(&blob).hex());
+    assert!(std::fs::read(path).unwrap() == blob);
+}
+
+#[test]
+fn links_in_a_layout_are_not_written_through() {
+    let (copied, _, place) = copy_into(|layout, _| {
+        let outside = layout.with_file_name("outside");
+        std::fs::create_dir(&outside).unwrap();
+        std::fs::create_dir_all(layout.join("blobs")).unwrap();
+        std::os::unix::fs::symlink(outside, layout.join("blobs/sha256")).unwrap();
+    });
+    copied.unwrap_err();
+    assert_eq!(std::fs::read_dir(place.file("outside")).unwrap().count(), 0);
+}

@@ -17,10 +17,15 @@ use crate::walk::{LINKS_MAX, Missing};
 /// The merged image, below its directory.
 pub(crate) const FILE: &str = "merged.erofs";
 
+/// What all images may have of metadata together, in bytes: it is in memory while they are merged.
+/// With more, each of them is mounted.
+const METADATA_BYTES_MAX: u64 = 512 << 20;
+
 /// Makes the merged image of `images`, topmost first, in the new file `place`: mode, owner and
 /// group of the root.
 pub(crate) fn make(place: &Path, images: &[PathBuf]) -> io::Result<RootLook> {
-    let open = |path: &PathBuf| Reader::open(&File::open(path)?);
+    let mut left = METADATA_BYTES_MAX;
+    let open = |path: &PathBuf| Reader::open_within(&File::open(path)?, &mut left);
     let readers = images.iter().map(open).collect::<io::Result<Vec<_>>>()?;
     let builder = erofs::merge(File::create_new(place)?, &readers)?;
     drop(readers);

@@ -365,3 +365,22 @@ fn each_kind_of_change_has_its_letter() {
         assert_eq!(edited(&image(), edits), expected, "{edits:?}");
     }
 }
+
+#[test]
+fn files_with_vast_holes_are_compared() {
+    let layer = |byte: u8| {
+        let map: &[(&str, &[u8])] =
+            &[("GNU.sparse.size", b"68719476736"), ("GNU.sparse.map", b"34359738368,512")];
+        let whole = Archive::new().pax(map).file("same", &[b'x'; 512]);
+        whole.pax(map).file("other", &[byte; 512]).file("mark", &[byte; 1]).end()
+    };
+    let fixture = Fixture::new();
+    let views = [b'a', b'b'].map(|byte| {
+        let layer = fixture.unpack(&layer(byte)).unwrap();
+        fixture.store.view_layers(&[layer.diff_id]).unwrap()
+    });
+    let [old, new] = views;
+    let found = store::Comparison::new(old, new).unwrap().differences(&[]).unwrap();
+    let paths: Vec<&str> = found.iter().map(|d| d.path.to_str().unwrap()).collect();
+    assert_eq!(paths, ["mark", "other"]);
+}

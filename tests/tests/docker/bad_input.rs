@@ -83,7 +83,7 @@ fn a_running_container_is_not_removed_without_force() {
 fn a_command_of_docker_s_that_is_missing_is_told_from_a_misspelling() {
     let sandbox = Sandbox::new();
     sandbox.line("cais build .").code(2).says("build is a command of Docker's");
-    sandbox.line("cais image prune").code(2).says("prune is a command of Docker's");
+    sandbox.line("cais container cp a b").code(2).says("cp is a command of Docker's");
     sandbox.line("cais rum busybox").code(2).says("'run'");
     let outcome = sandbox.line("cais run --no-such-flag busybox");
     outcome.code(125).says("--no-such-flag");

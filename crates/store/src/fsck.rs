@@ -10,6 +10,7 @@ use std::io::Read as _;
 use std::os::fd::AsFd as _;
 
 use oci::{Descriptor, Digest, Hasher, ImageConfig, Manifest, media_type};
+use rustix::fs::FileType;
 
 use crate::diff::{Comparison, Node};
 use crate::disk::{Exclusive, Part, Store, names, read_if_there};

@@ -213,7 +213,7 @@ fn owners_beyond_31_bits_are_refused() {
 fn malformed_archives_are_refused() {
     let good = Archive::new().file("f", &[1; 2000]).end();
     let arena = Arena::new(Fixture::new());
-    for (cut, text) in [(100, "truncated"), (1000, "truncated"), (2000, "truncated")] {
+    for (cut, text) in [(100, "no tar archive"), (1000, "truncated"), (2000, "truncated")] {
         assert!(arena.attack(&good[..cut]).unwrap_err().contains(text), "{cut}");
     }
     let mut bad = good.clone();

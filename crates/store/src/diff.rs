@@ -13,6 +13,9 @@
 //! - what replaces a directory by something else is a change, and its entries are not mentioned;
 //! - of a directory that was removed and made again, the entries that are not there are deleted.
 //!
+//! Other than Docker, which fails there, a directory that lies deeper than [`DEPTH_MAX`] and is not
+//! the image's is reported as one change, without what is in it.
+//!
 //! An exact comparison reports every entry by itself, with all that can be seen of it, and reads
 //! the files where everything else is equal.
 
@@ -275,7 +278,9 @@ impl Walk<'_> {
         }
         let (differs, content) = match self.rule {
             Rule::Docker => {
-                let differs = stat_differs(&before.stat, &after.stat)
+                let is_cut = self.depth == DEPTH_MAX && is_directory(&after.stat);
+                let differs = is_cut
+                    || stat_differs(&before.stat, &after.stat)
                     || self.capability(old, name)? != self.capability(new, name)?;
                 (differs || self.found.len() > found, false)
             }
@@ -292,7 +297,11 @@ impl Walk<'_> {
             return Ok(());
         }
         if self.depth == DEPTH_MAX {
-            return Err(Errno::NAMETOOLONG);
+            return match self.rule {
+                // The directory itself is reported.
+                Rule::Docker => Ok(()),
+                Rule::Exact => Err(Errno::NAMETOOLONG),
+            };
         }
         let length = self.path.len();
         self.path.extend_from_slice(name.to_bytes());

@@ -384,3 +384,19 @@ fn files_with_vast_holes_are_compared() {
     let paths: Vec<&str> = found.iter().map(|d| d.path.to_str().unwrap()).collect();
     assert_eq!(paths, ["mark", "other"]);
 }
+
+#[test]
+fn of_a_tree_without_end_the_first_directories_are_listed() {
+    let fixture = Fixture::new();
+    let layer = fixture.unpack(&Archive::new().file("f", b"").end()).unwrap();
+    let container = fixture.directory.path().join("c");
+    fs::create_dir(&container).unwrap();
+    let rootfs = fixture.store.prepare(&[layer.diff_id], &container, true).unwrap();
+    let oci::Rootfs::Overlay { upper, .. } = &rootfs else { panic!("it has layers") };
+    fs::create_dir_all(upper.join("a/".repeat(1000))).unwrap();
+    fs::write(upper.join("g"), "").unwrap();
+    let changes = shown(&fixture.store.diff(&rootfs).unwrap());
+    assert_eq!(changes.len(), 402);
+    assert_eq!(changes[400], format!("A {}", "/a".repeat(401)));
+    assert_eq!(changes[401], "A /g");
+}

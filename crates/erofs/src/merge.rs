@@ -129,7 +129,7 @@ impl Merging<'_> {
         let (image, inode) = place;
         let file = self.images[image].read(inode)?;
         let content = match file.content {
-            Some(Content::Regular(data)) => Content::Regular(data.shifted(self.start(image))),
+            Some(Content::Regular(data)) => Content::Regular(data.shifted(self.start(image))?),
             Some(content) => content,
             None => return Err(io::ErrorKind::InvalidData.into()),
         };

@@ -172,15 +172,22 @@ impl Reader {
 
 impl Data {
     /// The same data, as another image finds it whose addresses have this one's from `start` on.
-    pub(crate) fn shifted(mut self, start: u32) -> Self {
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidData`] if there is no such address.
+    pub(crate) fn shifted(mut self, start: u32) -> io::Result<Self> {
+        let shift = |block: &mut u32| {
+            let there = block.checked_add(start).filter(|there| *there != HOLE);
+            there.map(|there| *block = there).ok_or_else(damaged)
+        };
         match &mut self.place {
             Place::Inline(_) => {}
-            Place::Blocks(block) => *block += start,
+            Place::Blocks(block) => shift(block)?,
             Place::Chunks { map, .. } => {
-                map.iter_mut().filter(|block| **block != HOLE).for_each(|block| *block += start);
+                map.iter_mut().filter(|block| **block != HOLE).try_for_each(shift)?;
             }
         }
-        self
+        Ok(self)
     }
 }
 

@@ -127,7 +127,7 @@ fn exchange(
 ) -> bool {
     let started = Instant::now();
     let mut body = Body::new(input, head);
-    let (mut reply, user) = registry.answer(head, &mut body);
+    let (mut reply, user) = registry.answer(head, &mut body, peer.ip());
     let is_clean = body.finish();
     let closes = !is_clean || !head.keeps_alive || guest.is_stopping();
     let (status, note) = (reply.status, reply.log.take());

@@ -149,7 +149,7 @@ fn exchange(
         peer,
         user,
         method: head.method.clone(),
-        path: target(head),
+        path: head.target.clone(),
         agent: head.get("user-agent").unwrap_or_default().to_owned(),
         status,
         bytes: *written.as_ref().unwrap_or(&0),
@@ -157,18 +157,6 @@ fn exchange(
         note: note.or_else(|| written.as_ref().err().map(|error| format!("answer: {error}"))),
     });
     written.is_ok() && !closes
-}
-
-/// What was asked for, with its query.
-fn target(head: &Head) -> String {
-    let mut text = head.path.clone();
-    for (place, (name, value)) in head.query.iter().enumerate() {
-        text.push(if place == 0 { '?' } else { '&' });
-        text.push_str(name);
-        text.push('=');
-        text.push_str(value);
-    }
-    text
 }
 
 /// Answers what cannot be read.

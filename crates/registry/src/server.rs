@@ -235,7 +235,8 @@ impl Server {
         let stream = Arc::new(stream);
         let (registry, tls) = (self.registry.clone(), self.tls.clone());
         let log = log.clone();
-        let guest = self.places.enter(number, stream.clone());
+        // Who has too many is hung up on.
+        let Some(guest) = self.places.enter(number, stream.clone(), peer.ip()) else { return };
         let work = move || {
             connection::serve(&registry, tls.as_ref(), &stream, peer, &guest, &*log);
         };

@@ -177,7 +177,8 @@ fn a_body_that_ends_early_is_kept_for_its_upload_alone() {
 fn slow_clients_hold_nobody_up() {
     let registry = CaisRegistry::start(&[]);
     let digest = Client::new(&registry, "a").push_blob(CONTENT);
-    let slow: Vec<_> = (0..100)
+    // More than there are places: those that have waited longest make room.
+    let slow: Vec<_> = (0..560)
         .map(|n| {
             let mut stream = registry.connect();
             let part: &[u8] = if n % 2 == 0 { b"GET /v2/ HT" } else { b"" };

@@ -1,5 +1,8 @@
 //! A pull-through cache of another registry, which is another registry in the box.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+
 use oci::Digest;
 use serde_json::json;
 use testkit::CaisRegistry;
@@ -211,4 +214,26 @@ fn content_that_lies_is_not_kept() {
     let got = mirror.ask("GET", &format!("/v2/box/blobs/{blob}"), &[], b"");
     assert!(got.body == layer);
     assert_asked(&upstream, "GET", &format!("/v2/library/box/blobs/{blob}"), 2);
+}
+
+#[test]
+fn a_blob_that_would_fill_the_disk_is_not_fetched() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let name = format!("docker.io=http://{}", listener.local_addr().unwrap());
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            seen.push(byte[0]);
+        }
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\nx", 1u64 << 40);
+        stream.write_all(head.as_bytes()).unwrap();
+    });
+    let mirror = CaisRegistry::start(&["--mirror-of", &name]);
+    let got = mirror.ask("GET", &format!("/v2/box/blobs/{}", Digest::of(b"x")), &[], b"");
+    assert_eq!(got.status, 502, "{}", got.text());
+    assert!(got.text().contains("too long"), "{}", got.text());
+    server.join().unwrap();
 }

@@ -71,11 +71,12 @@ fn a_second_signal_ends_it_at_once() {
 #[test]
 fn requests_are_logged_as_text_and_as_json() {
     let text = CaisRegistry::start(&[]);
-    let fields = [("User-Agent", "me\u{9b}31m/1")];
-    text.ask("GET", "/v2/a%0Ab/tags/list?x=%1b", &fields, b"");
+    let fields = [("User-Agent", "me\u{9b}31m/1\": forged")];
+    text.ask("GET", "/v2/a%0Ab/tags/list?x=%1b%0a1.2.3.4%20GET+/", &fields, b"");
     let log = text.log();
     let line = log.lines().find(|line| line.contains("/tags/list")).expect("a line");
-    assert!(line.contains(" - GET /v2/a%0Ab/tags/list"), "{line}");
+    assert!(line.contains(" - GET /v2/a%0Ab/tags/list?x=%1b%0a1.2.3.4%20GET+/ 4"), "{line}");
+    assert!(line.contains(r#" "me\u{9b}31m/1\": forged""#), "{line}");
     assert!(!log.contains('\u{1b}') && !log.contains('\u{9b}'), "{log:?}");
 
     let json = CaisRegistry::start(&["--log-format", "json"]);

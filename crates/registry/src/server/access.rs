@@ -12,9 +12,10 @@ pub struct Access {
     pub user: Option<String>,
     /// `GET`, …, as it was sent.
     pub method: String,
-    /// The path with its query, as it was sent: it may hold any character.
+    /// The path with its query as it was sent, percent-encoded: it has no spaces nor control
+    /// characters.
     pub path: String,
-    /// What the client calls itself.
+    /// What the client calls itself: it may hold any character.
     pub agent: String,
     /// The status of the answer.
     pub status: u16,

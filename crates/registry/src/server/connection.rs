@@ -13,10 +13,12 @@ use super::failure::{Code, Failure};
 use super::handler::Registry;
 use super::head::{Bad, HEAD_BYTES_MAX, Head};
 use super::place::Guest;
-use super::wire::{Socket, Wire};
+use super::wire::{SILENCE_MAX, Socket, Wire};
 
 /// Longest wait for the next request of a connection.
 const IDLE_MAX: Duration = Duration::from_secs(75);
+/// Longest wait for the first byte of a new connection: whoever connects has something to say.
+const FIRST_BYTE_MAX: Duration = Duration::from_secs(10);
 /// Longest time from the first byte of a request to the end of its head, TLS' greeting included.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(15);
 const HEAD_INPUT_BYTES: usize = 4 << 10;
@@ -44,8 +46,9 @@ pub(super) fn serve(
         },
     };
     let mut input = Input::new(wire);
+    let mut patience = FIRST_BYTE_MAX;
     while guest.may_wait() {
-        let head = match next_head(&mut input, guest) {
+        let head = match next_head(&mut input, guest, patience) {
             Ok(Some(head)) => head,
             Ok(None) => break,
             Err(Bad(status, what)) => {
@@ -53,6 +56,10 @@ pub(super) fn serve(
                 break;
             }
         };
+        if !guest.is_busy() {
+            break;
+        }
+        patience = IDLE_MAX;
         let goes_on = exchange(registry, &mut input, &head, peer, guest, log);
         if !goes_on {
             break;
@@ -67,7 +74,12 @@ fn greets_in_tls(mut stream: &TcpStream) -> bool {
     // RFC 8446, section 5.1: the type of a record that is part of a handshake.
     const HANDSHAKE: u8 = 22;
     let mut first = [0];
-    match stream.peek(&mut first) {
+    let peeked = stream.set_read_timeout(Some(FIRST_BYTE_MAX)).and_then(|()| {
+        let peeked = stream.peek(&mut first);
+        // As the socket has it from here on.
+        stream.set_read_timeout(Some(SILENCE_MAX)).and(peeked)
+    });
+    match peeked {
         Ok(1) if first[0] == HANDSHAKE => true,
         Ok(1) => {
             let _ = stream.write_all(SPEAK_TLS.as_bytes());
@@ -79,12 +91,12 @@ fn greets_in_tls(mut stream: &TcpStream) -> bool {
     }
 }
 
-/// The next request's head; `None` where there is none.
-fn next_head(input: &mut Input, guest: &Guest) -> Result<Option<Head>, Bad> {
-    let mut deadline = Instant::now() + IDLE_MAX;
+/// The next request's head, which begins within `patience`; `None` where there is none.
+fn next_head(input: &mut Input, guest: &Guest, patience: Duration) -> Result<Option<Head>, Bad> {
+    let mut deadline = Instant::now() + patience;
     let mut has_begun = !input.held().is_empty();
     if has_begun {
-        guest.is_busy();
+        guest.is_beginning();
     }
     loop {
         if has_begun {
@@ -105,7 +117,7 @@ fn next_head(input: &mut Input, guest: &Guest) -> Result<Option<Head>, Bad> {
             Ok(_) if has_begun => {}
             Ok(_) => {
                 has_begun = true;
-                guest.is_busy();
+                guest.is_beginning();
                 deadline = Instant::now() + HEAD_TIME_MAX;
             }
             Err(error) if error.kind() == io::ErrorKind::TimedOut && has_begun => {
@@ -127,7 +139,7 @@ fn exchange(
 ) -> bool {
     let started = Instant::now();
     let mut body = Body::new(input, head);
-    let (mut reply, user) = registry.answer(head, &mut body);
+    let (mut reply, user) = registry.answer(head, &mut body, peer.ip());
     let is_clean = body.finish();
     let closes = !is_clean || !head.keeps_alive || guest.is_stopping();
     let (status, note) = (reply.status, reply.log.take());
@@ -137,7 +149,7 @@ fn exchange(
         peer,
         user,
         method: head.method.clone(),
-        path: target(head),
+        path: head.target.clone(),
         agent: head.get("user-agent").unwrap_or_default().to_owned(),
         status,
         bytes: *written.as_ref().unwrap_or(&0),
@@ -145,18 +157,6 @@ fn exchange(
         note: note.or_else(|| written.as_ref().err().map(|error| format!("answer: {error}"))),
     });
     written.is_ok() && !closes
-}
-
-/// What was asked for, with its query.
-fn target(head: &Head) -> String {
-    let mut text = head.path.clone();
-    for (place, (name, value)) in head.query.iter().enumerate() {
-        text.push(if place == 0 { '?' } else { '&' });
-        text.push_str(name);
-        text.push('=');
-        text.push_str(value);
-    }
-    text
 }
 
 /// Answers what cannot be read.

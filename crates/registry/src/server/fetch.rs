@@ -24,6 +24,8 @@ use crate::http::Ask;
 
 /// Blobs that are fetched at one time.
 const FETCHES_MAX: usize = 64;
+/// Bytes of one blob: more than the layers that registries take, and not a whole disk.
+const BLOB_BYTES_MAX: u64 = 64 << 30;
 /// Attempts at one blob, each from where the last one ended.
 const ATTEMPTS_MAX: u32 = 4;
 const PAUSE: Duration = Duration::from_secs(1);
@@ -253,6 +255,10 @@ fn receive_rest(
     let is_rest = response.status() == StatusCode::PARTIAL_CONTENT;
     let mut skipped = if is_rest { 0 } else { from };
     let size = length.map(|length| if is_rest { from + length } else { length });
+    let most = size.unwrap_or(BLOB_BYTES_MAX);
+    if most > BLOB_BYTES_MAX {
+        return Err(too_long(most));
+    }
     if from == 0 {
         let file = upload.file().try_clone().map_err(|error| Trouble::Ours(error.into()))?;
         fetch.change(|state| state.begun = Some((Arc::new(file), size)));
@@ -271,6 +277,9 @@ fn receive_rest(
         // A server that cannot start in the middle sends again what we have.
         let known = usize::try_from(skipped).unwrap_or(usize::MAX).min(n);
         skipped -= known as u64;
+        if (n - known) as u64 > most.saturating_sub(upload.offset()) {
+            return Err(too_long(most));
+        }
         upload.add(&buffer[known..n]).map_err(|error| Trouble::Ours(error.into()))?;
         fetch.change(|state| state.held = upload.offset());
     }
@@ -280,4 +289,9 @@ fn receive_rest(
         }
         _ => Ok(()),
     }
+}
+
+/// A blob has more than `most` bytes, or says that it has as many.
+fn too_long(most: u64) -> Trouble {
+    Trouble::Wrong(format!("its blob is too long: {most} bytes, of at most {BLOB_BYTES_MAX}"))
 }

@@ -1,5 +1,6 @@
 //! From a request to an answer.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde_json::json;
@@ -27,15 +28,16 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    /// Answers a request, and says who asked.
+    /// Answers a request from `peer`, and says who asked.
     pub(super) fn answer(
         self: &Arc<Self>,
         head: &Head,
         body: &mut Body<'_>,
+        peer: IpAddr,
     ) -> (Reply, Option<String>) {
         let user = match &self.passwords {
             None => None,
-            Some(passwords) => match passwords.check(head.get("authorization")) {
+            Some(passwords) => match passwords.check(head.get("authorization"), peer) {
                 Ok(user) => Some(user),
                 Err(failure) => return (failure.reply(), None),
             },

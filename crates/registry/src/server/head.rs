@@ -17,6 +17,8 @@ pub(super) enum Framing {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) method: String,
+    /// The path and the query as they were sent, percent-encoded.
+    pub(super) target: String,
     /// The path as it was sent, percent-encoded.
     pub(super) path: String,
     /// Decoded.
@@ -70,6 +72,7 @@ impl Head {
         let is_current = request.version == Some(1);
         let mut head = Self {
             method: request.method.unwrap_or_default().to_owned(),
+            target: target.to_owned(),
             path,
             query,
             headers: read,

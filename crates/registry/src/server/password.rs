@@ -2,8 +2,9 @@
 //! scheme (RFC 7617).
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine as _;
@@ -19,6 +20,12 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// dozens of times.
 const REMEMBERED: Duration = Duration::from_secs(5 * 60);
 const REMEMBERED_MAX: usize = 1024;
+/// Different passwords that wait to be hashed at one time: further ones are told to come again.
+const WAITING_MAX: usize = 16;
+/// Those of one address; this machine's own, which a proxy's may be, have no such bound.
+const WAITING_PER_PEER_MAX: usize = 4;
+/// Seconds after which a password that found no room may be tried again.
+const RETRY_AFTER: &str = "2";
 
 /// The users and what their passwords hash to.
 pub(super) struct Passwords {
@@ -28,6 +35,23 @@ pub(super) struct Passwords {
     state: Mutex<State>,
     /// Held while a password is hashed: guessing costs one processor, not all.
     hashing: Mutex<()>,
+    /// Digests as in `known` that are being hashed or wait for it, and who asked.
+    waiting: Mutex<HashMap<Digest, IpAddr>>,
+    /// Told when there are fewer of those.
+    left: Condvar,
+}
+
+/// One place among those that wait to be hashed.
+struct Turn<'a> {
+    passwords: &'a Passwords,
+    proof: Digest,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.passwords.waiting().remove(&self.proof);
+        self.passwords.left.notify_all();
+    }
 }
 
 impl std::fmt::Debug for Passwords {
@@ -53,11 +77,22 @@ impl Passwords {
         let salt = durable::random_id().map_err(failed)?;
         let dummy = dummy(&users).map_err(failed)?;
         let state = State { users, changed, known: HashMap::new(), dummy };
-        Ok(Self { path: path.to_owned(), salt, state: Mutex::new(state), hashing: Mutex::new(()) })
+        Ok(Self {
+            path: path.to_owned(),
+            salt,
+            state: Mutex::new(state),
+            hashing: Mutex::default(),
+            waiting: Mutex::default(),
+            left: Condvar::new(),
+        })
     }
 
-    /// The user that an `Authorization` field proves.
-    pub(super) fn check(&self, authorization: Option<&str>) -> Result<String, Failure> {
+    /// The user that an `Authorization` field of a request from `peer` proves.
+    pub(super) fn check(
+        &self,
+        authorization: Option<&str>,
+        peer: IpAddr,
+    ) -> Result<String, Failure> {
         let refused = |what: &str| {
             Failure::new(Code::Unauthorized, what)
                 .header("WWW-Authenticate", "Basic realm=\"cais registry\", charset=\"UTF-8\"")
@@ -65,21 +100,19 @@ impl Passwords {
         let given = authorization.ok_or_else(|| refused("authentication required"))?;
         let (user, password) =
             basic(given).ok_or_else(|| refused("Basic authentication required"))?;
-        match self.is_right(&user, &password) {
+        match self.is_right(&user, &password, peer)? {
             true => Ok(user),
             false => Err(refused("wrong user name or password")),
         }
     }
 
-    fn is_right(&self, user: &str, password: &str) -> bool {
+    fn is_right(&self, user: &str, password: &str, peer: IpAddr) -> Result<bool, Failure> {
         self.reload();
         // No password has a line feed in front: what is remembered cannot be mistaken.
         let proof = Digest::of(format!("{}\n{user}\n{password}", self.salt).as_bytes());
+        let Some(_turn) = self.wait_for_turn(proof, peer)? else { return Ok(true) };
         let (hash, exists) = {
             let state = self.lock();
-            if state.known.get(&proof).is_some_and(|until| *until > Instant::now()) {
-                return true;
-            }
             let hash = state.users.get(user);
             (hash.unwrap_or(&state.dummy).clone(), hash.is_some())
         };
@@ -88,7 +121,7 @@ impl Passwords {
             bcrypt::verify(password, &hash).unwrap_or(false)
         };
         if !(right && exists) {
-            return false;
+            return Ok(false);
         }
         let mut state = self.lock();
         // The file may have changed meanwhile.
@@ -99,7 +132,38 @@ impl Passwords {
                 state.known.insert(proof, now + REMEMBERED);
             }
         }
-        true
+        Ok(true)
+    }
+
+    /// The leave to hash what `proof` is the digest of; `None` if it is known to be right. The
+    /// same password from many connections at once is hashed once, and takes one place.
+    fn wait_for_turn(&self, proof: Digest, peer: IpAddr) -> Result<Option<Turn<'_>>, Failure> {
+        let mut waiting = self.waiting();
+        loop {
+            let until = self.lock().known.get(&proof).copied();
+            if until.is_some_and(|until| until > Instant::now()) {
+                return Ok(None);
+            }
+            if !waiting.contains_key(&proof) {
+                break;
+            }
+            waiting = self.left.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+        let of_peer = waiting.values().filter(|other| **other == peer).count();
+        let is_full = waiting.len() >= WAITING_MAX
+            || (of_peer >= WAITING_PER_PEER_MAX && !peer.to_canonical().is_loopback());
+        if is_full {
+            let what = "too many passwords are being checked";
+            return Err(
+                Failure::new(Code::TooManyRequests, what).header("Retry-After", RETRY_AFTER)
+            );
+        }
+        waiting.insert(proof, peer);
+        Ok(Some(Turn { passwords: self, proof }))
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<Digest, IpAddr>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads the file again if it was changed. One that cannot be read now changes nothing.
@@ -115,7 +179,7 @@ impl Passwords {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -174,6 +238,8 @@ fn basic(authorization: &str) -> Option<(String, String)> {
 mod tests {
     use super::*;
 
+    const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
     fn header(user: &str, password: &str) -> String {
         format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
     }
@@ -185,7 +251,7 @@ mod tests {
         let hash = bcrypt::hash("secret", 4).unwrap();
         std::fs::write(&path, format!("# people\nme:{hash}\n")).unwrap();
         let passwords = Passwords::open(&path).unwrap();
-        let check = |given: Option<&str>| passwords.check(given).map_err(|f| f.status);
+        let check = |given: Option<&str>| passwords.check(given, PEER).map_err(|f| f.status);
         for _ in 0..2 {
             assert_eq!(check(Some(&header("me", "secret"))), Ok("me".to_owned()));
         }
@@ -208,6 +274,44 @@ mod tests {
         std::fs::File::open(&path).unwrap().set_modified(later).unwrap();
         assert_eq!(check(Some(&header("me", "secret"))), Err(401));
         assert_eq!(check(Some(&header("me", "other"))), Ok("me".to_owned()));
+    }
+
+    #[test]
+    fn guesses_are_bounded_and_known_clients_do_not_wait() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("htpasswd");
+        std::fs::write(&path, format!("me:{}\n", bcrypt::hash("secret", 4).unwrap())).unwrap();
+        let passwords = Passwords::open(&path).unwrap();
+        let check = |password: &str, peer: [u8; 4]| {
+            passwords.check(Some(&header("me", password)), peer.into()).map_err(|f| f.status)
+        };
+        let me = Ok("me".to_owned());
+        assert_eq!(check("secret", [10, 0, 0, 1]), me);
+        let wait_for = |count| {
+            while passwords.waiting().len() < count {
+                std::thread::yield_now();
+            }
+        };
+        std::thread::scope(|scope| {
+            let slow = passwords.hashing.lock().unwrap();
+            for n in 0..WAITING_PER_PEER_MAX {
+                scope.spawn(move || assert_eq!(check(&format!("a{n}"), [10, 0, 0, 2]), Err(401)));
+                // The same one again takes no other place.
+                scope.spawn(move || assert_eq!(check(&format!("a{n}"), [10, 0, 0, 2]), Err(401)));
+            }
+            wait_for(WAITING_PER_PEER_MAX);
+            assert_eq!(check("b", [10, 0, 0, 2]), Err(429), "this address has enough");
+            for n in WAITING_PER_PEER_MAX..WAITING_MAX {
+                scope.spawn(move || assert_eq!(check(&format!("a{n}"), [127, 0, 0, 1]), Err(401)));
+            }
+            wait_for(WAITING_MAX);
+            assert_eq!(check("b", [10, 0, 0, 3]), Err(429), "everybody together has enough");
+            let told = passwords.check(Some(&header("me", "b")), PEER).unwrap_err().reply();
+            assert!(told.headers.iter().any(|(name, _)| *name == "Retry-After"));
+            assert_eq!(check("secret", [10, 0, 0, 4]), me, "what is known waits for nobody");
+            drop(slow);
+        });
+        assert!(passwords.waiting().is_empty());
     }
 
     #[test]

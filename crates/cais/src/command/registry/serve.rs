@@ -171,7 +171,7 @@ fn as_text(access: &Access) -> String {
     let user = user.as_deref().unwrap_or("-");
     let note = note.as_ref().map_or_else(String::new, |note| format!(": {note}"));
     let line = format!(
-        "{time} {peer} {user} {method} {path} {status} {bytes} {duration:.1?} {agent}{note}"
+        "{time} {peer} {user} {method} {path} {status} {bytes} {duration:.1?} {agent:?}{note}"
     );
     // What clients send must not draw on a terminal, nor look like another line.
     output::printable(&line).replace(['\n', '\r'], " ")

@@ -225,7 +225,7 @@ pub(crate) fn made_for(name: &str, config: &ImageConfig, wanted: Option<&Platfor
 /// put in the place of a directory or lies deeper than a path can say does not count.
 fn bytes_below(dir: &Path) -> std::io::Result<u64> {
     let root = std::fs::File::open(dir)?;
-    let mut bytes = 0;
+    let mut bytes: u64 = 0;
     let mut pending = vec![PathBuf::from(".")];
     while let Some(path) = pending.pop() {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;

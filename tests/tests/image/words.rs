@@ -19,8 +19,8 @@ fn mistakes_are_called_what_they_are() {
     fs::write(sandbox.work().join("junk"), "junk\n").unwrap();
     sandbox.cais(["import", "junk"]).code(1).says("import junk").says("no tar archive");
     sandbox.cais(["load", "-i", "junk"]).code(1).says("load junk").says("no tar archive");
-    let _ = sandbox.cais(["create", "--network", "none", "--name", "c", "one", "true"]).ok();
-    let export = sandbox.cais(["export", "-o", "/dev/full", "c"]);
+    let _ = sandbox.cais(["create", "--network", "none", "--name", "made", "one", "true"]).ok();
+    let export = sandbox.shell("$E export made >/dev/full");
     export.code(1).says("write the archive");
-    let _ = sandbox.cais(["rm", "c"]).ok();
+    let _ = sandbox.cais(["rm", "made"]).ok();
 }

@@ -30,10 +30,6 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
             return Err(Error::new(Kind::NotFound, message));
         }
     }
-    if ports.is_empty() {
-        // As Docker has it.
-        return session.say("").map(|()| 0);
-    }
     for Port { address, port, to_port, protocol, .. } in ports {
         let own = match args.port {
             Some(_) => String::new(),

@@ -76,8 +76,13 @@ impl Engine {
                 ends_within(&process, None).doing(doing)?;
             }
         }
-        match self.wait(&container) {
-            // It was to be removed when it exits.
+        self.wait_for_end(&container)
+    }
+
+    /// Waits until its monitor is gone, and the container with it if it was to be removed when it
+    /// exits.
+    fn wait_for_end(&self, container: &Container) -> Result<()> {
+        match self.wait(container) {
             Err(error) if error.kind() == Kind::NotFound => Ok(()),
             outcome => outcome.map(drop),
         }
@@ -164,7 +169,7 @@ impl Engine {
                     .doing(|| format!("kill container {}", container.record.name))?;
                 self.thaw(&mut container)?;
             }
-            self.wait(&container)?;
+            self.wait_for_end(&container)?;
             if container.record.settings.auto_remove {
                 return Ok(());
             }

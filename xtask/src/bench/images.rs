@@ -129,7 +129,7 @@ fn push(world: &World, rounds: usize) -> Result<Section> {
         let mut command = Command::new("skopeo");
         command.args(["--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false"]);
         let layout = world.layout.display();
-        command.arg(format!("oci:{layout}:many-files")).arg(format!("docker://{image}"));
+        command.arg(format!("oci:{layout}:many-files:latest")).arg(format!("docker://{image}"));
         Ok(command)
     };
     let times = hold(&mut contestants(cais, ("skopeo", skopeo)), rounds)?;

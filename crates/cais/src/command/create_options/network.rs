@@ -216,7 +216,10 @@ fn publications(text: &str) -> Result<Vec<Publication>> {
         None => ("", rest),
     };
     let ip = if ip.is_empty() { None } else { Some(address(ip)?) };
-    let bad = |what: &str, port: &str| Error::invalid(format!("Invalid {what}: {port}"));
+    let bad = |what: &str, port: &str| {
+        Error::invalid(format!("Invalid {what}: {port}"))
+            .hint("a port is published as in 8080:80, 127.0.0.1:8080:80 or 53:53/udp")
+    };
     let (first, last) = range(container).ok_or_else(|| bad("containerPort", container))?;
     let host = match host {
         "" => None,
@@ -291,7 +294,10 @@ fn exposed(text: &str) -> Result<Vec<String>> {
 
 /// `host:ip` or `host=ip`.
 fn host(text: &str) -> Result<(String, String)> {
-    let bad = || Error::invalid(format!("bad format for add-host: \"{text}\""));
+    let bad = || {
+        Error::invalid(format!("bad format for add-host: \"{text}\""))
+            .hint("as in db.internal:10.0.0.5")
+    };
     let (name, address) = text.split_once('=').or_else(|| text.split_once(':')).ok_or_else(bad)?;
     let word = !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control());
     if !word {

@@ -61,7 +61,8 @@ impl<'a> Dockerd<'a> {
         let mut daemon = Self { sandbox, process: None, directory, group };
         let own = |name: &str| daemon.directory.join(name).display().to_string();
         let script = format!(
-            "exec dockerd --data-root {} --exec-root {} --pidfile {} --host unix://{} \
+            // It warns of what the machine may or may not have.
+            "echo 1 >/proc/sys/net/ipv4/ip_forward; exec dockerd --data-root {} --exec-root {} --pidfile {} --host unix://{} \
              --cgroup-parent /{} --bridge none --iptables=false --ip6tables=false \
              --ip-forward=false --ip-masq=false --log-level warn {flags} >{} 2>&1",
             own("data"),
@@ -136,7 +137,7 @@ impl Drop for Dockerd<'_> {
 }
 
 /// Whether a daemon answers there (Docker Engine API, `/_ping`).
-fn answers(socket: &Path) -> bool {
+pub(crate) fn answers(socket: &Path) -> bool {
     let ask = || -> std::io::Result<bool> {
         let mut stream = UnixStream::connect(socket)?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
@@ -167,7 +168,7 @@ fn remove_group(path: &Path) {
 }
 
 /// The environment by which Docker's programs are found.
-fn programs() -> &'static [String] {
+pub(crate) fn programs() -> &'static [String] {
     static FOUND: OnceLock<Vec<String>> = OnceLock::new();
     FOUND.get_or_init(|| {
         let installed =
@@ -184,6 +185,20 @@ fn programs() -> &'static [String] {
             format!("LD_LIBRARY_PATH={}:{}", below(&libraries), below(&format!("usr/{libraries}"))),
         ]
     })
+}
+
+/// Debian's `docker` command, where the machine has another one, too.
+///
+/// # Panics
+/// It cannot be had.
+#[must_use]
+pub fn debian_client() -> String {
+    let _ = programs();
+    let installed = Path::new("/usr/bin/docker");
+    match installed.exists() && Path::new("/usr/sbin/dockerd").exists() {
+        true => installed.display().to_string(),
+        false => Pool::open().path().join("docker/usr/bin/docker").display().to_string(),
+    }
 }
 
 /// Unpacks Docker without installing it, since installing would start it.

@@ -98,7 +98,8 @@ pub(crate) fn release() -> Result<String> {
 pub(crate) fn unpack_package(name: &str, target: &Path) -> Result<()> {
     let download = tempfile::tempdir().context("make a directory for a package")?;
     let mut apt = Command::new("apt-get");
-    apt.args(["-q", "-o", "APT::Sandbox::User=root", "download", name]);
+    let options = ["-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=3"];
+    apt.arg("-q").args(options).args(["download", name]);
     finish(apt.current_dir(download.path()))?;
     for package in std::fs::read_dir(download.path())? {
         let package = package?.path();

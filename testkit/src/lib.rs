@@ -10,10 +10,11 @@
 //! would. Only `oci` is shared, for the words.
 //!
 //! **Front doors.** [`Sandbox`], [`Outcome`], [`Pool`], [`RegistryServer`], [`CaisRegistry`],
-//! [`Dockerd`], [`Machine`].
+//! [`Dockerd`], [`Api`], [`Machine`].
 //!
 //! **How to test it.** `cargo test -p testkit` as root; `cargo run -p testkit --bin pool -- make`.
 
+mod api;
 mod archive;
 mod dockerd;
 mod fake_host;
@@ -24,17 +25,20 @@ mod leak;
 mod machine;
 mod pool;
 mod process;
+mod program;
 mod registry;
 mod sandbox;
 mod saved;
 mod serve;
 
+pub use api::Api;
 pub use archive::{Entry, Node};
-pub use dockerd::Dockerd;
+pub use dockerd::{Dockerd, debian_client};
 pub use image::{layered, many_files};
 pub use machine::{Job, Machine, Report};
-pub use pool::{IMAGES, Pool};
+pub use pool::{IMAGES, IMAGES_ON_DEMAND, Pool};
 pub use process::{Outcome, Running};
+pub use program::{copy_program, write_script};
 pub use registry::RegistryServer;
 pub use sandbox::Sandbox;
 pub use serve::{Answer, CaisRegistry};

@@ -31,7 +31,7 @@ use crate::pool::Pool;
 use archive::Initramfs;
 
 /// Raised whenever the parts are made otherwise, so that caches of the older ones are made anew.
-const RECIPE: u32 = 3;
+const RECIPE: u32 = 5;
 
 /// What the machine's Debian has beside its minimum.
 const PACKAGES: &[&str] = &[
@@ -45,10 +45,14 @@ const PACKAGES: &[&str] = &[
     "iproute2",
     "criu",
     "iptables",
+    "nftables",
+    "e2fsprogs",
+    "xfsprogs",
+    "btrfs-progs",
 ];
 
 /// How long the machine may take to its first word, and between two.
-const SILENCE_MAX: Duration = Duration::from_secs(120);
+const SILENCE_MAX: Duration = Duration::from_secs(600);
 
 /// Time between two looks at the kernel's log.
 const POLL: Duration = Duration::from_millis(20);
@@ -155,7 +159,7 @@ impl Machine {
 
 /// A Debian as an ext4 file system in a file, and its busybox beside it.
 fn make_disk(directory: &Path) -> Result<()> {
-    const SIZE: &str = "1G";
+    const SIZE: &str = "2G";
     let work = host::work_directory()?;
     let tree = userland(work.path(), PACKAGES)?;
     for part in ["usr/share/doc", "usr/share/man", "usr/share/locale", "var/lib/apt/lists"] {

@@ -24,6 +24,9 @@ use crate::{host, registry};
 /// `docker.io/library`.
 pub const IMAGES: &[&str] = &["busybox", "debian", "python", "nginx", "many-layers", "many-files"];
 
+/// Families that only some tests need, which make them: large ones.
+pub const IMAGES_ON_DEMAND: &[&str] = &["services"];
+
 /// A cache of images.
 #[derive(Debug, Clone)]
 pub struct Pool {
@@ -119,7 +122,8 @@ fn version() -> Result<String> {
 
 /// The recipes of `families` and of those that they build on, each once, bases first.
 fn wanted(families: &[&str]) -> Result<Vec<&'static Recipe>> {
-    if let Some(unknown) = families.iter().find(|family| !IMAGES.contains(family)) {
+    let known = |family: &&str| IMAGES.contains(family) || IMAGES_ON_DEMAND.contains(family);
+    if let Some(unknown) = families.iter().find(|family| !known(family)) {
         bail!("no family of images is called {unknown}; there are {}", IMAGES.join(", "));
     }
     let needed = |recipe: &Recipe| {

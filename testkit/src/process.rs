@@ -17,7 +17,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use crate::fake_host::only_child;
 
 /// How long a command of a test may take before the test gives up.
-const RUN_MAX: Duration = Duration::from_secs(60);
+const RUN_MAX: Duration = Duration::from_secs(180);
 
 /// How a command ended. All checks panic with everything that the command said.
 #[derive(Debug, Clone)]

@@ -160,7 +160,11 @@ pub(crate) fn program(pool: &Pool) -> Result<PathBuf> {
     }
     let unpacked = pool.path().join("programs");
     if !unpacked.join(name).exists() {
-        host::unpack_package("docker-registry", &unpacked)?;
+        let unfinished = tempfile::tempdir_in(pool.path()).context("make a directory")?;
+        host::unpack_package("docker-registry", unfinished.path())?;
+        // One that was killed has left half of it.
+        let _ = std::fs::remove_dir_all(&unpacked);
+        std::fs::rename(unfinished.keep(), &unpacked).context("keep the registry's program")?;
     }
     Ok(unpacked.join(name))
 }

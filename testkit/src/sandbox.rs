@@ -64,6 +64,15 @@ impl Sandbox {
         Self { binary, before, _registry: registry, fake, directory }
     }
 
+    /// Makes a family of images that is [made on demand](crate::IMAGES_ON_DEMAND) ready to be
+    /// pulled.
+    ///
+    /// # Panics
+    /// It cannot be made.
+    pub fn need_family(&self, family: &str) {
+        pool().make(&[family], &|_| ()).expect("a family of images can be made");
+    }
+
     /// Runs `cais` with these arguments to its end.
     ///
     /// # Panics
@@ -164,6 +173,15 @@ impl Sandbox {
         configure: impl FnOnce(&mut ContainerConfig),
     ) {
         let archive = saved::saved(pool(), name, layers, configure).expect("an image can be made");
+        fs::write(self.work().join(file), archive).expect("the work directory takes files");
+    }
+
+    /// Writes a plain archive of these entries into the work directory.
+    ///
+    /// # Panics
+    /// The file cannot be written.
+    pub fn save_archive(&self, file: &str, entries: &[Entry]) {
+        let archive = saved::archive(entries).expect("an archive can be made");
         fs::write(self.work().join(file), archive).expect("the work directory takes files");
     }
 
@@ -363,7 +381,6 @@ fn program(name: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
@@ -379,8 +396,7 @@ mod tests {
 
     fn sandbox(directory: &Path) -> Sandbox {
         let script = directory.join("cais");
-        fs::write(&script, SCRIPT).unwrap();
-        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+        crate::write_script(&script, SCRIPT);
         Sandbox::of(script)
     }
 

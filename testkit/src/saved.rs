@@ -49,7 +49,7 @@ pub(crate) fn saved(
 }
 
 /// A layer's plain archive.
-fn archive(entries: &[Entry]) -> Result<Vec<u8>> {
+pub(crate) fn archive(entries: &[Entry]) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut archive = Archive::new(&mut bytes);
     entries.iter().try_for_each(|entry| archive.add(entry))?;

@@ -15,7 +15,7 @@ use crate::sandbox::binary;
 const ANSWER_MAX: Duration = Duration::from_secs(60);
 
 /// How long a line of the log may take.
-const LOG_MAX: Duration = Duration::from_secs(10);
+const LOG_MAX: Duration = Duration::from_secs(60);
 
 /// Time between two looks at the log.
 const POLL: Duration = Duration::from_millis(5);

@@ -1,25 +1,36 @@
 //! The commands: one table, one file for each.
 
+mod adopt;
 mod argument;
 mod attach;
-mod change;
+mod bake;
+mod build;
+mod builder_prune;
 mod commit;
+pub(crate) mod complete;
+mod compose;
 mod container_prune;
 mod copy;
+mod cp;
 mod create;
 pub(crate) mod create_options;
+mod debug_build;
 mod df;
+mod dial_stdio;
 mod diff;
+mod events;
 mod exec;
 mod export;
-mod filter;
+mod exposure;
 mod fsck;
 mod grammar;
 mod history;
 mod image_prune;
 mod images;
 mod import;
+mod info;
 mod inspect;
+mod install;
 mod kill;
 mod load;
 mod login;
@@ -37,11 +48,14 @@ mod push;
 mod registry;
 mod rename;
 mod restart;
+mod restore;
 mod rm;
 mod rmi;
 mod run;
 mod save;
 mod search;
+mod serve;
+mod server;
 mod shown;
 mod start;
 mod stats;
@@ -52,23 +66,24 @@ mod top;
 mod tree;
 mod update;
 mod version;
-mod volume_create;
-mod volume_inspect;
-mod volume_ls;
-mod volume_prune;
-mod volume_rm;
+mod volume;
 mod wait;
+mod why_cache;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::StyledStr;
 use clap::builder::styling::Styles;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use engine::{Error, Kind, Result};
 
-use argument::{DETACH_KEYS, age, detach_keys, local_time, open, platform, reference, to_output};
+use docker::age;
+use docker::grammar::detach_keys;
+
+use argument::{DETACH_KEYS, local_time, open, platform, reference, to_output};
 use shown::{each, report, show};
 
 use crate::session::Session;
@@ -96,7 +111,8 @@ pub(crate) struct Verb {
 const RUNNERS: &[&str] = &["run", "create", "exec", "start", "attach"];
 
 /// Commands that make processes in containers.
-const SEALED: &[&str] = &["run", "exec", "start", "restart"];
+const SEALED: &[&str] =
+    &["build", "compose", "run", "exec", "start", "restart", "cp", "adopt", "restore", "serve"];
 
 /// `cais`, three global options with their values, a group, and the command.
 const COMMAND_PLACE_MAX: usize = 9;
@@ -104,7 +120,9 @@ const COMMAND_PLACE_MAX: usize = 9;
 /// What a command's options are added by: [`Verb::read`], or [`Verb::augment`].
 type Grammar = fn(&'static Verb) -> fn(Command) -> Command;
 
-fn command(grammar: Grammar) -> Command {
+/// The whole command line, or of its commands only the one that is called `only`.
+fn command(grammar: Grammar, only: Option<&str>) -> Command {
+    let wanted = |name: &str| only.is_none_or(|only| only == name);
     let path = |name: &'static str, help: &'static str| {
         let arg = Arg::new(name).long(name).help(help).global(true).help_heading("Global options");
         arg.value_name("DIR").value_parser(value_parser!(PathBuf))
@@ -121,19 +139,27 @@ fn command(grammar: Grammar) -> Command {
         .arg_required_else_help(true)
         .arg(path("root", "Where state is kept (CAIS_ROOT)"))
         .arg(path("run-root", "Where state is kept that ends with the machine (CAIS_RUN)"))
-        .arg(storage_driver())
-        .subcommand(crate::oci::command())
-        .subcommand(completion());
-    let groups = GROUPS.iter().map(|(name, about, verbs)| group(name, about, verbs, grammar));
+        .arg(storage_driver());
+    let top = match only {
+        None => top.subcommand(crate::oci::command()).subcommand(completion()),
+        Some(_) => top,
+    };
+    let groups = GROUPS.iter().filter(|(name, ..)| wanted(name));
+    let groups = groups.map(|(name, about, verbs)| group(name, about, verbs, grammar));
     let top = groups.fold(top, Command::subcommand);
     let at_top = CONTAINER.iter().filter(|verb| !IN_GROUP.contains(&verb.name));
-    let top = at_top.chain(OWN).fold(top, |top, verb| {
+    let top = at_top.chain(OWN).filter(|verb| wanted(verb.name)).fold(top, |top, verb| {
         let aliases = if verb.name == "ps" { &[] } else { verb.aliases };
-        top.subcommand(build(verb.name, verb, aliases, grammar))
+        top.subcommand(subcommand(verb.name, verb, aliases, grammar))
     });
-    TOP_IMAGE.iter().fold(top, |top, (name, inner)| {
+    TOP_IMAGE.iter().filter(|(name, _)| wanted(name)).fold(top, |top, (name, inner)| {
         let verb = IMAGE.iter().find(|verb| verb.name == *inner);
-        top.subcommand(build(name, verb.expect("every name stands for a command"), &[], grammar))
+        top.subcommand(subcommand(
+            name,
+            verb.expect("every name stands for a command"),
+            &[],
+            grammar,
+        ))
     })
 }
 
@@ -151,13 +177,14 @@ fn group(
 ) -> Command {
     let group =
         Command::new(name).about(about).subcommand_required(true).arg_required_else_help(true);
-    verbs
-        .iter()
-        .fold(group, |group, verb| group.subcommand(build(verb.name, verb, verb.aliases, grammar)))
+    let group = if name == "compose" { compose::augment(group) } else { group };
+    verbs.iter().fold(group, |group, verb| {
+        group.subcommand(subcommand(verb.name, verb, verb.aliases, grammar))
+    })
 }
 
 /// A subcommand whose options are only made when it is the one that was called.
-fn build(
+fn subcommand(
     name: &'static str,
     verb: &'static Verb,
     aliases: &'static [&'static str],
@@ -198,8 +225,18 @@ pub(crate) fn seal(args: &[OsString]) -> std::result::Result<(), ExitCode> {
 /// Reads the command line; prints help, versions and usage errors itself.
 pub(crate) fn parse(args: &[OsString]) -> std::result::Result<ArgMatches, ExitCode> {
     let runs = calls(args, RUNNERS);
-    command(|verb| verb.read).try_get_matches_from(args).map_err(|mut error| {
+    // Most calls are right and begin with a command's name: a table of a hundred takes longer to
+    // make than the one that is needed.
+    if let Some(name) = args.get(1).and_then(|word| word.to_str())
+        && let Ok(matches) = command(|verb| verb.read, Some(name)).try_get_matches_from(args)
+    {
+        return Ok(matches);
+    }
+    command(|verb| verb.read, None).try_get_matches_from(args).map_err(|mut error| {
         advise(&mut error);
+        if let Some(usage) = plain_usage(args) {
+            let _ = error.insert(ContextKind::Usage, ContextValue::StyledStr(usage));
+        }
         if error.kind() == ErrorKind::DisplayHelp {
             error = help(args).unwrap_or(error);
         }
@@ -213,24 +250,52 @@ pub(crate) fn parse(args: &[OsString]) -> std::result::Result<ArgMatches, ExitCo
     })
 }
 
-/// The help of the command that `args` call, with its options as they are written.
-fn help(args: &[OsString]) -> Option<clap::Error> {
+/// The usage of the command that `args` call: clap's own in an error has the options that were
+/// given, as if they were required.
+fn plain_usage(args: &[OsString]) -> Option<StyledStr> {
+    let mut top = command(|verb| verb.augment, None);
+    top.build();
+    let mut words = called(args);
+    let first = words.next()?;
+    let mut at = top.find_subcommand(first)?;
+    if let Some(inner) = words.next().and_then(|word| at.find_subcommand(word)) {
+        at = inner;
+    }
+    Some(at.clone().render_usage())
+}
+
+/// The words that may be names of commands.
+fn called(args: &[OsString]) -> impl Iterator<Item = &OsString> {
     let verbs = || GROUPS.iter().flat_map(|(_, _, verbs)| *verbs).chain(OWN);
-    let is_command = |word: &&OsString| {
+    let is_command = move |word: &&OsString| {
         let top = TOP_IMAGE.iter().map(|(name, _)| *name);
         let names = verbs().flat_map(|verb| verb.aliases.iter().copied().chain([verb.name]));
         let groups = GROUPS.iter().map(|(name, ..)| *name);
         top.chain(names).chain(groups).chain(["completion"]).any(|name| *word == name)
     };
-    let path = args.iter().skip(1).take(COMMAND_PLACE_MAX).filter(is_command).cloned();
+    args.iter().skip(1).take(COMMAND_PLACE_MAX).filter(is_command)
+}
+
+/// The help of the command that `args` call, with its options as they are written.
+fn help(args: &[OsString]) -> Option<clap::Error> {
+    let path = called(args).cloned();
     let words = ["cais".into()].into_iter().chain(path).chain(["--help".into()]);
-    command(|verb| verb.augment).try_get_matches_from(words.collect::<Vec<OsString>>()).err()
+    command(|verb| verb.augment, None).try_get_matches_from(words.collect::<Vec<OsString>>()).err()
 }
 
 /// Commands of Docker's that are known, and not supported yet.
 const UNSUPPORTED: &[&str] = &[
-    "build", "builder", "buildx", "compose", "config", "context", "cp", "events", "info", "node",
-    "plugin", "prune", "secret", "service", "stack", "swarm", "trust",
+    "checkpoint",
+    "config",
+    "context",
+    "node",
+    "plugin",
+    "prune",
+    "secret",
+    "service",
+    "stack",
+    "swarm",
+    "trust",
 ];
 
 /// Puts right what a usage error says: a word of Docker's that is missing here is no misspelling,
@@ -254,15 +319,18 @@ fn advise(error: &mut clap::Error) {
 pub(crate) fn run(matches: &ArgMatches) -> i32 {
     let Some((name, inner)) = matches.subcommand() else { return USAGE };
     if name == "completion" {
-        return complete(inner);
+        return completion_script(inner);
     }
     let group = GROUPS.iter().find(|(group, ..)| *group == name);
+    let of_group = group.is_some().then(|| inner.clone());
+    let is_compose = name == "compose";
     let (name, verb, inner) = match (group, inner.subcommand()) {
         (Some((_, _, verbs)), Some((name, inner))) => (name, find(verbs, name), inner),
         _ => (name, find_top(name), inner),
     };
     let verb = verb.expect("clap accepts only what is in the tables");
-    let outcome = Session::new(matches).and_then(|session| (verb.run)(&session, inner));
+    let session = Session::new(matches).map(|session| session.in_group(of_group));
+    let outcome = session.and_then(|session| (verb.run)(&session, inner));
     match outcome {
         Ok(code) => code,
         Err(error) => {
@@ -270,7 +338,9 @@ pub(crate) fn run(matches: &ArgMatches) -> i32 {
             match error.kind() {
                 Kind::CommandNotFound => 127,
                 Kind::CommandNotExecutable => 126,
+                _ if is_compose => 1,
                 _ if name == "run" => FAILED,
+                Kind::Usage if RUNNERS.contains(&name) => FAILED,
                 // As Docker: what is wrong with the process, not with the container.
                 Kind::Invalid | Kind::Internal if name == "exec" => 126,
                 _ => 1,
@@ -291,14 +361,29 @@ fn find_top(name: &str) -> Option<&'static Verb> {
     }
 }
 
+/// Refuses drivers of volumes that are not there.
+fn volume_driver(name: &str) -> Result<()> {
+    match name {
+        "" | "local" => Ok(()),
+        _ => Err(Error::new(Kind::NotFound, format!("plugin \"{name}\" not found"))
+            .hint("the only driver is local")),
+    }
+}
+
 fn usage(error: clap::Error) -> Error {
     Error::caused(Kind::Invalid, "read the options", error)
 }
 
-fn complete(matches: &ArgMatches) -> i32 {
+fn completion_script(matches: &ArgMatches) -> i32 {
     if let Some(shell) = matches.get_one::<clap_complete::Shell>("shell") {
         let mut script = Vec::new();
-        clap_complete::generate(*shell, &mut command(|verb| verb.augment), "cais", &mut script);
+        clap_complete::generate(
+            *shell,
+            &mut command(|verb| verb.augment, None),
+            "cais",
+            &mut script,
+        );
+        script.extend(complete::script(*shell).as_bytes());
         // Whoever read it may have seen enough, as `head` has.
         let _ = std::io::Write::write_all(&mut std::io::stdout(), &script);
     }

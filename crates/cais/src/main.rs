@@ -27,6 +27,9 @@ fn main() -> ExitCode {
     if let Some(code) = oci::main(&args) {
         return code;
     }
+    if let Some(code) = command::complete::names(&args) {
+        return code;
+    }
     if let Err(code) = command::seal(&args) {
         return code;
     }

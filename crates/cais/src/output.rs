@@ -8,10 +8,9 @@ pub(crate) mod patch;
 mod plain;
 mod size;
 mod table;
-mod time;
 
+pub(crate) use docker::{parse_duration, parse_timestamp};
 pub(crate) use inspect::inspect;
 pub(crate) use plain::{printable, printable_line};
-pub(crate) use size::{binary_size, ellipsis, human_size, parse_ram};
+pub(crate) use size::{binary_size, ellipsis, human_size};
 pub(crate) use table::{Format, Row, render};
-pub(crate) use time::{human_duration, parse_duration, parse_timestamp};

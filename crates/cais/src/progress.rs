@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 
-use engine::{Engine, Pulled, Pushed, Result};
+use engine::{Engine, Lazily, Pulled, Pushed, Result};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use oci::{Platform, Reference};
 use registry::{Event, LayerState, UploadState};
@@ -45,6 +45,36 @@ pub(crate) fn pull(
             false => format!("Status: Downloaded newer image for {name}"),
         };
         line(to, &news);
+    }
+    Ok(pulled)
+}
+
+/// Pulls an image without waiting for all of its layers, and shows how, on standard error.
+pub(crate) fn pull_lazily(
+    engine: &Engine,
+    reference: &Reference,
+    platform: Option<&Platform>,
+    quiet: bool,
+) -> Result<Lazily> {
+    let view = View::new(To::Stderr, quiet);
+    let pulled = engine.pull_lazily(reference, platform, &|event| view.show(event));
+    view.finish();
+    let pulled = pulled?;
+    if !quiet {
+        let name = reference.familiar();
+        line(
+            To::Stderr,
+            &match &pulled {
+                Lazily::Whole(_) => format!("Status: Downloaded newer image for {name}"),
+                Lazily::Arriving(arriving) => {
+                    let missing = match arriving.missing {
+                        1 => "1 layer is".to_owned(),
+                        more => format!("{more} layers are"),
+                    };
+                    format!("Status: Starting {name} while {missing} arriving")
+                }
+            },
+        );
     }
     Ok(pulled)
 }

@@ -1,6 +1,7 @@
 //! One run of the command line: its configuration, and the engine once it is needed.
 
 use std::cell::OnceCell;
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,8 @@ use crate::config::Config;
 pub(crate) struct Session {
     config: Config,
     engine: OnceCell<Engine>,
+    /// What was said between the name of a group of commands and that of its command.
+    group: Option<ArgMatches>,
 }
 
 impl Session {
@@ -23,7 +26,17 @@ impl Session {
         config.run_root = path("run-root").or(config.run_root);
         let driver = matches.get_one::<String>("storage-driver").cloned();
         config.storage_driver = driver.or(config.storage_driver);
-        Ok(Self { config, engine: OnceCell::new() })
+        Ok(Self { config, engine: OnceCell::new(), group: None })
+    }
+
+    /// The same, for a command of a group.
+    pub(crate) fn in_group(self, group: Option<ArgMatches>) -> Self {
+        Self { group, ..self }
+    }
+
+    /// What was said between the name of a group of commands and that of its command.
+    pub(crate) fn group(&self) -> Option<&ArgMatches> {
+        self.group.as_ref()
     }
 
     /// The engine, opened at the first call.
@@ -35,12 +48,24 @@ impl Session {
         let driver = self.config.driver()?;
         let engine = Engine::open(&root, &run_root, driver, self.config.registry.clone())?;
         let engine = engine.with_sync(self.config.sync.unwrap_or(true));
+        let engine = engine.with_adopter(self.adopter(&root, &run_root));
         Ok(self.engine.get_or_init(|| engine))
+    }
+
+    /// This program, with the same roots, giving a container another monitor.
+    fn adopter(&self, root: &Path, run_root: &Path) -> Vec<OsString> {
+        let mut command: Vec<OsString> = vec!["/proc/self/exe".into()];
+        command.extend(["--root".into(), root.into(), "--run-root".into(), run_root.into()]);
+        if let Some(driver) = &self.config.storage_driver {
+            command.extend(["--storage-driver".into(), driver.into()]);
+        }
+        command.extend(["system".into(), "adopt".into()]);
+        command
     }
 
     /// Makes room if the disk is too full for what comes, and says so on standard error.
     pub(crate) fn relieve(&self) -> Result<()> {
-        let Some(marks) = self.config.storage.watermarks() else { return Ok(()) };
+        let Some(marks) = self.watermarks() else { return Ok(()) };
         if let Some(relief) = self.engine()?.relieve(marks)? {
             crate::progress::note(&format!(
                 "cais: the disk was {}% full: removed {} unused images and what nothing needs, {}; now {}%",
@@ -60,6 +85,11 @@ impl Session {
         let root = root.unwrap_or(&own);
         let engine = Engine::open(root, &run_root, driver, self.config.registry.clone())?;
         Ok(engine.with_sync(self.config.sync.unwrap_or(true)))
+    }
+
+    /// When room is made before something is added.
+    pub(crate) fn watermarks(&self) -> Option<engine::Watermarks> {
+        self.config.storage.watermarks()
     }
 
     /// How registries are reached.

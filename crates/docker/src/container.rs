@@ -1,8 +1,9 @@
 //! `GET /containers/{id}/json`
 
 use engine::{
-    Container, Engine, Health, HealthResult, Limits, Membership, Mount, MountSource, NetworkMode,
-    Placement, Result, Security, Status,
+    Container, DEFAULT_LOG_OPTIONS, DeviceRule, Engine, Health, HealthResult, Limits, LogConfig,
+    Membership, MemoryEnd, Mount, MountSource, NetworkMode, Placement, Result, Security, Sharing,
+    Status, Throttle, Throttled, Victim,
 };
 use oci::ContainerConfig;
 use serde_json::{Map, Value, json};
@@ -33,7 +34,10 @@ pub fn container(engine: &Engine, container: &Container) -> Result<Value> {
         "ResolvConfPath": file("resolv.conf"),
         "HostnamePath": file("hostname"),
         "HostsPath": file("hosts"),
-        "LogPath": container.log_path().display().to_string(),
+        "LogPath": match record.settings.log.driver() {
+            "json-file" => container.log_path().display().to_string(),
+            _ => String::new(),
+        },
         "Name": format!("/{}", record.name),
         "RestartCount": container.state.restarts,
         "Driver": "overlay2",
@@ -66,6 +70,13 @@ fn state(container: &Container) -> Value {
         "StartedAt": time(&state.started_at),
         "FinishedAt": time(&state.finished_at),
     });
+    let memory = &state.memory;
+    if let (Value::Object(fields), true) = (&mut fields, *memory != MemoryEnd::default()) {
+        let victim = |victim: &Victim| json!({ "Name": victim.name, "Pid": victim.pid });
+        fields.insert("MemoryPeak".into(), json!(memory.peak_bytes));
+        fields.insert("OOMKills".into(), json!(memory.oom_kills));
+        fields.insert("OOMVictims".into(), memory.victims.iter().map(victim).collect());
+    }
     if let (Value::Object(fields), Some(health)) = (&mut fields, container.health()) {
         fields.insert("Health".into(), self::health(&health));
     }
@@ -110,7 +121,7 @@ fn host_config(container: &Container) -> Value {
     let rest = json!({
         "Binds": binds,
         "ContainerIDFile": "",
-        "LogConfig": { "Type": "json-file", "Config": { "max-size": "20m", "max-file": "5" } },
+        "LogConfig": log_config(&settings.log),
         "NetworkMode": network_mode(&settings.network),
         "PortBindings": network::bindings(&settings.ports),
         "RestartPolicy": {
@@ -119,7 +130,8 @@ fn host_config(container: &Container) -> Value {
         },
         "AutoRemove": settings.auto_remove,
         "VolumeDriver": "",
-        "VolumesFrom": null,
+        "StorageOpt": settings.storage_bytes.map(|bytes| json!({ "size": bytes.to_string() })),
+        "VolumesFrom": Some(&settings.volumes_from).filter(|from| !from.is_empty()),
         "CapAdd": cap_add,
         "CapDrop": cap_drop,
         "CgroupnsMode": host(settings.security.host_cgroup, "private"),
@@ -129,8 +141,8 @@ fn host_config(container: &Container) -> Value {
         "ExtraHosts": extra_hosts(&settings.extra_hosts),
         "Links": links(container),
         "GroupAdd": settings.group_add,
-        "IpcMode": host(settings.security.host_ipc, "private"),
-        "PidMode": host(settings.security.host_pid, ""),
+        "IpcMode": sharing(&settings.security.ipc, "private"),
+        "PidMode": sharing(&settings.security.pid, ""),
         "UTSMode": host(settings.security.host_uts, ""),
         "Privileged": privileged,
         "PublishAllPorts": settings.publish_all,
@@ -139,6 +151,9 @@ fn host_config(container: &Container) -> Value {
         "Sysctls": sysctls,
         "ShmSize": shm,
         "Runtime": "cais",
+        "Isolation": "",
+        "Annotations": settings.annotations,
+        "CgroupParent": settings.cgroup_parent,
         "Init": settings.init,
         "Devices": devices,
         "Tmpfs": tmpfs(&settings.mounts),
@@ -155,6 +170,14 @@ fn limits(limits: &Limits) -> Map<String, Value> {
         .iter()
         .map(|limit| json!({ "Name": limit.name, "Hard": limit.hard, "Soft": limit.soft }))
         .collect();
+    let weights = limits.blkio_weight_devices.iter();
+    let weights = weights.map(|(path, weight)| json!({ "Path": path, "Weight": weight }));
+    let weights: Vec<Value> = weights.collect();
+    let throttles = |of: Throttled| {
+        let throttles = limits.blkio_throttles.iter().filter(|throttle| throttle.of == of);
+        let one = |throttle: &Throttle| json!({ "Path": throttle.device, "Rate": throttle.rate });
+        throttles.map(one).collect::<Vec<Value>>()
+    };
     let fields = json!({
         "CpuShares": limits.cpu_shares.unwrap_or(0),
         "Memory": limits.memory.unwrap_or(0),
@@ -166,7 +189,16 @@ fn limits(limits: &Limits) -> Map<String, Value> {
         "MemoryReservation": limits.memory_reservation.unwrap_or(0),
         "MemorySwap": limits.memory_swap.unwrap_or(limits.memory.unwrap_or(0) * 2),
         "MemorySwappiness": limits.memory_swappiness,
-        "OomKillDisable": false,
+        "CpuRealtimePeriod": limits.cpu_rt_period_us.unwrap_or(0),
+        "CpuRealtimeRuntime": limits.cpu_rt_runtime_us.unwrap_or(0),
+        "BlkioWeight": limits.blkio_weight.unwrap_or(0),
+        "BlkioWeightDevice": weights,
+        "BlkioDeviceReadBps": throttles(Throttled::ReadBytes),
+        "BlkioDeviceWriteBps": throttles(Throttled::WriteBytes),
+        "BlkioDeviceReadIOps": throttles(Throttled::Reads),
+        "BlkioDeviceWriteIOps": throttles(Throttled::Writes),
+        "DeviceCgroupRules": limits.device_rules.iter().map(rule).collect::<Vec<_>>(),
+        "OomKillDisable": limits.oom_kill_disable,
         "OomScoreAdj": limits.oom_score_adj.unwrap_or(0),
         "PidsLimit": limits.pids,
         "Ulimits": ulimits,
@@ -175,6 +207,33 @@ fn limits(limits: &Limits) -> Map<String, Value> {
         Value::Object(fields) => fields,
         _ => Map::new(),
     }
+}
+
+/// As `--device-cgroup-rule` has it.
+fn rule(rule: &DeviceRule) -> String {
+    let number = |number: Option<i64>| number.map_or("*".to_owned(), |number| number.to_string());
+    let DeviceRule { kind, major, minor, access } = rule;
+    format!("{kind} {}:{} {access}", number(*major), number(*minor))
+}
+
+fn sharing(sharing: &Sharing, own: &str) -> String {
+    match sharing {
+        Sharing::Private => own.to_owned(),
+        Sharing::Shareable => "shareable".to_owned(),
+        Sharing::None => "none".to_owned(),
+        Sharing::Host => "host".to_owned(),
+        Sharing::Container(id) => format!("container:{id}"),
+    }
+}
+
+/// What was asked of the log, and what holds otherwise.
+fn log_config(log: &LogConfig) -> Value {
+    let mut options: Map<String, Value> = Map::new();
+    if matches!(log.driver(), "json-file" | "local") {
+        options.extend(DEFAULT_LOG_OPTIONS.map(|(name, value)| (name.to_owned(), json!(value))));
+    }
+    options.extend(log.options.iter().map(|(name, value)| (name.clone(), json!(value))));
+    json!({ "Type": log.driver(), "Config": options })
 }
 
 fn bind(mount: &Mount) -> Option<String> {
@@ -198,7 +257,7 @@ fn tmpfs(mounts: &[Mount]) -> Value {
     Value::Object(options.collect())
 }
 
-fn mounts(engine: &Engine, mounts: &[Mount]) -> Vec<Value> {
+pub(crate) fn mounts(engine: &Engine, mounts: &[Mount]) -> Vec<Value> {
     let volumes = engine.root().join("volumes");
     let one = |mount: &Mount| {
         let writable = !mount.read_only;
@@ -212,6 +271,10 @@ fn mounts(engine: &Engine, mounts: &[Mount]) -> Vec<Value> {
                 "Destination": mount.target, "Driver": "local", "Mode": "z", "RW": writable,
                 "Propagation": "",
             })),
+            MountSource::Image { name, .. } => Some(json!({
+                "Type": "image", "Source": name, "Destination": mount.target, "Mode": "",
+                "RW": false, "Propagation": "",
+            })),
             MountSource::Tmpfs { .. } => None,
         }
     };
@@ -219,8 +282,7 @@ fn mounts(engine: &Engine, mounts: &[Mount]) -> Vec<Value> {
 }
 
 fn graph_driver(engine: &Engine, container: &Container) -> Result<Value> {
-    let layers = &container.record.layers;
-    let rootfs = engine.store().rootfs(layers, container.directory(), false)?;
+    let rootfs = engine.store().rootfs(container.record.chain(), container.directory(), false)?;
     let oci::Rootfs::Overlay { lower, upper, work, .. } = rootfs else { return Ok(Value::Null) };
     let lower: Vec<String> = lower.iter().map(|layer| layer.path().display().to_string()).collect();
     Ok(json!({
@@ -237,16 +299,19 @@ fn config(container: &Container) -> Value {
     let own = json!({
         "Hostname": record.config_hostname(),
         "Domainname": settings.domainname,
-        "AttachStdin": settings.open_stdin,
-        "AttachStdout": true,
-        "AttachStderr": true,
+        "AttachStdin": settings.attached.stdin,
+        "AttachStdout": settings.attached.stdout,
+        "AttachStderr": settings.attached.stderr,
         "Tty": settings.tty,
         "OpenStdin": settings.open_stdin,
-        "StdinOnce": settings.open_stdin,
+        "StdinOnce": settings.open_stdin && settings.attached.stdin,
         "Image": settings.image,
     });
     if let (Value::Object(fields), Value::Object(own)) = (&mut fields, own) {
         fields.extend(own);
+        if let Some(seconds) = settings.stop_timeout_s {
+            fields.insert("StopTimeout".into(), seconds.into());
+        }
     }
     fields
 }
@@ -271,6 +336,9 @@ pub(crate) fn config_fields(config: &ContainerConfig) -> Value {
     }
     if !config.stop_signal.is_empty() {
         object.insert("StopSignal".into(), json!(config.stop_signal));
+    }
+    if !config.shell.is_empty() {
+        object.insert("Shell".into(), json!(config.shell));
     }
     if let Some(check) = &config.healthcheck {
         object.insert("Healthcheck".into(), json!(check));
@@ -303,7 +371,7 @@ fn links(container: &Container) -> Value {
     }
 }
 
-fn network_settings(container: &Container) -> Value {
+pub(crate) fn network_settings(container: &Container) -> Value {
     let mode = &container.record.settings.network;
     let places = &container.state.places;
     let mut networks = Map::new();
@@ -319,14 +387,18 @@ fn network_settings(container: &Container) -> Value {
     // Docker shows these only of the default bridge.
     let place = places.iter().find(|place| place.network == "bridge");
     let endpoint = place.map(|place| &place.endpoint);
+    let v6 = endpoint.and_then(|endpoint| endpoint.v6);
     json!({
         "Bridge": "",
         "SandboxID": container.record.id,
         "Ports": network::ports(container),
-        "Gateway": endpoint.map(|e| e.gateway.to_string()).unwrap_or_default(),
+        "GlobalIPv6Address": v6.map(|v6| v6.address.to_string()).unwrap_or_default(),
+        "GlobalIPv6PrefixLen": v6.map_or(0, |v6| v6.prefix),
+        "IPv6Gateway": v6.map(|v6| network::gateway(v6.gateway.into())).unwrap_or_default(),
+        "Gateway": endpoint.map(|e| network::gateway(e.gateway.into())).unwrap_or_default(),
         "IPAddress": endpoint.map(|e| e.address.to_string()).unwrap_or_default(),
         "IPPrefixLen": endpoint.map_or(0, |e| e.prefix),
-        "MacAddress": endpoint.map(|e| e.mac.to_string()).unwrap_or_default(),
+        "MacAddress": endpoint.map(network::mac).unwrap_or_default(),
         "Networks": networks,
     })
 }
@@ -338,16 +410,29 @@ fn place_on(container: &Container, asked: &Membership, place: Option<&Placement>
         let own = container.short_id().to_owned();
         place.aliases.iter().cloned().chain([own]).collect::<Vec<_>>()
     });
-    let wanted = asked.address.map(|address| json!({ "IPv4Address": address.to_string() }));
+    let v6 = endpoint.and_then(|endpoint| endpoint.v6);
+    let wanted = [
+        asked.address.map(|address| ("IPv4Address".to_owned(), Value::from(address.to_string()))),
+        asked.address_v6.map(|address| ("IPv6Address".to_owned(), address.to_string().into())),
+        (!asked.link_local.is_empty()).then(|| {
+            let all = asked.link_local.iter().map(ToString::to_string);
+            ("LinkLocalIPs".to_owned(), all.collect::<Vec<_>>().into())
+        }),
+    ];
+    let wanted: Map<String, Value> = wanted.into_iter().flatten().collect();
+    let wanted = if wanted.is_empty() { Value::Null } else { wanted.into() };
     json!({
         "IPAMConfig": wanted,
         "Links": null,
         "Aliases": aliases,
-        "MacAddress": endpoint.map(|e| e.mac.to_string()).unwrap_or_default(),
+        "MacAddress": endpoint.map(network::mac).unwrap_or_default(),
         "NetworkID": place.map(|place| place.network_id.as_str()).unwrap_or_default(),
         "EndpointID": place.map(|p| network::endpoint_id(&container.record.id, &p.network)).unwrap_or_default(),
-        "Gateway": endpoint.map(|e| e.gateway.to_string()).unwrap_or_default(),
+        "Gateway": endpoint.map(|e| network::gateway(e.gateway.into())).unwrap_or_default(),
         "IPAddress": endpoint.map(|e| e.address.to_string()).unwrap_or_default(),
         "IPPrefixLen": endpoint.map_or(0, |e| e.prefix),
+        "IPv6Gateway": v6.map(|v6| network::gateway(v6.gateway.into())).unwrap_or_default(),
+        "GlobalIPv6Address": v6.map(|v6| v6.address.to_string()).unwrap_or_default(),
+        "GlobalIPv6PrefixLen": v6.map_or(0, |v6| v6.prefix),
     })
 }

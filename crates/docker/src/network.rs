@@ -1,6 +1,7 @@
 //! `GET /networks/{id}`
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use engine::{Engine, Network, Port, Publication, Result};
 use serde_json::{Map, Value, json};
@@ -11,16 +12,16 @@ use serde_json::{Map, Value, json};
 /// If the containers on it cannot be listed.
 pub fn network(engine: &Engine, network: &Network) -> Result<Value> {
     let bridge = network.bridge.as_ref();
-    let config: Vec<Value> = bridge.iter().map(|bridge| config(bridge)).collect();
+    let config: Vec<Value> = bridge.iter().flat_map(|bridge| config(bridge)).collect();
     let mut containers = Map::new();
     for (container, place) in engine.network_users(network)? {
         let endpoint = &place.endpoint;
         let value = json!({
             "Name": container.record.name,
             "EndpointID": endpoint_id(&container.record.id, &place.network),
-            "MacAddress": endpoint.mac.to_string(),
+            "MacAddress": mac(endpoint),
             "IPv4Address": format!("{}/{}", endpoint.address, endpoint.prefix),
-            "IPv6Address": "",
+            "IPv6Address": endpoint.v6.map(|v6| format!("{}/{}", v6.address, v6.prefix)).unwrap_or_default(),
         });
         containers.insert(container.record.id, value);
     }
@@ -30,7 +31,7 @@ pub fn network(engine: &Engine, network: &Network) -> Result<Value> {
         "Created": if network.created.is_empty() { crate::container::NO_TIME } else { &network.created },
         "Scope": "local",
         "Driver": network.driver,
-        "EnableIPv6": false,
+        "EnableIPv6": bridge.is_some_and(|bridge| bridge.v6.is_some()),
         "IPAM": { "Driver": "default", "Options": {}, "Config": config },
         "Internal": bridge.is_some_and(|bridge| bridge.internal),
         "Attachable": network.attachable,
@@ -43,14 +44,42 @@ pub fn network(engine: &Engine, network: &Network) -> Result<Value> {
     }))
 }
 
-fn config(bridge: &engine::Bridge) -> Value {
-    let mut config = Map::new();
-    config.insert("Subnet".into(), bridge.subnet.to_string().into());
-    if let Some(range) = bridge.range {
-        config.insert("IPRange".into(), range.to_string().into());
-    }
-    config.insert("Gateway".into(), bridge.gateway.to_string().into());
-    Value::Object(config)
+/// One object for each family.
+fn config(bridge: &engine::Bridge) -> Vec<Value> {
+    let half =
+        |subnet: String, range: Option<String>, gateway: IpAddr, is_own: fn(&IpAddr) -> bool| {
+            let mut config = Map::new();
+            config.insert("Subnet".into(), subnet.into());
+            if let Some(range) = range {
+                config.insert("IPRange".into(), range.into());
+            }
+            config.insert("Gateway".into(), gateway.to_string().into());
+            let reserved = bridge.reserved.iter().filter(|(_, address)| is_own(address));
+            let reserved: Map<String, Value> = reserved
+                .map(|(name, address)| (name.clone(), address.to_string().into()))
+                .collect();
+            if !reserved.is_empty() {
+                config.insert("AuxiliaryAddresses".into(), reserved.into());
+            }
+            Value::Object(config)
+        };
+    let range = bridge.range.map(|range| range.to_string());
+    let v4 = half(bridge.subnet.to_string(), range, bridge.gateway.into(), IpAddr::is_ipv4);
+    let v6 = bridge.v6.map(|v6| {
+        let range = v6.range.map(|range| range.to_string());
+        half(v6.subnet.to_string(), range, v6.gateway.into(), IpAddr::is_ipv6)
+    });
+    [v4].into_iter().chain(v6).collect()
+}
+
+/// There is none where interfaces have their parent's.
+pub(crate) fn mac(endpoint: &engine::Endpoint) -> String {
+    if endpoint.mac == engine::MacAddress::NONE { String::new() } else { endpoint.mac.to_string() }
+}
+
+/// There is none where an interface is its own way out.
+pub(crate) fn gateway(address: IpAddr) -> String {
+    if address.is_unspecified() { String::new() } else { address.to_string() }
 }
 
 /// Docker's endpoints are objects with ids; ours are a container's place on a network.

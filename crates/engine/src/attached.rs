@@ -10,33 +10,70 @@ use rustix::process::{Signal, pidfd_send_signal};
 use runtime::SignalFd;
 
 use crate::container::Container;
-use crate::detach::DetachKeys;
-use crate::error::{Doing, Result};
+use crate::error::{Doing, Error, Result};
+use crate::event::Event;
 use crate::monitor::attach::{self, Message, PAYLOAD_BYTES_MAX};
+use crate::settings::Attached;
 use crate::terminal::{self, RawMode};
 use crate::{Engine, stop};
 
+pub use crate::detach::DetachKeys;
+
 impl Engine {
-    /// Joins a running container: its output from now on, and our input where `stdin` is set.
-    /// Without a terminal, signals to us are sent on to the container.
+    /// Joins a running container: its output from now on, and our input where `by.streams` has it.
+    /// Without a terminal, signals to us are sent on to the container, unless that is off.
     ///
     /// # Errors
     /// [`Kind::Conflict`] if it does not run.
     ///
     /// [`Kind::Conflict`]: crate::Kind::Conflict
-    pub fn attach(&self, container: &Container, stdin: bool, keys: &[u8]) -> Result<Outcome> {
+    pub fn attach(&self, container: &Container, by: &Attaching<'_>) -> Result<Outcome> {
+        stop::running(container)?;
+        self.emit(Event::container("attach", container));
+        self.attach_to(container, by)
+    }
+
+    fn attach_to(&self, container: &Container, by: &Attaching<'_>) -> Result<Outcome> {
         let process = stop::running(container)?;
         let socket = attach::connect(&container.attach_path())
             .doing(|| format!("reach the monitor of container {}", container.record.name))?;
-        let mut attachment = Attachment::new(socket, stdin, keys, container.record.settings.tty);
+        let mut attachment = Attachment::new(socket, by, container.record.settings.tty);
         attachment.redraw();
         attachment.process = Some(process);
-        // A monitor that goes before it has heard of us left the exit code.
-        attachment.run().or_else(|error| match self.wait(container) {
-            Ok(code) => Ok(Outcome::Exited(code)),
-            Err(_) => Err(error),
-        })
+        attachment.run().or_else(|error| self.attach_again(container, by, error))
     }
+
+    /// After a monitor that `container` says has gone without a word: another one may hold the
+    /// container by now; else it left the exit code before it had heard of us.
+    pub(crate) fn attach_again(
+        &self,
+        container: &Container,
+        by: &Attaching<'_>,
+        error: Error,
+    ) -> Result<Outcome> {
+        match self.find(&container.record.id) {
+            Ok(found)
+                if found.is_running()
+                    && found.has_monitor()
+                    && found.state.monitor_pid != container.state.monitor_pid =>
+            {
+                self.attach_to(&found, by)
+            }
+            _ => self.wait(container).map(Outcome::Exited).map_err(|_| error),
+        }
+    }
+}
+
+/// How somebody is attached to a container.
+#[derive(Debug, Clone, Copy)]
+pub struct Attaching<'a> {
+    /// Which streams are ours; without output, being attached ends with our input.
+    pub streams: Attached,
+    /// What is typed to leave the container running.
+    pub keys: &'a [u8],
+    /// Whether signals to us are sent on to a container without a terminal, whose keys are its
+    /// signals.
+    pub signals: bool,
 }
 
 /// How an attached run ended.
@@ -56,15 +93,16 @@ pub struct Attachment {
     /// are its signals.
     pub(crate) process: Option<OwnedFd>,
     terminal: bool,
-    stdin: bool,
+    streams: Attached,
+    signals: bool,
     keys: DetachKeys,
 }
 
 impl Attachment {
-    /// `stdin` says whether our standard input is passed on; typing `detach_keys` ends the
-    /// attachment and leaves the container running.
-    pub(crate) fn new(socket: OwnedFd, stdin: bool, detach_keys: &[u8], terminal: bool) -> Self {
-        Self { socket, process: None, terminal, stdin, keys: DetachKeys::new(detach_keys) }
+    pub(crate) fn new(socket: OwnedFd, by: &Attaching<'_>, terminal: bool) -> Self {
+        let Attaching { streams, keys, signals } = *by;
+        let keys = DetachKeys::new(keys);
+        Self { socket, process: None, terminal, streams, signals, keys }
     }
 
     pub(crate) fn announce_size(&self) {
@@ -98,9 +136,10 @@ impl Attachment {
     /// # Errors
     /// Of the terminal and of the socket.
     pub fn run(mut self) -> Result<Outcome> {
-        let raw = if self.stdin && self.terminal { RawMode::enter() } else { Ok(None) };
+        let raw = if self.streams.stdin && self.terminal { RawMode::enter() } else { Ok(None) };
         let _raw = raw.doing(|| "use the terminal".into())?;
-        let signals = if self.terminal { SignalFd::window() } else { SignalFd::forwarded() };
+        let forwards = self.signals && !self.terminal;
+        let signals = if forwards { SignalFd::forwarded() } else { SignalFd::window() };
         let mut signals = signals.doing(|| "take over signals".into())?;
         self.pass(&mut signals).doing(|| "talk to the container's monitor".into())
     }
@@ -113,7 +152,7 @@ impl Attachment {
                 PollFd::new(&self.socket, PollFlags::IN),
                 PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
             ];
-            if self.stdin {
+            if self.streams.stdin {
                 set.push(PollFd::from_borrowed_fd(stdin, PollFlags::IN));
             }
             rustix::io::retry_on_intr(|| poll(&mut set, None))?;
@@ -126,8 +165,13 @@ impl Attachment {
             }
             if ready[0] {
                 match Message::decode(attach::receive(&self.socket, &mut packet)?) {
-                    Some(Message::Stdout(bytes)) => write_all(rustix::stdio::stdout(), bytes)?,
-                    Some(Message::Stderr(bytes)) => write_all(rustix::stdio::stderr(), bytes)?,
+                    Some(Message::Stdout(bytes)) if self.streams.stdout => {
+                        write_all(rustix::stdio::stdout(), bytes)?;
+                    }
+                    Some(Message::Stderr(bytes)) if self.streams.stderr => {
+                        write_all(rustix::stdio::stderr(), bytes)?;
+                    }
+                    Some(Message::Stdout(_) | Message::Stderr(_)) => {}
                     Some(Message::Exit(code)) => return Ok(Outcome::Exited(code)),
                     _ => return Err(io::ErrorKind::UnexpectedEof.into()),
                 }
@@ -139,26 +183,29 @@ impl Attachment {
         match &self.process {
             _ if self.terminal => self.announce_size(),
             // A container that has ended meanwhile needs no signal.
-            Some(process) => drop(pidfd_send_signal(process, signal)),
-            None => {}
+            Some(process) if self.signals => drop(pidfd_send_signal(process, signal)),
+            _ => {}
         }
     }
 
-    /// Sends what was typed; returns whether the detach keys were among it.
+    /// Sends what was typed; returns whether nothing keeps us: the detach keys were among it, or it
+    /// has ended and we see no output.
     fn input(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
         let read = match rustix::io::read(rustix::stdio::stdin(), &mut buffer[..PAYLOAD_BYTES_MAX])
         {
             Err(Errno::AGAIN | Errno::INTR) => return Ok(false),
             Ok(0) | Err(_) => {
-                self.stdin = false;
-                attach::send_packet(&self.socket, &Message::InputEnd.encode(), true)?;
-                return Ok(false);
+                self.streams.stdin = false;
+                // If it has gone, what it said last is still to be read.
+                let _ = attach::send_packet(&self.socket, &Message::InputEnd.encode(), true);
+                return Ok(!self.streams.stdout && !self.streams.stderr);
             }
             Ok(read) => read,
         };
         let (bytes, detached) = self.keys.filter(&buffer[..read]);
         if !bytes.is_empty() {
-            attach::send_packet(&self.socket, &Message::Input(&bytes).encode(), true)?;
+            let message = Message::Input(&bytes).encode();
+            self.streams.stdin = attach::send_packet(&self.socket, &message, true).is_ok();
         }
         Ok(detached)
     }

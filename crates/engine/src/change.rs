@@ -3,9 +3,9 @@
 use runtime::cgroup::Cgroup;
 
 use crate::Engine;
-use crate::container::{Container, RECORD};
+use crate::container::Container;
 use crate::error::{Error, Kind, Result};
-use crate::file::write_json;
+use crate::event::Event;
 use crate::image::from_cgroup;
 use crate::restart::RestartPolicy;
 use crate::settings::Limits;
@@ -42,7 +42,11 @@ impl Engine {
         let new = self.containers.reserve(name, &id)?;
         let old = std::mem::replace(&mut container.record.name, new);
         match self.save_record(&mut container) {
-            Ok(()) => self.containers.release(&old, &id),
+            Ok(()) => {
+                self.containers.release(&old, &id);
+                let event = Event::container("rename", &container);
+                self.emit(event.with("oldName", &format!("/{old}")));
+            }
             Err(error) => {
                 self.containers.release(name, &id);
                 return Err(error);
@@ -78,20 +82,40 @@ impl Engine {
                 cgroup.update(&resources).map_err(from_cgroup)?;
             }
         }
-        self.save_record(&mut container)
+        self.save_record(&mut container)?;
+        self.emit(Event::container("update", &container));
+        Ok(())
     }
 
     /// Replaces the record; the caller holds the lock.
     pub(crate) fn save_record(&self, container: &mut Container) -> Result<()> {
-        write_json(&container.dir, RECORD, &container.record)?;
+        crate::record::write(&container.dir, &container.record)?;
         container.state.changes = container.state.changes.wrapping_add(1);
         container.save()
     }
 }
 
 impl Limits {
+    /// What is asked for that a container has from its start, or never.
+    fn fixed(&self) -> Option<&'static str> {
+        let all = [
+            ("memory swappiness", self.memory_swappiness.is_some()),
+            ("block I/O weights of devices", !self.blkio_weight_devices.is_empty()),
+            ("limits of block devices", !self.blkio_throttles.is_empty()),
+            ("OOM kill disable", self.oom_kill_disable),
+            ("rules for devices", !self.device_rules.is_empty()),
+            ("ulimits", !self.ulimits.is_empty()),
+            ("OOM score adjustment", self.oom_score_adj.is_some()),
+        ];
+        all.into_iter().find(|(_, asked)| *asked).map(|(name, _)| name)
+    }
+
     /// Takes over the limits that are set in `new`.
     fn change(&mut self, new: &Limits) -> Result<()> {
+        if let Some(name) = new.fixed() {
+            let text = format!("{name} cannot be changed after a container was created");
+            return Err(Error::new(Kind::Unsupported, text).hint("create the container anew"));
+        }
         let swap = new.memory_swap.or(self.memory_swap).filter(|swap| *swap > 0);
         if let (Some(memory), Some(swap)) = (new.memory, swap)
             && memory > swap
@@ -125,6 +149,9 @@ impl Limits {
         self.cpu_shares = new.cpu_shares.or(self.cpu_shares);
         self.cpu_period_us = new.cpu_period_us.or(self.cpu_period_us);
         self.cpu_quota_us = new.cpu_quota_us.or(self.cpu_quota_us);
+        self.cpu_rt_runtime_us = new.cpu_rt_runtime_us.or(self.cpu_rt_runtime_us);
+        self.cpu_rt_period_us = new.cpu_rt_period_us.or(self.cpu_rt_period_us);
+        self.blkio_weight = new.blkio_weight.or(self.blkio_weight);
         self.pids = new.pids.or(self.pids);
         text(&mut self.cpuset_cpus, &new.cpuset_cpus);
         text(&mut self.cpuset_mems, &new.cpuset_mems);
@@ -143,6 +170,19 @@ mod tests {
         limits.change(&new).unwrap();
         let expected = Limits { memory: Some(1 << 30), pids: Some(9), ..new };
         assert_eq!(limits, expected);
+    }
+
+    #[test]
+    fn what_is_fixed_at_the_start_is_not_changed() {
+        for new in [
+            Limits { oom_kill_disable: true, ..Limits::default() },
+            Limits { oom_score_adj: Some(1), ..Limits::default() },
+            Limits { memory_swappiness: Some(1), ..Limits::default() },
+        ] {
+            let mut limits = Limits::default();
+            assert_eq!(limits.change(&new).unwrap_err().kind(), Kind::Unsupported);
+            assert_eq!(limits, Limits::default());
+        }
     }
 
     #[test]

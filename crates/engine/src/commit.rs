@@ -5,15 +5,17 @@ use std::io::Write;
 use oci::{ContainerConfig, Reference};
 use runtime::cgroup::Cgroup;
 use rustix::pipe::{PipeFlags, pipe_with};
+use serde::{Deserialize, Serialize};
 use store::{Commit, Image};
 
 use crate::Engine;
 use crate::container::{Container, Status};
 use crate::error::{Doing, Error, Kind, Result};
+use crate::event::Event;
 use crate::image::from_cgroup;
 
 /// What a container is committed as.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CommitOptions {
     /// Who made it.
     pub author: String,
@@ -41,8 +43,7 @@ impl Engine {
         if options.reference.as_ref().is_some_and(|name| name.digest().is_some()) {
             return Err(Error::invalid("refusing to create a tag with a digest reference"));
         }
-        let layers = &container.record.layers;
-        let rootfs = self.store.rootfs(layers, container.directory(), false)?;
+        let rootfs = self.store.rootfs(container.record.chain(), container.directory(), false)?;
         let frozen = match options.pause && container.state.status == Status::Running {
             true => Some(Frozen::new(container)?),
             false => None,
@@ -52,7 +53,7 @@ impl Engine {
         drop(frozen);
         let image_id = container.record.image_id.to_string();
         let commit = Commit {
-            layers: layers.clone(),
+            layers: container.record.layers.clone(),
             parent: self.store.look_up(&image_id).ok(),
             created_by: container.record.config.cmd.join(" "),
             config: options.config,
@@ -60,7 +61,14 @@ impl Engine {
             message: options.message,
             reference: options.reference,
         };
-        Ok(self.store.commit(&changes?, &commit)?)
+        let image = self.store.commit(&changes?, &commit)?;
+        let name = commit.reference.as_ref().map(Reference::familiar).unwrap_or_default();
+        if !name.is_empty() {
+            self.emit(self.image_event("tag", &image, &name));
+        }
+        let event = Event::container("commit", container).with("comment", &commit.message);
+        self.emit(event.with("imageID", &image.id.to_string()).with("imageRef", &name));
+        Ok(image)
     }
 
     /// Writes all files of a container, as it sees them but for its mounts, as an archive.
@@ -68,14 +76,15 @@ impl Engine {
     /// # Errors
     /// If they cannot be read, or the archive not be written.
     pub fn export<W: Write>(&self, container: &Container, out: W) -> Result<W> {
-        let layers = &container.record.layers;
-        let rootfs = self.store.rootfs(layers, container.directory(), false)?;
-        Ok(self.store.export(&rootfs, out)?)
+        let rootfs = self.store.rootfs(container.record.chain(), container.directory(), false)?;
+        let out = self.store.export(&rootfs, out)?;
+        self.emit(Event::container("export", container));
+        Ok(out)
     }
 }
 
 /// The processes of a container, standing still as long as this lives, or its process does.
-struct Frozen {
+pub(crate) struct Frozen {
     cgroup: Cgroup,
     /// Lets the guard go.
     end: Option<std::os::fd::OwnedFd>,
@@ -83,7 +92,7 @@ struct Frozen {
 }
 
 impl Frozen {
-    fn new(container: &Container) -> Result<Self> {
+    pub(crate) fn new(container: &Container) -> Result<Self> {
         let doing = || format!("pause container {}", container.record.name);
         let cgroup = Cgroup::open(&container.cgroup_path()).map_err(from_cgroup)?;
         let (watched, end) = pipe_with(PipeFlags::CLOEXEC).doing(doing)?;

@@ -103,8 +103,8 @@ impl Engine {
     fn view_with_origin(&self, operand: &Operand) -> Result<(View, View)> {
         match operand {
             Operand::Container(container) => {
-                let layers = &container.record.layers;
-                let rootfs = self.store().rootfs(layers, container.directory(), false)?;
+                let chain = container.record.chain();
+                let rootfs = self.store().rootfs(chain, container.directory(), false)?;
                 Ok(self.store().view_rootfs(&rootfs)?)
             }
             Operand::Directory(path) => Err(Error::invalid(format!(

@@ -3,9 +3,9 @@
 //! ```text
 //! <root>/containers/<id>/config.json   the record: written when the container is created, after
 //!                                      all else; removed before all else
-//! <root>/containers/<id>/state.json    the state: replaced whole by whoever holds `lock`; missing
+//! <root>/containers/<id>               flock: held during every change of state
+//! <root>/containers/<id>/state.json    the state: replaced whole by whoever holds the lock; missing
 //!                                      until the first start
-//! <root>/containers/<id>/lock          flock: held during every change of state
 //! <root>/containers/<id>/upper, work   the writable layer
 //! <root>/containers/<id>/hosts, hostname, resolv.conf   what is mounted over those in /etc
 //! <root>/containers/<id>/container.log the log, and its rotated files
@@ -20,21 +20,33 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use oci::runtime::LinuxResources;
 use oci::{ContainerConfig, Digest};
+use runtime::cgroup::Cgroup;
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing, Error, Kind, Result};
 use crate::file::{create_dir, flock, read_json, write_json};
 use crate::id;
+use crate::memory::MemoryEnd;
 use crate::monitor::health::{HEALTH, Health};
-use crate::settings::Settings;
+use crate::settings::{MountSource, Settings};
 
 /// Digits of an id that `ps` shows.
 pub const SHORT_ID_LENGTH: usize = 12;
 /// The file of the record.
 pub(crate) const RECORD: &str = "config.json";
 const NAME_ATTEMPTS_MAX: u32 = 16;
+
+/// The path of a container's cgroup: in its parent, or where nobody asked for one, right below the
+/// roots of the hierarchies (docs/decisions/0021-groups-where-they-count.md).
+pub(crate) fn cgroup_path(parent: &str, id: &str) -> PathBuf {
+    match parent {
+        "" => PathBuf::from(format!("/cais-{id}")),
+        parent => Path::new(parent).join(id),
+    }
+}
 
 /// A container, as it was created.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -49,10 +61,40 @@ pub struct Record {
     pub image_id: Digest,
     /// The image's layers, lowest first: kept as long as the container is.
     pub layers: Vec<Digest>,
+    /// The image's manifest, if the layers were still arriving by its word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<Digest>,
     /// What was asked.
     pub settings: Settings,
     /// What was asked, with the image's defaults.
     pub config: ContainerConfig,
+}
+
+impl Record {
+    /// What its root file system is put together from.
+    #[must_use]
+    pub fn chain(&self) -> store::Chain<'_> {
+        store::Chain { layers: &self.layers, manifest: self.manifest.as_ref() }
+    }
+
+    /// The images that it needs: its own, and those that are mounted into it.
+    #[must_use]
+    pub fn images(&self) -> Vec<Digest> {
+        let mounted = self.settings.mounts.iter().filter_map(|mount| match &mount.source {
+            MountSource::Image { id, .. } => *id,
+            _ => None,
+        });
+        [self.image_id].into_iter().chain(mounted).collect()
+    }
+
+    /// The layers of all its images.
+    pub(crate) fn all_layers(&self) -> Vec<Digest> {
+        let mounted = self.settings.mounts.iter().filter_map(|mount| match &mount.source {
+            MountSource::Image { layers, .. } => Some(layers),
+            _ => None,
+        });
+        [&self.layers].into_iter().chain(mounted).flatten().copied().collect()
+    }
 }
 
 /// Where a container is in its life.
@@ -109,6 +151,8 @@ pub struct State {
     pub error: String,
     /// Whether the kernel killed one of its processes for want of memory.
     pub oom_killed: bool,
+    /// What became of its memory when it ended last.
+    pub memory: MemoryEnd,
     /// When it was started last, RFC 3339; empty before.
     pub started_at: String,
     /// When it ended last, RFC 3339; empty before.
@@ -127,6 +171,12 @@ pub struct State {
     pub changes: u32,
     /// What checks of its health had found when it ended last.
     pub health: Option<Health>,
+    /// Which start of the machine it was started in: numbers of processes are of one start only.
+    /// Empty in states of before this was kept.
+    pub boot: String,
+    /// The numbers of the pipes that are its standard input, output and error; 0 where there is
+    /// none. Who adopts it finds them by these.
+    pub pipes: [u64; 3],
 }
 
 /// A container's place on a network.
@@ -225,19 +275,29 @@ impl Container {
     /// The path of its cgroup below every hierarchy.
     #[must_use]
     pub fn cgroup_path(&self) -> PathBuf {
-        Path::new("/cais").join(&self.record.id)
+        cgroup_path(&self.record.settings.cgroup_parent, &self.record.id)
     }
 
-    /// Waits for whoever is changing the state, then reads it anew.
+    /// Makes its cgroup: in every hierarchy, if it could mount one or sees the host's.
+    pub(crate) fn make_cgroup(
+        &self,
+        resources: Option<&LinuxResources>,
+    ) -> std::result::Result<Cgroup, runtime::cgroup::Error> {
+        match self.record.settings.security.may_mount_hierarchies() {
+            true => Cgroup::create(&self.cgroup_path(), resources),
+            false => Cgroup::create_sparing(&self.cgroup_path(), resources),
+        }
+    }
+
+    /// Waits for whoever is changing the state, then reads it anew. The directory itself is the lock.
     pub(crate) fn lock(&mut self) -> Result<StateLock> {
-        let path = self.dir.join("lock");
         let missing = |error: io::Error| match error.kind() {
             io::ErrorKind::NotFound => no_such(&self.record.id),
             _ => {
                 Error::caused(Kind::Internal, format!("lock container {}", self.record.name), error)
             }
         };
-        let file = File::options().write(true).open(path).map_err(missing)?;
+        let file = File::open(&self.dir).map_err(missing)?;
         flock(&file, FlockOperation::LockExclusive)?;
         // Whoever held the lock may have removed the container.
         if !self.dir.join(RECORD).exists() {
@@ -249,6 +309,12 @@ impl Container {
             self.record = read_json(&self.dir.join(RECORD))?;
         }
         Ok(StateLock(file))
+    }
+
+    /// Whether somebody holds its lock: it is being started, or ended, or changed.
+    pub(crate) fn is_being_changed(&self) -> bool {
+        let is_locked = |file: File| flock(&file, FlockOperation::NonBlockingLockShared).is_err();
+        File::open(&self.dir).is_ok_and(is_locked)
     }
 
     /// Replaces the state on disk; the caller holds the lock.
@@ -268,7 +334,18 @@ impl Container {
     /// Whether the process that was its monitor when the state was written still runs.
     fn monitor_lives(&self) -> bool {
         let State { monitor_pid, monitor_start, .. } = self.state;
-        monitor_pid != 0 && runtime::is_alive(monitor_pid, monitor_start)
+        monitor_pid != 0 && self.is_of_this_boot() && runtime::is_alive(monitor_pid, monitor_start)
+    }
+
+    /// Whether its first process still runs.
+    pub(crate) fn process_lives(&self) -> bool {
+        let State { pid, pid_start, .. } = self.state;
+        pid != 0 && self.is_of_this_boot() && runtime::is_alive(pid, pid_start)
+    }
+
+    /// Whether the machine has not been restarted since it was started.
+    pub(crate) fn is_of_this_boot(&self) -> bool {
+        self.state.boot.is_empty() || self.state.boot == boot()
     }
 }
 
@@ -349,6 +426,11 @@ impl Containers {
         fs::read_link(self.name_path(name)).ok()?.into_os_string().into_string().ok()
     }
 
+    /// Whether there is a container of this id.
+    pub(crate) fn exists(&self, id: &str) -> bool {
+        self.dir(id).join(RECORD).exists()
+    }
+
     /// Whether a container has a directory and no record: it is being created, or was not to the
     /// end.
     pub(crate) fn is_half_made(&self, id: &str) -> bool {
@@ -393,6 +475,13 @@ impl Containers {
         Ok(names.filter(|name| name.len() == id::LENGTH).collect())
     }
 
+    /// The names that are taken, in no order.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.root.join("names")).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter(|name| !name.starts_with('.')).collect()
+    }
+
     /// Finds a container by its id, its name, or the first digits of its id, in this order.
     pub(crate) fn find(&self, key: &str) -> Result<Container> {
         let key = key.strip_prefix('/').unwrap_or(key);
@@ -431,6 +520,12 @@ impl Containers {
     pub(crate) fn run_dir(&self, id: &str) -> PathBuf {
         self.run_root.join(id)
     }
+}
+
+/// Names this start of the machine (`/proc/sys/kernel/random/boot_id`, proc_sys_kernel(5)).
+pub(crate) fn boot() -> String {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    text.trim().to_owned()
 }
 
 /// The state of the container in `dir`. To write one at the creation would cost a file, and one

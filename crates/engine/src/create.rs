@@ -1,17 +1,27 @@
 //! Creating a container: the image's defaults and what was asked become its record.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 
-use oci::{ContainerConfig, Healthcheck, ImageConfig, PlatformError};
+use oci::{ContainerConfig, Digest, Healthcheck, ImageConfig, PlatformError};
 use rustix::fs::FlockOperation;
 
-use crate::container::{Container, RECORD, Record, SHORT_ID_LENGTH, State};
-use crate::error::{Doing, Error, Kind, Result};
-use crate::file::{create_dir, write_json};
+use crate::container::{Container, Record, SHORT_ID_LENGTH, State};
+use crate::error::{Error, Result};
+use crate::event::Event;
 use crate::image::made_for;
-use crate::settings::{Mount, MountSource, NetworkMode, Security, Settings};
+use crate::settings::{NetworkMode, Security, Settings, Sharing};
 use crate::{Engine, clock, spec};
+
+/// What a container is made of.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    /// The image's id.
+    pub(crate) image_id: Digest,
+    /// The image's layers, lowest first.
+    pub(crate) layers: Vec<Digest>,
+    /// The image's manifest, if the layers are still arriving.
+    pub(crate) manifest: Option<Digest>,
+}
 
 impl Engine {
     /// Creates a container; nothing of it runs yet. The image must be here.
@@ -20,42 +30,67 @@ impl Engine {
     /// [`Kind::NotFound`] without the image, [`Kind::Exists`] if the name is taken,
     /// [`Kind::Invalid`] if the settings contradict each other. Nothing is left behind then.
     pub fn create(&self, settings: Settings) -> Result<Container> {
+        if !self.root().exists() {
+            // The image cannot be here, and nothing is made for what fails.
+            self.store.look_up(&settings.image)?;
+        }
+        // Only where nobody holds a lease, so before we do.
         self.sweep_name(&settings.name);
         let _lease = self.store.lease()?;
         let image = self.store.look_up(&settings.image)?;
         let defaults = image.config(&self.store)?;
+        let origin = Origin { image_id: image.id, layers: image.diff_ids(), manifest: None };
+        self.create_of(settings, origin, &defaults)
+    }
+
+    /// Creates a container of an image, under a lease.
+    pub(crate) fn create_of(
+        &self,
+        settings: Settings,
+        origin: Origin,
+        defaults: &ImageConfig,
+    ) -> Result<Container> {
         let platform = settings.platform.as_deref().map(str::parse).transpose();
         let platform =
             platform.map_err(|error: PlatformError| Error::invalid(error.to_string()))?;
-        made_for(&settings.image, &defaults, platform.as_ref())?;
+        made_for(&settings.image, defaults, platform.as_ref())?;
         let (id, dir) = self.containers.allocate()?;
-        let made = self.fill(&id, settings, &image, &defaults);
-        made.inspect_err(|_| {
+        let made = self.fill(&id, settings, origin, defaults);
+        let made = made.inspect_err(|_| {
             // The half-made container has nothing worth keeping.
             let _ = self.discard_half_made(&id, &dir);
-        })
+        })?;
+        self.emit(Event::container("create", &made));
+        Ok(made)
     }
 
     fn fill(
         &self,
         id: &str,
         mut settings: Settings,
-        image: &store::Image,
+        Origin { image_id, layers, manifest }: Origin,
         defaults: &ImageConfig,
     ) -> Result<Container> {
         check_user_namespace(&settings.security)?;
         let config = merge(&settings, &defaults.config);
         // Until the record says that they are in use, nobody may remove the volumes.
         let _volumes = self.hold_volumes(FlockOperation::LockShared)?;
-        settings.mounts = self.mounts(id, &settings, &config)?;
+        self.check_joins(&mut settings)?;
         self.check_network(&mut settings)?;
+        self.check_links(&settings)?;
+        settings.mounts = self.make_mounts(id, &settings, &config, &layers)?;
+        if let Some(first) = &mut settings.honest_proc {
+            // So that not all containers crowd on the same processors.
+            *first = u32::from_str_radix(&id[..6], 16).unwrap_or(0);
+        }
         let name = self.containers.reserve(&settings.name, id)?;
         let record = Record {
             id: id.to_owned(),
             name: name.clone(),
             created: clock::now(),
-            image_id: image.id,
-            layers: image.diff_ids(),
+            image_id,
+            layers,
+            manifest,
             settings,
             config,
         };
@@ -70,11 +105,24 @@ impl Engine {
         Ok(container)
     }
 
+    /// Makes sure that the containers exist that it is linked with; on networks that users made, they
+    /// may come later.
+    fn check_links(&self, settings: &Settings) -> Result<()> {
+        if matches!(settings.network, NetworkMode::Named(_)) {
+            return Ok(());
+        }
+        for (name, _) in &settings.links {
+            let missing = |error: Error| {
+                let doing = format!("could not get container for {name}");
+                Error::caused(error.kind(), doing, error)
+            };
+            self.containers.find(name).map_err(missing)?;
+        }
+        Ok(())
+    }
+
     /// Makes sure that the networks exist, and writes them down by name.
     fn check_network(&self, settings: &mut Settings) -> Result<()> {
-        if let NetworkMode::Container(key) = &settings.network {
-            settings.network = NetworkMode::Container(self.find(key)?.record.id);
-        }
         for attachment in &mut settings.attachments {
             let network = self.network(&attachment.network)?;
             attachment.network.clone_from(&network.name);
@@ -87,7 +135,7 @@ impl Engine {
             if network.name != "bridge" {
                 continue;
             }
-            if attachment.address.is_some() {
+            if attachment.address.is_some() || attachment.address_v6.is_some() {
                 return Err(Error::invalid(
                     "user specified IP address is supported on user defined networks only",
                 ));
@@ -108,56 +156,19 @@ impl Engine {
 
     fn write(&self, container: &Container) -> Result<()> {
         // A plan that cannot be made is an error now, not when the container starts.
-        spec::plan(container, &self.volumes(), None)?;
-        let lock = container.dir.join("lock");
-        File::create(&lock).doing(|| format!("create {}", lock.display()))?;
+        spec::plan(container, &self.volumes(), &spec::Joined::default())?;
+        crate::monitor::log::plan::Plan::of(&container.record)?;
         self.store.prepare(
-            &container.record.layers,
+            container.record.chain(),
             &container.dir,
             container.record.settings.auto_remove,
         )?;
-        write_json(&container.dir, RECORD, &container.record)
-    }
-
-    /// The mounts asked for, with their sources made, and an anonymous volume for each path that
-    /// the image declares and nothing is mounted at.
-    fn mounts(
-        &self,
-        id: &str,
-        settings: &Settings,
-        config: &ContainerConfig,
-    ) -> Result<Vec<Mount>> {
-        let mut mounts = settings.mounts.clone();
-        for target in config.volumes.keys() {
-            if mounts
-                .iter()
-                .any(|mount| mount.target.trim_end_matches('/') == target.trim_end_matches('/'))
-            {
-                continue;
-            }
-            let source = MountSource::Volume { name: String::new(), anonymous: true, copy: true };
-            mounts.push(Mount { source, target: target.clone(), read_only: false });
+        if let Some(bytes) = container.record.settings.storage_bytes {
+            let parts = ["upper", "work"].map(|part| container.dir.join(part));
+            let parts = parts.each_ref().map(std::path::PathBuf::as_path);
+            crate::quota::limit(&parts, bytes, &format!("container {}", container.record.name))?;
         }
-        for mount in &mut mounts {
-            if !mount.target.starts_with('/') {
-                return Err(Error::invalid(format!(
-                    "invalid mount path: '{}' mount path must be absolute",
-                    mount.target
-                )));
-            }
-            match &mut mount.source {
-                MountSource::Bind { path, create, .. } => make_source(path, *create)?,
-                MountSource::Volume { name, anonymous, .. } => {
-                    if name.is_empty() {
-                        *anonymous = true;
-                        *name = crate::id::fresh()?;
-                    }
-                    self.ensure_volume(name, anonymous.then_some(id))?;
-                }
-                MountSource::Tmpfs { .. } => {}
-            }
-        }
-        Ok(mounts)
+        crate::record::write(&container.dir, &container.record)
     }
 }
 
@@ -172,7 +183,8 @@ fn exposed(settings: &Settings, image: &ContainerConfig) -> BTreeMap<String, ser
 
 /// Root of a user namespace may not mount what shows a namespace of the host.
 fn check_user_namespace(security: &Security) -> Result<()> {
-    let host = [(security.host_pid, "PID", "pid"), (security.host_cgroup, "cgroup", "cgroupns")];
+    let host_pid = security.pid == Sharing::Host;
+    let host = [(host_pid, "PID", "pid"), (security.host_cgroup, "cgroup", "cgroupns")];
     let shared = host.iter().find(|(shared, ..)| *shared && security.user_namespace.is_some());
     shared.map_or(Ok(()), |(_, kind, flag)| {
         Err(Error::invalid(format!(
@@ -180,22 +192,6 @@ fn check_user_namespace(security: &Security) -> Result<()> {
         ))
         .hint(format!("leave out --{flag} host, or use --userns host")))
     })
-}
-
-fn make_source(path: &std::path::Path, create: bool) -> Result<()> {
-    if path.exists() {
-        return Ok(());
-    }
-    if create {
-        return std::fs::create_dir_all(path).map_err(|error| {
-            Error::caused(Kind::Invalid, format!("create bind source {}", path.display()), error)
-        });
-    }
-    Err(Error::invalid(format!(
-        "invalid mount config for type \"bind\": bind source path does not exist: {}",
-        path.display()
-    ))
-    .hint("create it first; -v creates missing directories"))
 }
 
 /// The image's configuration with what was asked laid over it, by Docker's rules: an entrypoint
@@ -210,7 +206,11 @@ fn merge(settings: &Settings, image: &ContainerConfig) -> ContainerConfig {
     };
     let mut env = image.env.clone();
     for variable in &settings.env {
-        spec::set(&mut env, variable);
+        match variable.contains('=') {
+            true => spec::set(&mut env, variable),
+            // A name alone takes the image's variable away.
+            false => env.retain(|known| known.split('=').next() != Some(variable)),
+        }
     }
     let mut labels = image.labels.clone();
     labels.extend(settings.labels.clone());
@@ -252,26 +252,6 @@ impl Record {
             "" => self.id[..SHORT_ID_LENGTH].to_owned(),
             name => name.to_owned(),
         }
-    }
-}
-
-impl Engine {
-    /// Makes the directory of a volume, if it is not there.
-    fn ensure_volume(&self, name: &str, anonymous_for: Option<&str>) -> Result<()> {
-        crate::volume::validate(name)?;
-        let dir = self.volumes().join(name);
-        if dir.join("_data").exists() {
-            return Ok(());
-        }
-        let Some(id) = anonymous_for else {
-            create_dir(&dir)?;
-            return crate::volume::make(&dir, None);
-        };
-        // It appears with its owner, so that it is found when this process is killed.
-        let fresh = crate::volume::unfinished(&self.volumes(), id);
-        create_dir(&fresh)?;
-        crate::volume::make(&fresh, anonymous_for)?;
-        std::fs::rename(&fresh, &dir).doing(|| format!("create volume {name}"))
     }
 }
 

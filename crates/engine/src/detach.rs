@@ -2,20 +2,21 @@
 
 /// A sequence of keys, and how much of it has been typed.
 #[derive(Debug)]
-pub(crate) struct DetachKeys {
+pub struct DetachKeys {
     keys: Vec<u8>,
     typed: usize,
 }
 
 impl DetachKeys {
     /// No sequence is never typed.
-    pub(crate) fn new(keys: &[u8]) -> Self {
+    #[must_use]
+    pub fn new(keys: &[u8]) -> Self {
         Self { keys: keys.to_vec(), typed: 0 }
     }
 
     /// What to pass on of the bytes that were read from the terminal, and whether the sequence is
     /// complete now. Keys that may be its beginning are held back.
-    pub(crate) fn filter(&mut self, bytes: &[u8]) -> (Vec<u8>, bool) {
+    pub fn filter(&mut self, bytes: &[u8]) -> (Vec<u8>, bool) {
         let mut passed = Vec::with_capacity(bytes.len());
         for &key in bytes {
             if self.keys.get(self.typed) == Some(&key) {

@@ -5,10 +5,11 @@ use std::io::Write;
 
 use oci::{Digest, Platform, Reference};
 use registry::Choice;
-use store::ToSave;
+use store::{Image, ToSave};
 
 use crate::Engine;
 use crate::error::{Error, Kind, Result};
+use crate::event::Event;
 use crate::image::{from_registry, from_store, made_for, moving};
 
 pub use registry::{Place, Pushed};
@@ -38,7 +39,8 @@ pub struct CopyOptions {
 impl Engine {
     /// Brings an image into its registry, with the credentials of `~/.docker/config.json`.
     ///
-    /// `platform`, where it is given, must be the one that the image is for.
+    /// With a `platform`, what is pushed is the image for it: the one that has the name, or one that
+    /// came by the same index. As in Docker, the index itself is not pushed.
     ///
     /// # Errors
     /// By kind: [`Kind::NotFound`], [`Kind::Denied`], [`Kind::Unavailable`], and [`Kind::Invalid`]
@@ -57,10 +59,27 @@ impl Engine {
             store::Error::NotFound(_) => self.unpushable(reference),
             other => from_store(other),
         })?;
-        made_for(&reference.familiar(), &image.config(&self.store)?, platform)?;
+        let image = self.of_platform(&reference.familiar(), image, platform)?;
         let client = self.registry_client()?;
         let pushed = registry::push(&client, &self.store, &image, reference, progress);
-        pushed.map_err(|error| moving(format!("push {}", reference.familiar()), error))
+        let pushed =
+            pushed.map_err(|error| moving(format!("push {}", reference.familiar()), error))?;
+        self.emit(Event::image("push", reference.familiar(), &reference.familiar_name()));
+        Ok(pushed)
+    }
+
+    /// `image` if it is for `platform`, else another image that came by the same index and is.
+    fn of_platform(&self, name: &str, image: Image, platform: Option<&Platform>) -> Result<Image> {
+        let Err(other) = made_for(name, &image.config(&self.store)?, platform) else {
+            return Ok(image);
+        };
+        let Some(index) = image.index else { return Err(other) };
+        let is_wanted = |image: &Image| {
+            let config = image.config(&self.store);
+            image.index == Some(index)
+                && config.is_ok_and(|config| made_for(name, &config, platform).is_ok())
+        };
+        self.store.images()?.into_iter().find(is_wanted).ok_or(other)
     }
 
     /// As Docker tells a repository without tags from a tag that is not there.
@@ -79,10 +98,52 @@ impl Engine {
             .hint("`cais images` lists what is here, `cais tag` gives it the registry's name")
     }
 
-    /// A client for registries, who is whom `~/.docker/config.json` says.
+    /// A client for registries, who is whom `~/.docker/config.json` says, or somebody else.
     pub(crate) fn registry_client(&self) -> Result<registry::Client> {
-        let auth = registry::Auth::load().map_err(from_registry)?;
+        let auth = match &self.auth {
+            Some(auth) => auth.clone(),
+            None => registry::Auth::load().map_err(from_registry)?,
+        };
         Ok(registry::Client::new(&self.registry, auth))
+    }
+
+    /// The same engine, who is somebody else for registries than `~/.docker/config.json` says.
+    #[must_use]
+    pub fn with_auth(self, auth: registry::Auth) -> Self {
+        Self { auth: Some(auth), ..self }
+    }
+
+    /// Asks a registry whether it knows `user` and `password`.
+    ///
+    /// # Errors
+    /// [`Kind::Denied`] if it does not know them, [`Kind::Unavailable`].
+    pub fn check_login(&self, registry: &str, user: &str, password: &str) -> Result<()> {
+        let checked = registry::check_login(&self.registry, registry, user, password);
+        checked.map(drop).map_err(from_registry)
+    }
+
+    /// Looks for repositories by name.
+    ///
+    /// # Errors
+    /// As [`search`].
+    pub fn search(&self, term: &str, limit: usize) -> Result<Vec<registry::FoundRepository>> {
+        registry::search(&self.registry_client()?, term, limit).map_err(from_registry)
+    }
+
+    /// The tags that a registry has of a repository.
+    ///
+    /// # Errors
+    /// As [`remote_tags`].
+    pub fn tags_of(&self, reference: &Reference) -> Result<Vec<String>> {
+        registry::tags(&self.registry_client()?, reference).map_err(from_registry)
+    }
+
+    /// The manifest that a name stands for in its registry.
+    ///
+    /// # Errors
+    /// By kind, as of [`Engine::pull`].
+    pub fn remote_manifest(&self, reference: &Reference) -> Result<registry::Fetched> {
+        registry::fetch_manifest(&self.registry_client()?, reference).map_err(from_registry)
     }
 
     /// Copies an image between registries, archives, layouts and the store, without unpacking
@@ -139,7 +200,7 @@ impl Engine {
         let mut found: BTreeMap<usize, ToSave> = BTreeMap::new();
         for name in names {
             for (image, reference) in self.named(name)? {
-                made_for(name, &image.config(&self.store)?, platform)?;
+                let image = self.of_platform(name, image, platform)?;
                 let known = found.values().position(|known| known.image.id == image.id);
                 let place = known.unwrap_or(found.len());
                 let entry =
@@ -148,7 +209,12 @@ impl Engine {
             }
         }
         let images: Vec<ToSave> = found.into_values().collect();
-        Ok(self.store.save(&images, out)?)
+        let out = self.store.save(&images, out)?;
+        for saved in &images {
+            let id = saved.image.id.to_string();
+            self.emit(self.image_event("save", &saved.image, &id));
+        }
+        Ok(out)
     }
 
     /// What a name given to [`Engine::save`] stands for, with the names to save it under.
@@ -215,4 +281,14 @@ pub fn search(
     let auth = registry::Auth::load().map_err(from_registry)?;
     let client = registry::Client::new(config, auth);
     registry::search(&client, term, limit).map_err(from_registry)
+}
+
+/// The tags that a registry has of the repository of `reference`.
+///
+/// # Errors
+/// [`Kind::NotFound`] without the repository, [`Kind::Unavailable`].
+pub fn remote_tags(config: &registry::Config, reference: &Reference) -> Result<Vec<String>> {
+    let auth = registry::Auth::load().map_err(from_registry)?;
+    let client = registry::Client::new(config, auth);
+    registry::tags(&client, reference).map_err(from_registry)
 }

@@ -2,11 +2,15 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// What kind of failure it is: whoever asked acts on this.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// The request makes no sense as it stands.
     Invalid,
+    /// What was typed means nothing; nobody was asked for anything yet.
+    Usage,
     /// The object does not exist.
     NotFound,
     /// The name is taken.
@@ -63,6 +67,15 @@ impl Error {
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint.get_or_insert(hint.into());
+        self
+    }
+
+    /// The same, seen from where the command line is read: what is invalid there is wrong usage.
+    #[must_use]
+    pub fn in_usage(mut self) -> Self {
+        if self.kind == Kind::Invalid {
+            self.kind = Kind::Usage;
+        }
         self
     }
 

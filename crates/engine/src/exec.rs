@@ -9,9 +9,10 @@ use crate::attached::Outcome;
 use crate::container::{Container, Status};
 use crate::detach::DetachKeys;
 use crate::error::{Doing, Error, Kind, Result};
+use crate::event::Event;
 use crate::image::{from_cgroup, from_runtime};
-use crate::monitor::relay::{Own, Relay, Streams};
-use crate::settings::Exec;
+use crate::monitor::relay::{Relay, Streams};
+use crate::settings::{Attached, Exec};
 use crate::terminal::RawMode;
 use crate::{Engine, hold, spec, stop};
 
@@ -35,8 +36,13 @@ impl Engine {
         let (stdio, mut streams) = match exec.detach && !exec.tty {
             // Nobody will read what it writes, and nothing shall come of that.
             true => (Stdio::Fds { stdin: None, stdout: None, stderr: None }, Streams::default()),
-            false => hold::stdio(exec.tty, exec.stdin)?,
+            false => hold::stdio(exec.tty, exec.stdin, false)?,
         };
+        let id = crate::id::fresh()?;
+        let event = |action: &str| Event::container(action, container).with("execID", &id);
+        let command = command_line(&exec.command);
+        self.emit(event(&format!("exec_create: {command}")));
+        self.emit(event(&format!("exec_start: {command}")));
         let mut executed = enter(container, init.as_fd(), exec, stdio)?;
         if let Some(master) = executed.take_master() {
             streams = hold::terminal_streams(master)?;
@@ -45,12 +51,21 @@ impl Engine {
         if !exec.detach
             && let Some(code) = follow(&mut relay, exec)?
         {
+            self.emit(event("exec_die").with("exitCode", &code.to_string()));
             return Ok(Outcome::Exited(code));
         }
         if exec.tty {
             keep(&mut relay)?;
         }
         Ok(Outcome::Detached)
+    }
+}
+
+/// A command as Docker shows it in events: with a blank behind a program without arguments.
+pub(crate) fn command_line(command: &[String]) -> String {
+    match command {
+        [program] => format!("{program} "),
+        command => command.join(" "),
     }
 }
 
@@ -62,7 +77,12 @@ pub(crate) fn enter(
     stdio: Stdio,
 ) -> Result<Process> {
     let (process, seccomp) = spec::exec_process(container, exec)?;
-    let cgroup = Cgroup::open(&container.cgroup_path()).map_err(from_cgroup)?;
+    let mut cgroup = Cgroup::open(&container.cgroup_path()).map_err(from_cgroup)?;
+    // The container was spared hierarchies because it could not mount them.
+    let own_groups = exec.privileged && !container.record.settings.security.may_mount_hierarchies();
+    if own_groups {
+        cgroup = cgroup.join_all().map_err(from_cgroup)?;
+    }
     let user = match exec.user.as_str() {
         "" => container.record.config.user.as_str(),
         user => user,
@@ -72,6 +92,7 @@ pub(crate) fn enter(
         seccomp: seccomp.as_ref(),
         state: Some(&state),
         cgroup: Some(&cgroup),
+        own_groups,
         user: Some(user),
         group_add: &container.record.settings.group_add,
         ..runtime::Exec::new((container.state.pid, init), &process, stdio)
@@ -83,7 +104,7 @@ pub(crate) fn enter(
 fn follow(relay: &mut Relay<'_>, exec: &Exec) -> Result<Option<i32>> {
     let raw = if exec.tty && exec.stdin { RawMode::enter() } else { Ok(None) };
     let _raw = raw.doing(|| "use the terminal".into())?;
-    relay.own = Some(Own { stdin: exec.stdin, stdout: true, stderr: true });
+    relay.own = Some(Attached { stdin: exec.stdin, stdout: true, stderr: true });
     relay.signals = Some(SignalFd::forwarded().doing(|| "take over signals".into())?);
     relay.keys = exec.tty.then(|| DetachKeys::new(&exec.detach_keys));
     let status = relay.run().doing(|| "watch the command".into())?;

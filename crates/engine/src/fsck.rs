@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use oci::{Digest, Reference};
-use store::{Fault, FaultKind};
+use store::{Fault, FaultKind, Image};
 
 use crate::Engine;
 use crate::error::{Error, Kind, Result};
@@ -20,6 +20,8 @@ pub struct Finding {
     pub why: String,
     /// What was done about it; `None` if it is still wrong.
     pub remedy: Option<String>,
+    /// What a repair would do about it, before there was one; `None` if nothing.
+    pub planned: Option<String>,
 }
 
 impl Engine {
@@ -30,7 +32,8 @@ impl Engine {
     /// If the disk cannot be read.
     pub fn check(&self, deep: bool) -> Result<Vec<Finding>> {
         let faults = self.store().check(deep)?;
-        let mut findings: Vec<Finding> = faults.iter().map(finding).collect();
+        let plan = |fault: &Fault| Finding { planned: self.planned(fault), ..finding(fault) };
+        let mut findings: Vec<Finding> = faults.iter().map(plan).collect();
         let broken = named(&faults, FaultKind::Layer);
         findings.extend(self.check_containers(&broken)?);
         findings.extend(self.check_repositories()?);
@@ -48,6 +51,9 @@ impl Engine {
         deep: bool,
         progress: &(dyn Fn(registry::Event) + Sync),
     ) -> Result<Vec<Finding>> {
+        if !self.root().exists() {
+            return Ok(Vec::new());
+        }
         let faults = self.store().check(deep)?;
         let broken = named(&faults, FaultKind::Layer);
         let containers = self.check_containers(&broken)?;
@@ -113,14 +119,16 @@ impl Engine {
         let mut findings = Vec::new();
         for container in self.list()? {
             let lacks = container.record.layers.iter();
-            let mut lacks =
-                lacks.filter(|layer| !self.store().has_layer(layer) || broken.contains(layer));
+            let arrives = self.store().is_arriving(container.record.chain());
+            let is_here = |layer: &Digest| arrives || self.store().has_layer(layer);
+            let mut lacks = lacks.filter(|layer| !is_here(layer) || broken.contains(layer));
             if let Some(layer) = lacks.next() {
                 findings.push(Finding {
                     kind: "container".to_owned(),
                     name: container.record.name.clone(),
                     why: format!("it lacks the layer {layer}"),
                     remedy: None,
+                    planned: self.restorable(layer),
                 });
             }
         }
@@ -140,8 +148,53 @@ impl Engine {
                 false => format!("it lacks {}; push it again", missing.lacks),
             },
             remedy: None,
+            planned: None,
         };
         Ok(missing.into_iter().map(finding).collect())
+    }
+
+    /// What [`Engine::repair`] would try to do about a fault.
+    fn planned(&self, fault: &Fault) -> Option<String> {
+        let digest = fault.name.parse::<Digest>().ok();
+        let removed = || Some("would be removed".to_owned());
+        match (fault.kind, digest) {
+            (FaultKind::Layer, Some(layer)) => {
+                let is_mounted = self.running_layers().is_ok_and(|used| used.contains(&layer));
+                if is_mounted { None } else { self.restorable(&layer).or_else(removed) }
+            }
+            (FaultKind::Image, Some(image)) => {
+                let lacked = fault.lacks.first().filter(|_| fault.lacks.len() == 1);
+                let uses = self.image_uses().unwrap_or_default();
+                let stays = self.still_runs(fault) || uses.iter().any(|used| used.image == image);
+                let known = self.store().look_up(&fault.name).ok();
+                lacked
+                    .and_then(|layer| self.unpackable(layer))
+                    .or_else(|| known.as_ref().and_then(pullable))
+                    .or_else(|| removed().filter(|_| !stays))
+            }
+            (FaultKind::Blob, Some(blob)) => {
+                let images = self.store().images().unwrap_or_default();
+                let has = |image: &&Image| {
+                    let layers = image.layers.iter().map(|layer| layer.blob.digest);
+                    [image.id, image.manifest.digest].into_iter().chain(layers).any(|d| d == blob)
+                };
+                images.iter().filter(has).find_map(pullable).or_else(removed)
+            }
+            _ => removed(),
+        }
+    }
+
+    /// How a layer can be had again, if it can.
+    fn restorable(&self, layer: &Digest) -> Option<String> {
+        let images = self.store().images().unwrap_or_default();
+        let pulled = || images.iter().filter(|i| i.diff_ids().contains(layer)).find_map(pullable);
+        self.unpackable(layer).or_else(pulled)
+    }
+
+    /// From an archive that is here, if there is one.
+    fn unpackable(&self, layer: &Digest) -> Option<String> {
+        let held = |(of, blob): &(Digest, Digest)| of == layer && self.store().has_blob(blob);
+        self.archives().iter().any(held).then(|| "would be unpacked again".to_owned())
     }
 
     /// The layers that are mounted now.
@@ -217,6 +270,12 @@ impl Engine {
     }
 }
 
+/// From where an image is known to be, if it is.
+fn pullable(image: &Image) -> Option<String> {
+    let from = image.repo_digests.first()?;
+    Some(format!("would be pulled from {}", from.familiar()))
+}
+
 fn named(faults: &[Fault], kind: FaultKind) -> HashSet<Digest> {
     let of = faults.iter().filter(|fault| fault.kind == kind);
     of.filter_map(|fault| fault.name.parse().ok()).collect()
@@ -228,5 +287,6 @@ fn finding(fault: &Fault) -> Finding {
         name: fault.name.clone(),
         why: fault.why.clone(),
         remedy: None,
+        planned: None,
     }
 }

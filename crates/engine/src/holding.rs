@@ -8,6 +8,7 @@ use oci::{Digest, Reference};
 use store::{Image, Measure};
 
 use crate::error::{Doing, Result};
+use crate::space::UPLOADS;
 use crate::{Container, Engine};
 
 /// Something that takes space on the disk.
@@ -58,6 +59,14 @@ impl Engine {
                     container(&mut all, &mut measure, &holders, &path, entry)?;
                     continue;
                 }
+                if name == "registry" {
+                    let uploads = Measure::default().add(&path.join(UPLOADS))?;
+                    rest += measure.add(&path)?.saturating_sub(uploads);
+                    if uploads > 0 {
+                        all.push(holders.holding("uploads", entry, uploads));
+                    }
+                    continue;
+                }
                 let bytes = measure.add(&path)?;
                 all.push(holders.holding(&name, entry, bytes));
             }
@@ -74,8 +83,19 @@ impl Engine {
 }
 
 /// Directories of the root that are told apart entry by entry.
-const KNOWN: &[&str] =
-    &["blobs", "layers", "bases", "images", "ingest", "trash", "containers", "volumes"];
+const KNOWN: &[&str] = &[
+    "arriving",
+    "bases",
+    "blobs",
+    "build",
+    "containers",
+    "images",
+    "ingest",
+    "layers",
+    "registry",
+    "trash",
+    "volumes",
+];
 
 /// A container is its writable layer, its log, and its records.
 fn container(
@@ -133,6 +153,12 @@ impl Holders {
         for blob in engine.store().held_by_repositories()? {
             add(&mut found.blobs, blob, "registry");
         }
+        for layer in engine.build_layers() {
+            add(&mut found.layers, layer, "builds");
+            if let Ok(layer) = engine.store().layer(&layer) {
+                add(&mut found.blobs, layer.blob, "builds");
+            }
+        }
         for container in &found.containers {
             let name = format!("container {}", container.record.name);
             for layer in &container.record.layers {
@@ -157,6 +183,9 @@ impl Holders {
             "bases" => ("mount points", self.chain(&name)),
             "images" => ("record", self.images.get(&name).cloned().unwrap_or_default()),
             "ingest" => ("download", Vec::new()),
+            "arriving" => ("download", vec!["early starts".to_owned()]),
+            "uploads" => ("upload", Vec::new()),
+            "build" => ("build cache", vec!["builds".to_owned()]),
             "trash" => ("trash", Vec::new()),
             _ => ("volume", self.mounted(&name)),
         };

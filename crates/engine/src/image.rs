@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::io::{ErrorKind, Read};
+use std::fs::File;
+use std::io::{ErrorKind, Read, Seek as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,7 +16,9 @@ use store::{Collected, Exclusive, INGEST_AGE_MAX, Image, ImageUse, Removed};
 use crate::Engine;
 use crate::container::SHORT_ID_LENGTH;
 use crate::error::{Doing, Error, Kind, Result, disk_hint};
+use crate::event::Event;
 
+pub use crate::lazy::{Arriving, Lazily};
 pub use registry::Pulled;
 
 impl Engine {
@@ -33,13 +36,30 @@ impl Engine {
         let client = self.registry_client()?;
         let host = Platform::host();
         let platform = platform.unwrap_or(&host);
-        registry::pull(&client, &self.store, reference, platform, progress).map_err(|error| {
+        let pulled = registry::pull(&client, &self.store, reference, platform, progress);
+        let pulled = pulled.map_err(|error| {
             if is_disk_full(&error) {
                 // What came so far is of no use there, and in everybody's way.
                 let _ = self.collect(Duration::ZERO);
             }
             moving(format!("pull {}", reference.familiar()), error)
-        })
+        })?;
+        self.emit_pull(reference);
+        Ok(pulled)
+    }
+
+    pub(crate) fn emit_pull(&self, reference: &Reference) {
+        self.emit(Event::image("pull", reference.familiar(), &reference.familiar_name()));
+    }
+
+    /// Something that happened to an image, with its labels.
+    pub(crate) fn image_event(&self, action: &str, image: &Image, name: &str) -> Event {
+        let labels = image.config(&self.store).map(|config| config.config.labels);
+        let mut event = Event::image(action, image.id.to_string(), name);
+        for (key, value) in labels.unwrap_or_default() {
+            event.attributes.entry(key).or_insert(value);
+        }
+        event
     }
 
     /// Whether there is no image of this name or id here, or none for this platform.
@@ -61,6 +81,18 @@ impl Engine {
         Ok(self.store.resolve(name)?)
     }
 
+    /// As [`Engine::image`], one that is made for this platform, if one is given.
+    ///
+    /// # Errors
+    /// As of [`Engine::image`]; [`Kind::NotFound`] if it is made for another one.
+    pub fn image_for(&self, name: &str, platform: Option<&Platform>) -> Result<Image> {
+        let image = self.image(name)?;
+        if platform.is_some() {
+            made_for(name, &image.config(&self.store)?, platform)?;
+        }
+        Ok(image)
+    }
+
     /// All images, the newest first.
     ///
     /// # Errors
@@ -79,8 +111,14 @@ impl Engine {
         if target.digest().is_some() {
             return Err(Error::invalid("refusing to create a tag with a digest reference"));
         }
+        // Whoever mistypes makes no store.
+        self.store.resolve(source)?;
+        // Else a collection could take the name away while it is being written.
+        let _lease = self.store.lease()?;
         let image = self.store.resolve(source)?;
-        Ok(self.store.tag(target, &image.id)?)
+        self.store.tag(target, &image.id)?;
+        self.emit(self.image_event("tag", &image, &target.familiar()));
+        Ok(())
     }
 
     /// Removes a name of an image and, with the last name, the image; then what nothing needs any
@@ -90,9 +128,32 @@ impl Engine {
     /// [`Kind::NotFound`], and [`Kind::Conflict`] if a container or another name keeps it.
     pub fn remove_image(&self, name: &str, force: bool) -> Result<Vec<Removed>> {
         let uses = self.image_uses()?;
-        let removed = self.store.remove_image(name, force, &uses)?;
+        let removed = self.remove_names(name, force, &uses)?;
         if removed.iter().any(|line| matches!(line, Removed::Deleted(_))) {
             self.collect(INGEST_AGE_MAX)?;
+        }
+        Ok(removed)
+    }
+
+    /// Removes names of an image, and says so.
+    pub(crate) fn remove_names(
+        &self,
+        name: &str,
+        force: bool,
+        uses: &[ImageUse],
+    ) -> std::result::Result<Vec<Removed>, store::Error> {
+        let image = self.store.resolve(name)?;
+        let id = image.id.to_string();
+        let untag = self.image_event("untag", &image, &id);
+        // As Docker, which has nothing left to read labels from.
+        let delete = Event::image("delete", &id, &id);
+        let removed = self.store.remove_image(name, force, uses)?;
+        for line in &removed {
+            match line {
+                Removed::Untagged(_) => self.emit(untag.clone()),
+                Removed::Deleted(gone) if *gone == image.id => self.emit(delete.clone()),
+                Removed::Deleted(_) => {}
+            }
         }
         Ok(removed)
     }
@@ -100,10 +161,12 @@ impl Engine {
     /// Which images containers were made from.
     pub(crate) fn image_uses(&self) -> Result<Vec<ImageUse>> {
         let containers = self.list()?;
-        let used = containers.iter().map(|container| ImageUse {
-            image: container.record.image_id,
-            container: container.record.id[..SHORT_ID_LENGTH].to_owned(),
-            is_running: container.is_running(),
+        let used = containers.iter().flat_map(|container| {
+            container.record.images().into_iter().map(|image| ImageUse {
+                image,
+                container: container.record.id[..SHORT_ID_LENGTH].to_owned(),
+                is_running: container.is_running(),
+            })
         });
         Ok(used.collect())
     }
@@ -128,8 +191,9 @@ impl Engine {
 
     fn collect_under(&self, exclusive: Exclusive, ingest_age: Duration) -> Result<Collected> {
         // Read under the lock: a container that is being created holds a lease.
-        let layers = self.list()?.into_iter().flat_map(|container| container.record.layers);
-        let in_use: HashSet<Digest> = layers.collect();
+        let containers = self.list()?;
+        let layers = containers.iter().flat_map(|container| container.record.all_layers());
+        let in_use: HashSet<Digest> = layers.chain(self.build_layers()).collect();
         Ok(self.store.collect(exclusive, &in_use, ingest_age)?)
     }
 
@@ -148,20 +212,45 @@ impl Engine {
         // Read under the lock: a container that is being started holds a lease.
         let running = self.list()?.into_iter().filter(crate::Container::is_running);
         let in_use: HashSet<Digest> =
-            running.flat_map(|container| container.record.layers).collect();
+            running.flat_map(|container| container.record.all_layers()).collect();
         Ok(self.store.migrate(exclusive, driver, &in_use, progress)?)
     }
 
-    /// Loads the images of an archive: `docker save`'s, or an OCI layout.
+    /// Loads the images of an archive, `docker save`'s or an OCI layout, for a platform: this
+    /// machine's unless another one is given.
     ///
     /// # Errors
-    /// [`Kind::Invalid`] for an archive that is neither, or broken.
+    /// [`Kind::Invalid`] for an archive that is neither, or broken, or has no image for it.
     pub fn load(
         &self,
         archive: &mut dyn Read,
+        platform: Option<&Platform>,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Vec<store::Loaded>> {
-        Ok(self.store.load(archive, progress)?)
+        let loaded = self.store.load(archive, platform, progress)?;
+        for loaded in &loaded {
+            let id = loaded.image.id.to_string();
+            self.emit(self.image_event("load", &loaded.image, &id));
+        }
+        Ok(loaded)
+    }
+
+    /// Gets what is at an address: a file that has no name, to be read from its beginning.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] if the server does not give it; if it cannot be written.
+    pub fn fetch(&self, url: &str) -> Result<File> {
+        let doing = || format!("keep {url}");
+        let directory = self.root.join("ingest");
+        std::fs::create_dir_all(&directory).doing(doing)?;
+        // A hidden name there is collected if we are killed before it is gone.
+        let path = directory.join(format!(".{}", crate::id::fresh()?));
+        let mut file =
+            File::options().read(true).write(true).create_new(true).open(&path).doing(doing)?;
+        std::fs::remove_file(&path).doing(doing)?;
+        registry::download(&self.registry, url, &mut file).map_err(from_registry)?;
+        file.rewind().doing(doing)?;
+        Ok(file)
     }
 
     /// Makes an image of one layer from the archive of a root file system.
@@ -182,7 +271,9 @@ impl Engine {
             platform: platform.cloned().unwrap_or_else(Platform::host),
             reference: reference.cloned(),
         };
-        Ok(self.store.import(archive, &import)?)
+        let image = self.store.import(archive, &import)?;
+        self.emit(self.image_event("import", &image, &image.id.to_string()));
+        Ok(image)
     }
 
     /// Bytes of data in a container's writable layer.
@@ -223,7 +314,7 @@ pub(crate) fn made_for(name: &str, config: &ImageConfig, wanted: Option<&Platfor
 
 /// Bytes of the files below `dir`, which a container may be changing: what vanishes meanwhile, was
 /// put in the place of a directory or lies deeper than a path can say does not count.
-fn bytes_below(dir: &Path) -> std::io::Result<u64> {
+pub(crate) fn bytes_below(dir: &Path) -> std::io::Result<u64> {
     let root = std::fs::File::open(dir)?;
     let mut bytes: u64 = 0;
     let mut pending = vec![PathBuf::from(".")];

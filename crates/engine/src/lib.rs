@@ -7,41 +7,55 @@
 //! **What it must not know.** Docker's or Kubernetes' JSON, command lines, terminals' colours.
 //! It composes `runtime`, `store`, `registry` and `net`, which do not know each other.
 //!
-//! **Front doors.** [`Engine::open`], [`Engine::create`], [`Engine::start`], [`Engine::exec`],
-//! [`Engine::find`].
+//! **Front doors.** [`Engine::open`], [`Engine::create`], [`Engine::start`], [`Engine::find`].
 //!
-//! **How to test it.** `cargo test -p engine` for what is pure; `cargo test -p tests` runs real
-//! containers through the binary.
+//! **How to test it.** `cargo test -p engine`; `cargo test -p tests` runs real containers.
 
+mod adopt;
+mod archive;
 mod attached;
+mod build;
 mod change;
 pub mod clock;
 mod commit;
 mod compare;
 pub mod container;
+mod conversation;
 mod create;
 mod detach;
 mod distribution;
 mod error;
+mod event;
 mod exec;
+mod exec_instance;
 mod file;
 mod fsck;
 mod hold;
 mod holding;
 mod id;
 mod image;
+mod join;
+mod lazy;
 mod logs;
 mod lookup;
+mod machine;
 mod manifest;
+mod memory;
 mod monitor;
+mod mounts;
 mod name;
 mod network;
+mod open;
 mod pause;
 mod port;
 mod prune;
+mod quota;
+mod record;
 mod restart;
+mod restore;
 mod settings;
 mod space;
+mod spawner;
 mod spec;
 mod start;
 mod stop;
@@ -49,88 +63,78 @@ mod terminal;
 mod usage;
 mod volume;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-pub use attached::{Attachment, Outcome};
+pub use archive::{Extract, Files};
+pub use attached::{Attaching, Attachment, DetachKeys, Outcome};
+pub use build::{
+    Attest, BuildCacheUsage, BuildError, BuildEvent, BuildJob, BuildNews, BuildOptions, Built,
+    CacheTarget, ContextArchive, DEFAULT_EPOCH_S, Deviation, Explained, FailedStep, GitAccess,
+    ImageIndex, JobCache, JobFinding, KeyAgent, Lock, LockedImage, NORMALIZE_RULES, NormalizeRule,
+    Provenance, Received, Statement, Verdict, Verified, Wants, cache_in_registry, commit_time,
+    normalize_off, open_below, seconds, unsearched_secrets,
+};
 pub use change::Update;
 pub use commit::CommitOptions;
 pub use compare::Operand;
 pub use container::{Container, Placement, Record, State, Status};
-pub use distribution::{CopyEnd, CopyOptions, Place, Pushed, logged_in, login, logout, search};
+pub use conversation::{Conversation, Entry, Purpose, Removal, Said, Waiter};
+pub use distribution::{
+    CopyEnd, CopyOptions, Place, Pushed, logged_in, login, logout, remote_tags, search,
+};
 pub use error::{Error, Kind, Result};
+pub use event::{Event, EventQuery, Events, Subject};
+pub use exec_instance::{ExecInstance, ExecState};
 pub use fsck::Finding;
 pub use holding::Holding;
-pub use image::Pulled;
-pub use logs::{LogLine, LogQuery};
+pub use image::{Arriving, Lazily, Pulled};
+pub use logs::{LogItem, LogLine, LogQuery};
+pub use machine::Machine;
 pub use manifest::{ListEntry, ManifestList, PlatformEdit};
+pub use memory::{MemoryEnd, Victim};
 pub use monitor::health::{Health, HealthResult, HealthStatus};
-pub use monitor::log::Stream;
-pub use monitor::relay::Own;
-pub use net::port::{Port, Protocol};
-pub use net::{MacAddress, Network as Bridge, Subnet};
-pub use network::{Network, NetworkOptions, validate_alias};
+pub use monitor::log::{Stream, plan::DEFAULT_OPTIONS as DEFAULT_LOG_OPTIONS};
+pub use net::{
+    Address, Endpoint, Hook, MacAddress, Network as Bridge, NetworkV6, Prefix, Subnet, Subnet6,
+    Wall,
+    port::{Port, Protocol},
+};
+pub use network::{Exposure, Network, NetworkOptions, Way, validate_alias};
 pub use port::{Publication, parse_port, parse_protocol};
 pub use prune::{PruneFilter, Pruned, Relief, Watermarks};
 pub use restart::RestartPolicy;
+pub use restore::Restored;
+pub use runtime::cgroup::{IoStats as GroupIo, Stats as GroupStats};
 pub use settings::{
-    Device, Exec, Limits, Membership, Mount, MountSource, NetworkMode, Seccomp, Security, Settings,
-    Ulimit,
+    Attached, Device, DeviceRule, Exec, Limits, LogConfig, Membership, Mount, MountSource,
+    NetworkMode, Owner, Seccomp, Security, Settings, Sharing, Throttle, Throttled, Ulimit,
 };
-pub use space::{DiskUsage, ImageUsage, VolumeUsage};
+pub use space::{DiskUsage, ImageUsage, Unfinished, VolumeUsage};
+pub use spawner::{Packed, PullJob, Spawner};
 pub use start::seal;
 pub use stop::{RemoveOptions, signal};
-pub use store::Fresh;
+pub use store::{Fresh, PathStat, clean as clean_path};
 pub use terminal::{RawMode, read_secret};
-pub use usage::Usage;
-pub use volume::Volume;
+pub use usage::{Traffic, Usage};
+pub use volume::{Snapshot, Volume, VolumeOptions};
 
 use container::Containers;
 
 /// Everything there is on one machine under one pair of roots.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Engine {
     root: PathBuf,
     store: store::Store,
     containers: Containers,
     registry: registry::Config,
+    /// Who we are for registries, if not whom `~/.docker/config.json` says.
+    auth: Option<registry::Auth>,
+    /// The command that gives a container another monitor, but for the container's id.
+    adopter: Vec<OsString>,
 }
 
 impl Engine {
-    /// Opens what lies under `root` (kept across reboots) and `run_root` (lost with them).
-    ///
-    /// `driver` is how the store keeps layers, if that is not left to it.
-    ///
-    /// Costs next to nothing: directories are made when they are first needed.
-    ///
-    /// # Errors
-    /// [`Kind::Conflict`] if the store has another driver. If the roots cannot be used, or others
-    /// could: whoever can write there could plant files and links in the place of ours.
-    pub fn open(
-        root: &Path,
-        run_root: &Path,
-        driver: Option<store::Driver>,
-        registry: registry::Config,
-    ) -> Result<Self> {
-        let absolute = |path: &Path| {
-            std::path::absolute(path).map_err(|error| {
-                Error::caused(Kind::Invalid, format!("use {} as a root", path.display()), error)
-            })
-        };
-        let (root, run_root) = (absolute(root)?, absolute(run_root)?);
-        let store = store::Store::open(&root)?.with_driver(driver)?;
-        let roots = [&root, &run_root];
-        roots.into_iter().try_for_each(|root| file::is_ours(root))?;
-        let containers = Containers::new(&root, &run_root);
-        Ok(Self { root, store, containers, registry })
-    }
-
-    /// The same engine, which leaves it to the kernel when images are written to disk, if `syncs` is
-    /// false; else they are before they count as pulled, loaded or made.
-    #[must_use]
-    pub fn with_sync(self, syncs: bool) -> Self {
-        Self { store: self.store.with_sync(syncs), ..self }
-    }
-
     /// The images and layers.
     #[must_use]
     pub fn store(&self) -> &store::Store {

@@ -1,20 +1,24 @@
 //! Reading a container's log, as far as it goes and as it grows.
 
-use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
+mod files;
+mod start;
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::Engine;
 use crate::container::Container;
-use crate::error::{Doing, Result};
-use crate::monitor::log::{Entry, FILES_MAX, Stream, file};
+use crate::error::{Doing, Error, Kind, Result};
+use crate::monitor::log::plan::Plan;
+use crate::monitor::log::{Entry, Stream};
+
+use self::files::{Input, Opened, by_number, current, is_at, numbers};
 
 /// Which lines are wanted. Times are RFC 3339 with nanoseconds, in UTC.
 #[derive(Debug, Clone, Default)]
@@ -36,38 +40,93 @@ pub struct LogLine {
     pub stream: Stream,
     /// When, RFC 3339.
     pub time: String,
-    /// What; ends in a newline where the line did.
-    pub text: String,
+    /// What, byte for byte; ends in a newline where the line did.
+    pub text: Vec<u8>,
+    /// What its container says with each line.
+    pub attrs: BTreeMap<String, String>,
 }
+
+/// What is found in a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogItem {
+    /// A line.
+    Line(LogLine),
+    /// This many full files were removed before they were read: the container writes faster than
+    /// they are taken.
+    Lost(u64),
+}
+
+type Take<'a> = dyn FnMut(LogItem) -> io::Result<()> + 'a;
 
 impl LogQuery {
     fn wants(&self, entry: &Entry) -> bool {
-        self.since.as_ref().is_none_or(|since| entry.time >= *since)
-            && self.until.as_ref().is_none_or(|until| entry.time < *until)
+        self.since.as_ref().is_none_or(|since| entry.time >= *since) && !self.is_over(entry)
+    }
+
+    /// Whether no later entry is wanted either.
+    fn is_over(&self, entry: &Entry) -> bool {
+        self.until.as_ref().is_some_and(|until| entry.time >= *until)
+    }
+
+    /// How long it may take until no entry is wanted any more.
+    fn left(&self) -> Option<Timespec> {
+        let until: jiff::Timestamp = self.until.as_ref()?.parse().ok()?;
+        let left = until.as_nanosecond() - jiff::Timestamp::now().as_nanosecond();
+        let left = left.clamp(0, i128::from(i64::MAX));
+        Some(Timespec {
+            tv_sec: i64::try_from(left / 1_000_000_000).unwrap_or(i64::MAX),
+            tv_nsec: i64::try_from(left % 1_000_000_000).unwrap_or(0),
+        })
     }
 }
 
 impl Engine {
-    /// Gives each wanted line to `take`, until it says that it wants no more by failing. Returns
-    /// whether there were more: a container that writes faster than `take` takes has its oldest
-    /// lines removed before they are read.
+    /// Gives each wanted line to `take`, until it says that it wants no more by failing.
     ///
     /// # Errors
-    /// If the log cannot be read, or as `take` fails.
-    pub fn logs(
+    /// [`Kind::Unsupported`] if the container's lines are not kept here; if the log cannot be read,
+    /// or as `take` fails.
+    pub fn logs(&self, container: &Container, query: &LogQuery, take: &mut Take<'_>) -> Result<()> {
+        self.logs_for(container, query, None, take)
+    }
+
+    /// Whether a container's lines are kept here.
+    ///
+    /// # Errors
+    /// For a log driver that is none.
+    pub fn keeps_log(&self, container: &Container) -> Result<bool> {
+        Ok(Plan::of(&container.record)?.files.is_some())
+    }
+
+    /// As [`Engine::logs`], for as long as whoever is at the other end of a socket has not hung up.
+    ///
+    /// # Errors
+    /// As of that.
+    pub fn logs_for(
         &self,
         container: &Container,
         query: &LogQuery,
-        take: &mut dyn FnMut(LogLine) -> io::Result<()>,
-    ) -> Result<bool> {
+        reader: Option<BorrowedFd<'_>>,
+        take: &mut Take<'_>,
+    ) -> Result<()> {
+        if !self.keeps_log(container)? {
+            let text = "configured logging driver does not support reading";
+            return Err(Error::new(Kind::Unsupported, text));
+        }
         let path = container.log_path();
         let doing = || format!("read the log of {}", container.record.name);
-        let mut tail = Tail::open(&path, query).doing(doing)?;
+        let mut tail = Tail::open(&path, query, reader).doing(doing)?;
         tail.existing(take).doing(doing)?;
-        if query.follow && container.is_running() {
-            tail.follow(container, take).doing(doing)?;
+        let mut current = container.clone();
+        while query.follow && current.is_running() && !tail.over {
+            tail.follow(&current, take).doing(doing)?;
+            // A monitor that was killed is not the end of its container.
+            match self.find(&current.record.id) {
+                Ok(found) if found.has_monitor() => current = found,
+                _ => break,
+            }
         }
-        Ok(tail.lost)
+        Ok(())
     }
 }
 
@@ -75,36 +134,33 @@ impl Engine {
 struct Tail<'a> {
     path: &'a Path,
     query: &'a LogQuery,
+    reader: Option<BorrowedFd<'a>>,
     /// The file that is being read; `None` before there is one.
-    reader: Option<BufReader<File>>,
+    open: Option<Opened>,
     partial: Vec<u8>,
-    /// Whether files were removed before they were read.
-    lost: bool,
+    /// Whether everything that follows is too late.
+    over: bool,
 }
 
 impl<'a> Tail<'a> {
-    /// Starts with the oldest file.
-    fn open(path: &'a Path, query: &'a LogQuery) -> io::Result<Self> {
-        let reader = oldest(path)?.map(BufReader::new);
-        Ok(Self { path, query, reader, partial: Vec::new(), lost: false })
+    /// Starts with the first file that may have wanted lines.
+    fn open(
+        path: &'a Path,
+        query: &'a LogQuery,
+        reader: Option<BorrowedFd<'a>>,
+    ) -> io::Result<Self> {
+        let open = start::start(path, query)?;
+        Ok(Self { path, query, reader, open, partial: Vec::new(), over: false })
     }
 
     /// What is there already.
-    fn existing(&mut self, take: &mut dyn FnMut(LogLine) -> io::Result<()>) -> io::Result<()> {
-        let mut last = VecDeque::new();
+    fn existing(&mut self, take: &mut Take<'_>) -> io::Result<()> {
         loop {
             while let Some(entry) = self.next()? {
-                let Some(tail) = self.query.tail else {
-                    take(entry.into())?;
-                    continue;
-                };
-                last.push_back(entry);
-                if last.len() > tail {
-                    last.pop_front();
-                }
+                take(entry.into())?;
             }
-            if !self.advance()? {
-                return last.into_iter().try_for_each(|entry| take(entry.into()));
+            if self.over || !self.advance(take)? {
+                return Ok(());
             }
         }
     }
@@ -112,28 +168,24 @@ impl<'a> Tail<'a> {
     /// The next wanted entry that is whole.
     fn next(&mut self) -> io::Result<Option<Entry>> {
         loop {
-            let Some(reader) = &mut self.reader else { return Ok(None) };
-            reader.read_until(b'\n', &mut self.partial)?;
+            let Some(open) = self.open.as_mut().filter(|_| !self.over) else { return Ok(None) };
+            open.input.read_until(b'\n', &mut self.partial)?;
             if self.partial.last() != Some(&b'\n') {
                 return Ok(None);
             }
             let parsed = serde_json::from_slice::<Entry>(&self.partial);
             self.partial.clear();
             // A line torn by a crash is not worth failing for.
-            if let Ok(entry) = parsed
-                && self.query.wants(&entry)
-            {
+            let Ok(entry) = parsed else { continue };
+            if self.query.wants(&entry) {
                 return Ok(Some(entry));
             }
+            self.over = self.query.is_over(&entry);
         }
     }
 
     /// Waits for more until the container's monitor has ended.
-    fn follow(
-        &mut self,
-        container: &Container,
-        take: &mut dyn FnMut(LogLine) -> io::Result<()>,
-    ) -> io::Result<()> {
+    fn follow(&mut self, container: &Container, take: &mut Take<'_>) -> io::Result<()> {
         let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
         let events = inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE;
         inotify::add_watch(&watch, container.directory(), events)?;
@@ -144,181 +196,90 @@ impl<'a> Tail<'a> {
             while let Some(entry) = self.next()? {
                 take(entry.into())?;
             }
-            if self.advance()? {
-                continue;
-            }
-            if ended {
+            if self.over {
                 return Ok(());
             }
-            wait(&watch, monitor.as_ref())?;
+            if self.advance(take)? {
+                continue;
+            }
+            let left = self.query.left();
+            if ended || left == Some(Timespec::default()) {
+                return Ok(());
+            }
+            self.over = !wait(&watch, monitor.as_ref(), self.reader, left.as_ref())?;
         }
     }
 
-    /// Moves on to the file that follows the one being read; returns whether there is one.
-    fn advance(&mut self) -> io::Result<bool> {
-        let next = match &self.reader {
-            None => oldest(self.path)?,
-            Some(reader) => match successor(self.path, reader.get_ref())? {
-                Successor::None => return Ok(false),
-                Successor::File(file) => {
-                    // It may have grown between the last look at its end and its rotation.
-                    if self
-                        .reader
-                        .as_mut()
-                        .is_some_and(|r| r.fill_buf().is_ok_and(|b| !b.is_empty()))
-                    {
-                        return Ok(true);
-                    }
-                    Some(file)
-                }
-                Successor::Lost => {
-                    self.lost = true;
-                    oldest(self.path)?
-                }
-            },
+    /// Moves on to the file that follows the one being read; returns whether there is more to read.
+    fn advance(&mut self, take: &mut Take<'_>) -> io::Result<bool> {
+        let Some(open) = &mut self.open else {
+            self.open = following(self.path, 0)?;
+            return Ok(self.open.is_some());
         };
-        let Some(next) = next else { return Ok(false) };
+        if let Input::Plain(input) = &open.input
+            && is_at(self.path, input.get_ref())?
+        {
+            return Ok(false);
+        }
+        // It may have grown between the last look at its end and its being full.
+        if !open.input.fill_buf()?.is_empty() {
+            return Ok(true);
+        }
+        let read = open.serial;
+        let Some(next) = following(self.path, read)? else { return Ok(false) };
         self.partial.clear();
-        self.reader = Some(BufReader::new(next));
+        let lost = next.serial - read - 1;
+        self.open = Some(next);
+        if lost > 0 {
+            take(LogItem::Lost(lost))?;
+        }
         Ok(true)
     }
 }
 
-/// What comes after a file of a log.
-enum Successor {
-    /// It is the current one.
-    None,
-    File(File),
-    /// It was removed, and perhaps others after it.
-    Lost,
-}
-
-fn successor(path: &Path, read: &File) -> io::Result<Successor> {
-    let inode = read.metadata()?.ino();
-    let is_read = |age| file(path, age).metadata().is_ok_and(|meta| meta.ino() == inode);
-    let find = || (0..FILES_MAX).find(|age| is_read(*age));
-    loop {
-        let age = match find().or_else(find) {
-            Some(0) => return Ok(Successor::None),
-            Some(age) => age,
-            // Once may be bad luck, while it was renamed; not twice.
-            None => return Ok(Successor::Lost),
-        };
-        match File::open(file(path, age - 1)) {
-            // A rotation renames the older ones first, so if ours has not moved on, neither has
-            // the one that follows it.
-            Ok(next) if is_read(age) => return Ok(Successor::File(next)),
-            Ok(_) => {}
-            // It is about to be made.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Successor::None),
-            Err(error) => return Err(error),
-        }
+/// The first file after a number that is there; `None` if none is yet.
+fn following(path: &Path, read: u64) -> io::Result<Option<Opened>> {
+    let full = |before: u64| -> io::Result<Option<Opened>> {
+        let numbers = numbers(path, read + 1)?.into_iter().filter(|serial| *serial < before);
+        let mut opened = numbers.map(|serial| by_number(path, serial));
+        opened.find_map(io::Result::transpose).transpose()
+    };
+    if let Some(opened) = full(u64::MAX)? {
+        return Ok(Some(opened));
     }
+    let Some(opened) = current(path)?.filter(|opened| opened.serial > read) else {
+        return Ok(None);
+    };
+    // What became full meanwhile comes first.
+    Ok(full(opened.serial)?.or(Some(opened)))
 }
 
-/// The first file of a log, if it has one yet.
-fn oldest(path: &Path) -> io::Result<Option<File>> {
-    for age in (0..FILES_MAX).rev() {
-        match File::open(file(path, age)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            opened => return opened.map(Some),
-        }
-    }
-    Ok(None)
-}
-
-fn wait(watch: &OwnedFd, monitor: Option<&OwnedFd>) -> io::Result<()> {
+/// Waits for more; whether whoever reads is still there.
+fn wait(
+    watch: &OwnedFd,
+    monitor: Option<&OwnedFd>,
+    reader: Option<BorrowedFd<'_>>,
+    left: Option<&Timespec>,
+) -> io::Result<bool> {
     let mut set = vec![PollFd::new(watch, PollFlags::IN)];
+    set.extend(reader.map(|reader| PollFd::from_borrowed_fd(reader, PollFlags::RDHUP)));
     set.extend(monitor.map(|monitor| PollFd::new(monitor, PollFlags::IN)));
-    rustix::io::retry_on_intr(|| poll(&mut set, None))?;
+    rustix::io::retry_on_intr(|| poll(&mut set, left))?;
+    if reader.is_some() && !set[1].revents().is_empty() {
+        return Ok(false);
+    }
     let mut events = [0; 4096];
     // Only that something happened matters, not what.
     while matches!(rustix::io::read(watch, &mut events), Ok(read) if read > 0) {}
-    Ok(())
+    Ok(true)
 }
 
-impl From<Entry> for LogLine {
+impl From<Entry> for LogItem {
     fn from(entry: Entry) -> Self {
-        Self { stream: entry.stream, time: entry.time, text: entry.log }
+        let Entry { log, stream, time, attrs } = entry;
+        Self::Line(LogLine { stream, time, text: log, attrs })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::monitor::log::Writer;
-
-    fn lines(path: &Path, query: &LogQuery) -> Vec<String> {
-        let mut lines = Vec::new();
-        let mut tail = Tail::open(path, query).unwrap();
-        tail.existing(&mut |line| {
-            lines.push(line.text);
-            Ok(())
-        })
-        .unwrap();
-        lines
-    }
-
-    #[test]
-    fn tail_and_times_select() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("log");
-        let mut log = Writer::open(&path).unwrap();
-        log.write(Stream::Stdout, b"a\nb\nc\n").unwrap();
-        assert_eq!(lines(&path, &LogQuery::default()), ["a\n", "b\n", "c\n"]);
-        let tail = LogQuery { tail: Some(2), ..LogQuery::default() };
-        assert_eq!(lines(&path, &tail), ["b\n", "c\n"]);
-        let none = LogQuery { tail: Some(0), ..LogQuery::default() };
-        assert!(lines(&path, &none).is_empty());
-        let later = LogQuery { since: Some("9999".into()), ..LogQuery::default() };
-        assert!(lines(&path, &later).is_empty());
-        let before = LogQuery { until: Some("1970".into()), ..LogQuery::default() };
-        assert!(lines(&path, &before).is_empty());
-    }
-
-    /// Rotates as the writer does, with one line in each file.
-    fn rotate(path: &Path, line: &str) {
-        for age in (0..FILES_MAX - 1).rev() {
-            let _ = std::fs::rename(file(path, age), file(path, age + 1));
-        }
-        Writer::open(path).unwrap().write(Stream::Stdout, line.as_bytes()).unwrap();
-    }
-
-    fn more(tail: &mut Tail<'_>) -> Vec<String> {
-        let mut lines = Vec::new();
-        let mut take = |line: LogLine| {
-            lines.push(line.text);
-            Ok(())
-        };
-        tail.existing(&mut take).unwrap();
-        lines
-    }
-
-    #[test]
-    fn no_rotated_file_is_skipped() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("log");
-        let query = LogQuery::default();
-        let mut tail = Tail::open(&path, &query).unwrap();
-        assert!(more(&mut tail).is_empty());
-        rotate(&path, "a\n");
-        assert_eq!(more(&mut tail), ["a\n"]);
-        ["b\n", "c\n", "d\n"].iter().for_each(|line| rotate(&path, line));
-        Writer::open(&path).unwrap().write(Stream::Stdout, b"e\n").unwrap();
-        assert_eq!(more(&mut tail), ["b\n", "c\n", "d\n", "e\n"]);
-        assert!(!tail.lost);
-    }
-
-    #[test]
-    fn what_was_removed_unread_is_known_to_be_lost() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("log");
-        let query = LogQuery::default();
-        rotate(&path, "first\n");
-        let mut tail = Tail::open(&path, &query).unwrap();
-        assert_eq!(more(&mut tail), ["first\n"]);
-        (0..7).for_each(|number| rotate(&path, &format!("{number}\n")));
-        assert_eq!(more(&mut tail), ["2\n", "3\n", "4\n", "5\n", "6\n"]);
-        assert!(tail.lost);
-    }
-}
+mod tests;

@@ -6,6 +6,7 @@ use rustix::fs::FlockOperation;
 
 use crate::container::{Container, State, Status, no_such};
 use crate::error::{Kind, Result};
+use crate::hold::{UNKNOWN_CODE, UNKNOWN_END};
 use crate::{Engine, clock, file};
 
 impl Engine {
@@ -15,6 +16,14 @@ impl Engine {
     /// [`Kind::NotFound`], or [`Kind::Invalid`] where several ids start like this.
     pub fn find(&self, key: &str) -> Result<Container> {
         self.settle(self.containers.find(key)?)
+    }
+
+    /// The names of all containers, sorted, without a look at any of them.
+    #[must_use]
+    pub fn container_names(&self) -> Vec<String> {
+        let mut names = self.containers.names();
+        names.sort();
+        names
     }
 
     /// All containers, the newest first.
@@ -34,15 +43,20 @@ impl Engine {
         Ok(all)
     }
 
-    /// Tells the truth about a container whose monitor was killed, or whose machine was restarted:
-    /// what is left of it is killed, and it has exited.
+    /// Tells the truth about a container whose monitor was killed, or whose machine was restarted.
+    /// One whose process lives, or that is to be started again, gets another monitor; any other
+    /// has exited.
     fn settle(&self, mut container: Container) -> Result<Container> {
         if !container.is_running() || container.has_monitor() {
             return Ok(container);
         }
-        let _lock = container.lock()?;
+        let lock = container.lock()?;
         if !container.is_running() || container.has_monitor() {
             return Ok(container);
+        }
+        if container.needs_adoption() {
+            drop(lock);
+            return self.find_monitor(container);
         }
         self.bury(&mut container);
         container.state = State {
@@ -50,8 +64,11 @@ impl Engine {
             pid: 0,
             pid_start: 0,
             monitor_pid: 0,
-            exit_code: 137,
-            error: "the container's monitor was killed, or the machine was restarted".into(),
+            exit_code: UNKNOWN_CODE,
+            error: match container.is_of_this_boot() {
+                true => UNKNOWN_END.to_owned(),
+                false => "the machine was restarted while it ran".to_owned(),
+            },
             finished_at: clock::now(),
             places: Vec::new(),
             ports: Vec::new(),
@@ -59,6 +76,7 @@ impl Engine {
         };
         // On a full disk it is found out anew next time.
         let _ = container.save();
+        self.emit_end(&container, &[]);
         Ok(container)
     }
 
@@ -89,7 +107,8 @@ impl Engine {
         let names: Vec<String> =
             entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        for volume in crate::volume::made_for(&volumes, &names, id) {
+        for volume in crate::volume::made_for(&volumes, &names, id, |id| self.containers.exists(id))
+        {
             self.store.discard(&volume)?;
         }
         self.store.discard(&crate::volume::unfinished(&volumes, id))?;
@@ -121,19 +140,27 @@ impl Engine {
     /// # Errors
     /// If the container vanished without leaving one.
     pub fn wait(&self, container: &Container) -> Result<i32> {
-        let Ok(file) = std::fs::File::open(container.monitor_path()) else {
-            return match self.containers.read(&container.record.id) {
-                Err(error) if error.kind() == Kind::NotFound => {
-                    Err(no_such(&container.record.name))
-                }
-                outcome => outcome.map(|container| container.state.exit_code),
+        loop {
+            let Ok(file) = std::fs::File::open(container.monitor_path()) else {
+                // Whoever removes it writes down how it has ended, and then lets go of the lock.
+                let mut container = container.clone();
+                return match container.lock() {
+                    Err(error) if error.kind() == Kind::NotFound => {
+                        Err(no_such(&container.record.name))
+                    }
+                    locked => locked.map(|_| container.state.exit_code),
+                };
             };
-        };
-        file::flock(&file, FlockOperation::LockShared)?;
-        let text = std::io::read_to_string(&file).unwrap_or_default();
-        match text.trim().parse() {
-            Ok(code) => Ok(code),
-            Err(_) => Ok(self.find(&container.record.id)?.state.exit_code),
+            file::flock(&file, FlockOperation::LockShared)?;
+            let text = std::io::read_to_string(&file).unwrap_or_default();
+            if let Ok(code) = text.trim().parse() {
+                return Ok(code);
+            }
+            // It was killed; another one may have taken its place.
+            let found = self.find(&container.record.id)?;
+            if !found.is_running() || (!found.has_monitor() && !found.process_lives()) {
+                return Ok(found.state.exit_code);
+            }
         }
     }
 }

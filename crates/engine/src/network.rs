@@ -10,16 +10,19 @@
 
 mod connect;
 mod definition;
+pub(crate) mod driver;
+mod exposure;
 mod file;
+mod listening;
 mod names;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use net::Endpoint;
+use net::{Endpoint, StackedKind};
 use rustix::fs::FlockOperation;
 
 use crate::Engine;
@@ -29,7 +32,8 @@ use crate::file::{create_dir, flock, read_json, write_json};
 use crate::settings::{Membership, NetworkMode};
 
 pub use definition::{Network, NetworkOptions};
-pub(crate) use file::{name_server, write_files};
+pub use exposure::{Exposure, Way};
+pub(crate) use file::{OWN_SERVER, name_server, write_files};
 pub use names::validate_alias;
 
 /// The root that has the plain names `cais0` and `cais`; others get names of their own, so that
@@ -58,6 +62,21 @@ impl Engine {
         }
     }
 
+    /// The global id of this root's unique local addresses (RFC 4193, 3.2.2): of this machine, and
+    /// apart from those of other roots.
+    fn unique_local_seed(&self) -> [u8; 5] {
+        let machine = ["/etc/machine-id", "/proc/sys/kernel/random/boot_id"];
+        let machine = machine.into_iter().find_map(|path| fs::read(path).ok()).unwrap_or_default();
+        let root = self.root.as_os_str().as_encoded_bytes();
+        let digest = oci::Digest::of(&[&machine, b"\0".as_slice(), root].concat());
+        let mut seed = [0; 5];
+        for (byte, digits) in seed.iter_mut().zip(digest.hex().as_bytes().chunks(2)) {
+            let digits = std::str::from_utf8(digits).expect("a digest is of ASCII digits");
+            *byte = u8::from_str_radix(digits, 16).expect("a digest is of hexadecimal digits");
+        }
+        seed
+    }
+
     /// What the interfaces and rules of this root are called after `cais`.
     fn suffix(&self) -> String {
         if self.root == Path::new(DEFAULT_ROOT) {
@@ -69,6 +88,13 @@ impl Engine {
 
     pub(crate) fn table(&self) -> String {
         format!("cais{}", self.suffix())
+    }
+
+    /// Makes sure that a network's bridge and rules are there, and carry our root.
+    pub(crate) fn ensure_bridge(&self, network: &net::Network) -> Result<()> {
+        let table = self.table();
+        let root = self.root.to_str().unwrap_or_default();
+        net::ensure_bridge(network, net::Owner { table: &table, root }).map_err(from_net)
     }
 
     /// The default bridge: as it was chosen, or chosen and made now.
@@ -95,12 +121,21 @@ impl Engine {
         let gateway = Ipv4Addr::from_bits(subnet.address().to_bits() + 1);
         let suffix = self.suffix();
         let bridge = if suffix.is_empty() { "cais0".into() } else { format!("cais{suffix}") };
-        let (mtu, range, internal) = (None, None, false);
-        let name = DEFAULT.into();
-        let network = net::Network { name, bridge, subnet, gateway, mtu, range, internal };
+        let network = net::Network {
+            name: DEFAULT.into(),
+            bridge,
+            subnet,
+            gateway,
+            mtu: None,
+            range: None,
+            internal: false,
+            v6: None,
+            reserved: BTreeMap::new(),
+            stacked: None,
+        };
         create_dir(&self.network_dir())?;
         write_json(&self.network_dir(), BRIDGE_FILE, &network)?;
-        net::ensure_bridge(&network, &self.table()).map_err(from_net)?;
+        self.ensure_bridge(&network)?;
         Ok(network)
     }
 
@@ -137,21 +172,30 @@ impl Engine {
         let (network, network_id) = self.bridge_of(name)?;
         let leases = self.leases_dir(name, &network_id);
         let id = &container.record.id;
-        let lease = || match attachment.address {
-            Some(address) => net::ipam::claim(&leases, &network, address, id).map(|()| address),
-            None => net::ipam::allocate(&leases, &network, id),
-        };
-        let address = match lease() {
-            Err(net::Error::Exhausted(_) | net::Error::Conflict(_)) => {
-                let alive = |id: &str| self.root.join("containers").join(id).exists();
-                net::ipam::reclaim(&leases, &alive).map_err(from_net)?;
-                lease()
+        let address = self.lease(&leases, &network.pool(), attachment.address, id)?;
+        let mut endpoint = Endpoint::new(&network, address, id);
+        match (network.pool_v6(), attachment.address_v6) {
+            (Some(pool), asked) => {
+                let address = self.lease(&leases, &pool, asked, id)?;
+                endpoint = endpoint.with_v6(&network, address);
             }
-            outcome => outcome,
-        };
-        let mut endpoint = Endpoint::new(&network, address.map_err(from_net)?, id);
+            (None, None) => {}
+            (None, Some(asked)) => {
+                let message = format!("network {name} has no IPv6, so no container has {asked}");
+                return Err(Error::new(Kind::Invalid, message)
+                    .hint("`cais network create --ipv6` makes networks that have"));
+            }
+        }
         let places = &container.state.places;
+        if let (Some(_), Some(StackedKind::Ipvlan(..))) =
+            (attachment.mac, network.stacked.map(|stacked| stacked.kind))
+        {
+            let message = format!("no container of network {name} has a mac address of its own");
+            return Err(Error::new(Kind::Invalid, message)
+                .hint("interfaces of driver ipvlan have that of their parent"));
+        }
         endpoint.mac = attachment.mac.unwrap_or(endpoint.mac);
+        endpoint.link_local = link_local(name, attachment, endpoint.v6.is_some())?;
         endpoint.interface = free_interface(places);
         endpoint.is_way_out &= !places.iter().any(|place| place.endpoint.is_way_out);
         let place = Placement {
@@ -164,12 +208,45 @@ impl Engine {
         Ok(place)
     }
 
+    /// The address that was asked for, or any; those of containers that are gone are taken back
+    /// first if need be.
+    fn lease<A: net::Address>(
+        &self,
+        leases: &Path,
+        pool: &net::ipam::Pool<'_, A>,
+        asked: Option<A>,
+        id: &str,
+    ) -> Result<A>
+    where
+        IpAddr: From<A>,
+    {
+        let lease = || match asked {
+            Some(address) => net::ipam::claim(leases, pool, address, id).map(|()| address),
+            None => net::ipam::allocate(leases, pool, id),
+        };
+        let address = match lease() {
+            Err(net::Error::Exhausted(_) | net::Error::Conflict(_)) => {
+                let alive = |id: &str| {
+                    let places =
+                        ["containers", "build/run"].map(|place| self.root.join(place).join(id));
+                    places.iter().any(|place| place.exists())
+                };
+                net::ipam::reclaim(leases, &alive).map_err(from_net)?;
+                lease()
+            }
+            outcome => outcome,
+        };
+        address.map_err(from_net)
+    }
+
     /// Ends a place's lease and names.
     pub(crate) fn leave_place(&self, place: &Placement, id: &str) {
         self.forget_names(place);
         let leases = self.leases_dir(&place.network, &place.network_id);
         // A lease that cannot be ended now is reclaimed when addresses run out.
-        let _ = net::ipam::release(&leases, place.endpoint.address, id);
+        for address in place.endpoint.addresses() {
+            let _ = net::ipam::release(&leases, address, id);
+        }
     }
 
     /// Gives a new network namespace what its mode promises, and publishes its ports; where names
@@ -181,19 +258,17 @@ impl Engine {
         places: &[Placement],
         ports: &[net::port::Port],
     ) -> Result<Option<net::dns::Listeners>> {
-        if matches!(mode, NetworkMode::Host | NetworkMode::Container(_)) {
+        // The loopback link is the runtime's to switch on.
+        if places.is_empty() || matches!(mode, NetworkMode::Host | NetworkMode::Container(_)) {
             return Ok(None);
         }
         let namespace = namespaces.net().doing(|| "open the network namespace".into())?;
-        let Some(way_out) = way_out(places) else {
-            return net::loopback_up(namespace.as_fd()).map_err(from_net).map(|()| None);
-        };
         for place in places {
             self.attach_place(place, namespace.as_fd())?;
         }
-        if !ports.is_empty() {
-            let (network, _) = self.bridge_of(&way_out.network)?;
-            net::port::publish(&self.table(), &network, &way_out.endpoint, ports)
+        if let Some(place) = published_at(places).filter(|_| !ports.is_empty()) {
+            let (network, _) = self.bridge_of(&place.network)?;
+            net::port::publish(&self.table(), &network, &place.endpoint, ports)
                 .map_err(from_net)?;
         }
         if places.iter().all(|place| place.network_id.is_empty()) {
@@ -204,45 +279,38 @@ impl Engine {
 
     fn attach_place(&self, place: &Placement, namespace: BorrowedFd<'_>) -> Result<()> {
         let (network, _) = self.bridge_of(&place.network)?;
-        net::ensure_bridge(&network, &self.table()).map_err(from_net)?;
+        self.ensure_bridge(&network)?;
         net::attach(&network, namespace, &place.endpoint).map_err(from_net)
     }
+}
 
-    /// The network namespace of the container that this one shares it with: open, and a path that
-    /// leads to it as long as it is.
-    pub(crate) fn joined_network(&self, container: &Container) -> Result<Option<(File, PathBuf)>> {
-        let NetworkMode::Container(id) = &container.record.settings.network else {
-            return Ok(None);
+/// The link-local addresses that are asked for, if the kernel will take them.
+fn link_local(network: &str, asked: &Membership, has_v6: bool) -> Result<Vec<IpAddr>> {
+    for address in &asked.link_local {
+        let (is_link_local, is_possible) = match address {
+            IpAddr::V4(address) => (address.is_link_local(), true),
+            IpAddr::V6(address) => (address.is_unicast_link_local(), has_v6),
         };
-        let other = self.find(id)?;
-        if !other.is_running() {
-            return Err(Error::new(
-                Kind::Conflict,
-                format!("cannot join network of a non running container: {}", other.record.name),
-            )
-            .hint(format!("`cais start {}` starts it", other.record.name)));
+        if !is_link_local {
+            return Err(Error::invalid(format!("{address} is no link-local address"))
+                .hint("those are in 169.254.0.0/16 and fe80::/10"));
         }
-        let namespace = namespace_of(&other)?;
-        let path = format!("/proc/self/fd/{}", namespace.as_raw_fd());
-        Ok(Some((namespace, path.into())))
+        if !is_possible {
+            let text = format!("network {network} has no IPv6, so no container has {address}");
+            return Err(
+                Error::invalid(text).hint("`cais network create --ipv6` makes networks that have")
+            );
+        }
     }
+    Ok(asked.link_local.clone())
 }
 
-/// The place that leads out of the machine, else the first: what ports are published for.
-pub(crate) fn way_out(places: &[Placement]) -> Option<&Placement> {
-    places.iter().find(|place| place.endpoint.is_way_out).or(places.first())
-}
-
-/// The network namespace of a running container.
-fn namespace_of(container: &Container) -> Result<File> {
-    let process = crate::stop::running(container)?;
-    let doing = || format!("open the network of container {}", container.record.name);
-    let namespace = File::open(format!("/proc/{}/ns/net", container.state.pid)).doing(doing)?;
-    // While the process is there, nothing else has its number: the namespace is its own.
-    if crate::stop::ends_within(&process, Some(Duration::ZERO)).doing(doing)? {
-        return Err(crate::stop::not_running(container));
-    }
-    Ok(namespace)
+/// What ports are published for: of the places on bridges the one that leads out of the machine, else
+/// the first.
+pub(crate) fn published_at(places: &[Placement]) -> Option<&Placement> {
+    let mut bridged = places.iter().filter(|place| place.endpoint.is_bridged());
+    let first = bridged.clone().next();
+    bridged.find(|place| place.endpoint.is_way_out).or(first)
 }
 
 /// The first of `eth0`, `eth1`, … that none of the places has.
@@ -265,12 +333,17 @@ pub(crate) fn from_net(error: net::Error) -> Error {
     let kind = match &error {
         net::Error::Invalid(_) => Kind::Invalid,
         net::Error::Conflict(_) | net::Error::Exhausted(_) => Kind::Conflict,
+        net::Error::Missing(_) => Kind::NotFound,
         _ => Kind::Internal,
     };
-    if kind != Kind::Internal {
-        return Error::new(kind, error.to_string());
-    }
     let hint = error.hint();
+    if kind != Kind::Internal {
+        let refusal = Error::new(kind, error.to_string());
+        return match hint {
+            Some(hint) => refusal.hint(hint),
+            None => refusal,
+        };
+    }
     let failure = Error::caused(kind, "set up the container's network", error);
     match hint {
         Some(hint) => failure.hint(hint),

@@ -5,6 +5,7 @@ use runtime::cgroup::Cgroup;
 use crate::Engine;
 use crate::container::{Container, Status};
 use crate::error::{Error, Kind, Result};
+use crate::event::Event;
 use crate::image::from_cgroup;
 use crate::stop;
 
@@ -33,7 +34,9 @@ impl Engine {
         container.save().inspect_err(|_| {
             // What nobody would know of must not stay frozen.
             let _ = cgroup.thaw();
-        })
+        })?;
+        self.emit(Event::container("pause", &container));
+        Ok(())
     }
 
     /// Lets the processes of a paused container go on.
@@ -67,6 +70,8 @@ impl Engine {
         let cgroup = Cgroup::open(&container.cgroup_path()).map_err(from_cgroup)?;
         cgroup.thaw().map_err(from_cgroup)?;
         container.state.status = Status::Running;
-        container.save().map(|()| true)
+        container.save()?;
+        self.emit(Event::container("unpause", container));
+        Ok(true)
     }
 }

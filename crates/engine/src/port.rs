@@ -11,7 +11,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
@@ -23,6 +23,11 @@ use crate::Engine;
 use crate::container::{Container, Placement};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::file::{create_dir, flock};
+use crate::monitor::forward::Forwarder;
+use crate::network::driver::default_binding;
+
+/// How often the kernel is asked for a port that is free on all addresses.
+const CHOICES_MAX: usize = 16;
 
 /// A port that is asked to be published.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,8 +36,9 @@ pub struct Publication {
     pub protocol: Protocol,
     /// The container's port.
     pub port: u16,
-    /// The host's address; all of them where `None`.
-    pub address: Option<Ipv4Addr>,
+    /// The host's address; 0.0.0.0 or :: for all of that family, and all of every family that the
+    /// container has where `None`.
+    pub address: Option<IpAddr>,
     /// The first and the last of the host's ports, of which one that is free is taken; one that
     /// the kernel chooses where `None`.
     pub host: Option<(u16, u16)>,
@@ -43,6 +49,28 @@ pub struct Publication {
 pub(crate) struct Reserved {
     pub(crate) ports: Vec<Port>,
     pub(crate) sockets: Vec<OwnedFd>,
+}
+
+impl Reserved {
+    /// What passes on connections to `::1`, if it is among the addresses: it takes those sockets.
+    pub(crate) fn forwarder(&mut self) -> Result<Option<Forwarder>> {
+        let loopback = |port: &Port| {
+            let IpAddr::V6(address) = port.address else { return false };
+            port.protocol == Protocol::Tcp && (address.is_unspecified() || address.is_loopback())
+        };
+        if !self.ports.iter().any(loopback) {
+            return Ok(None);
+        }
+        let (mut doors, mut others) = (Vec::new(), Vec::new());
+        for (port, socket) in self.ports.iter().zip(std::mem::take(&mut self.sockets)) {
+            match loopback(port) {
+                true => doors.push((socket, SocketAddr::new(port.to, port.to_port))),
+                false => others.push(socket),
+            }
+        }
+        self.sockets = others;
+        Forwarder::new(doors).doing(|| "listen on ::1".into()).map(Some)
+    }
 }
 
 /// A port and its protocol, as in `80/tcp`.
@@ -110,49 +138,72 @@ impl Engine {
         place: Option<&Placement>,
     ) -> Result<Reserved> {
         let publications = container.publications();
-        let (Some(place), false) = (place, publications.is_empty()) else {
+        if publications.is_empty() || container.record.settings.networks().is_empty() {
             return Ok(Reserved::default());
+        }
+        let Some(place) = place else {
+            return Err(Error::invalid(
+                "none of the container's networks can have published ports",
+            )
+            .hint("containers of macvlan and ipvlan networks are reached by their own addresses"));
         };
+        let default = self.default_binding(place)?;
         let _lock = self.lock_ports()?;
         let mut reserved = Reserved::default();
         for publication in &publications {
-            let address = publication.address.unwrap_or(Ipv4Addr::UNSPECIFIED);
-            let (socket, port) = self.reserve_port(publication, address)?;
-            let Publication { protocol, port: to_port, .. } = *publication;
-            let port = Port { protocol, address, port, to: place.endpoint.address, to_port };
-            self.note_port(&port, &container.record.id)?;
-            reserved.sockets.push(socket);
-            reserved.ports.push(port);
+            let publication =
+                &Publication { address: publication.address.or(default), ..*publication };
+            let pairs = pairs(publication, &place.endpoint)?;
+            let (sockets, number) = self.reserve_port(publication, &pairs)?;
+            for (address, to) in pairs {
+                let Publication { protocol, port: to_port, .. } = *publication;
+                let port = Port { protocol, address, port: number, to, to_port };
+                self.note_port(&port, &container.record.id)?;
+                reserved.ports.push(port);
+            }
+            reserved.sockets.extend(sockets);
         }
         Ok(reserved)
     }
 
-    /// The first of the ports asked for that is free.
-    fn reserve_port(&self, asked: &Publication, address: Ipv4Addr) -> Result<(OwnedFd, u16)> {
-        let (first, last) = asked.host.unwrap_or((0, 0));
-        for port in first..=last {
-            let error = match net::port::reserve(asked.protocol, address, port) {
-                Ok(reserved) => return Ok(reserved),
-                Err(error) => error,
-            };
-            match &error {
-                net::Error::Io { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {}
-                net::Error::Io { source, .. } if source.kind() == io::ErrorKind::Unsupported => {
-                    return Err(Error::new(Kind::Unsupported, error.to_string()));
-                }
-                _ => {
-                    let message = format!("publish port {port}/{}", asked.protocol.name());
-                    return Err(Error::caused(Kind::Conflict, message, error)
-                        .hint("the address before the port is one of this host's"));
-                }
-            }
+    /// The host's address that the network publishes ports on where none is asked for.
+    fn default_binding(&self, place: &Placement) -> Result<Option<IpAddr>> {
+        if place.network_id.is_empty() {
+            return Ok(None);
         }
-        Err(self.taken(asked.protocol, address, last))
+        let network = self.named_network(&place.network)?;
+        Ok(network.and_then(|network| default_binding(&network.options)))
     }
 
-    fn taken(&self, protocol: Protocol, address: Ipv4Addr, port: u16) -> Error {
-        let holders = [address, Ipv4Addr::UNSPECIFIED, Ipv4Addr::LOCALHOST];
-        let holder = holders.iter().find_map(|address| {
+    /// The first of the ports asked for that is free on every of the host's addresses.
+    fn reserve_port(
+        &self,
+        asked: &Publication,
+        pairs: &[(IpAddr, IpAddr)],
+    ) -> Result<(Vec<OwnedFd>, u16)> {
+        // One that the kernel chooses for an address may be taken on another: then it chooses anew.
+        let candidates: Vec<u16> = match asked.host {
+            Some((first, last)) => (first..=last).collect(),
+            None => vec![0; CHOICES_MAX],
+        };
+        let mut taken = None;
+        for port in candidates {
+            match reserve_everywhere(asked.protocol, pairs, port) {
+                Ok(reserved) => return Ok(reserved),
+                Err((address, port, error)) if is_taken(&error) => taken = Some((address, port)),
+                Err((_, _, error)) => return Err(cannot_reserve(asked.protocol, port, error)),
+            }
+        }
+        let (address, port) = taken.expect("a range of ports is not empty");
+        Err(self.taken(asked.protocol, address, port))
+    }
+
+    fn taken(&self, protocol: Protocol, address: IpAddr, port: u16) -> Error {
+        let (any, own): (IpAddr, IpAddr) = match address {
+            IpAddr::V4(_) => (Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::LOCALHOST.into()),
+            IpAddr::V6(_) => (Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::LOCALHOST.into()),
+        };
+        let holder = [address, any, own].iter().find_map(|address| {
             let id = fs::read_link(self.ports_dir().join(name(protocol, *address, port))).ok()?;
             self.find(id.to_str()?).ok().filter(Container::is_running)
         });
@@ -162,7 +213,8 @@ impl Engine {
                 format!("a process of this host listens there: `ss -lnp sport = {port}` says which")
             }
         };
-        let message = format!("Bind for {address}:{port} failed: port is already allocated");
+        let at = SocketAddr::new(address, port);
+        let message = format!("Bind for {at} failed: port is already allocated");
         Error::new(Kind::Conflict, message).hint(hint)
     }
 
@@ -201,7 +253,71 @@ impl Engine {
     }
 }
 
-fn name(protocol: Protocol, address: Ipv4Addr, port: u16) -> String {
+/// The host's addresses that stand for the container's, each with its own, which is of the same
+/// family.
+fn pairs(asked: &Publication, endpoint: &net::Endpoint) -> Result<Vec<(IpAddr, IpAddr)>> {
+    let v4 = |address: Ipv4Addr| (address.into(), endpoint.address.into());
+    let v6 = |address: Ipv6Addr| endpoint.v6.map(|own| (address.into(), own.address.into()));
+    match asked.address {
+        None => {
+            let both = [Some(v4(Ipv4Addr::UNSPECIFIED)), v6(Ipv6Addr::UNSPECIFIED)];
+            Ok(both.into_iter().flatten().collect())
+        }
+        Some(IpAddr::V4(address)) => Ok(vec![v4(address)]),
+        Some(IpAddr::V6(address)) if address.is_loopback() && asked.protocol != Protocol::Tcp => {
+            let protocol = asked.protocol.name();
+            let message = format!("publish port {}/{protocol} on [::1]", asked.port);
+            Err(Error::new(Kind::Unsupported, message)
+                .hint("the kernel rewrites no packets to ::1, and only TCP is passed on there"))
+        }
+        Some(IpAddr::V6(address)) => {
+            let pair = v6(address).ok_or_else(|| {
+                let message = format!(
+                    "publish port {}/{} on [{address}]: the container has no IPv6 address",
+                    asked.port,
+                    asked.protocol.name()
+                );
+                Error::new(Kind::Invalid, message)
+                    .hint("`cais network create --ipv6` makes networks on which it has one")
+            })?;
+            Ok(vec![pair])
+        }
+    }
+}
+
+/// Takes the port of all of the addresses, or tells of which it could not be taken.
+fn reserve_everywhere(
+    protocol: Protocol,
+    pairs: &[(IpAddr, IpAddr)],
+    port: u16,
+) -> std::result::Result<(Vec<OwnedFd>, u16), (IpAddr, u16, net::Error)> {
+    let (mut sockets, mut port) = (Vec::new(), port);
+    for (address, _) in pairs {
+        let reserved = net::port::reserve(protocol, *address, port);
+        let (socket, number) = reserved.map_err(|error| (*address, port, error))?;
+        sockets.push(socket);
+        port = number;
+    }
+    Ok((sockets, port))
+}
+
+fn is_taken(error: &net::Error) -> bool {
+    matches!(error, net::Error::Io { source, .. } if source.kind() == io::ErrorKind::AddrInUse)
+}
+
+fn cannot_reserve(protocol: Protocol, port: u16, error: net::Error) -> Error {
+    match &error {
+        net::Error::Io { source, .. } if source.kind() == io::ErrorKind::Unsupported => {
+            Error::new(Kind::Unsupported, error.to_string())
+        }
+        _ => {
+            Error::caused(Kind::Conflict, format!("publish port {port}/{}", protocol.name()), error)
+                .hint("the address before the port is one of this host's")
+        }
+    }
+}
+
+fn name(protocol: Protocol, address: IpAddr, port: u16) -> String {
     format!("{}-{address}-{port}", protocol.name())
 }
 
@@ -209,9 +325,9 @@ fn name(protocol: Protocol, address: Ipv4Addr, port: u16) -> String {
 fn parse_name(name: &str) -> Option<Port> {
     let mut parts = name.splitn(3, '-');
     let protocol = parse_protocol(parts.next()?).ok()?;
-    let address = parts.next()?.parse().ok()?;
+    let address: IpAddr = parts.next()?.parse().ok()?;
     let port = parts.next()?.parse().ok()?;
-    Some(Port { protocol, address, port, to: Ipv4Addr::UNSPECIFIED, to_port: 0 })
+    Some(Port { protocol, address, port, to: address, to_port: 0 })
 }
 
 #[cfg(test)]
@@ -223,9 +339,46 @@ mod tests {
         let port = parse_name("udp-127.0.0.1-53").unwrap();
         assert_eq!((port.protocol, port.port), (Protocol::Udp, 53));
         assert_eq!(name(port.protocol, port.address, port.port), "udp-127.0.0.1-53");
+        let port = parse_name("tcp-::1-80").unwrap();
+        assert_eq!(port.address, IpAddr::from(Ipv6Addr::LOCALHOST));
+        assert_eq!(name(port.protocol, port.address, port.port), "tcp-::1-80");
         for odd in ["", "tcp", "tcp-1.2.3.4", "tcp-x-1", "tcp-1.2.3.4-65536", ".lock"] {
             assert!(parse_name(odd).is_none(), "{odd}");
         }
+    }
+
+    #[test]
+    fn a_port_is_published_in_the_families_that_there_are() {
+        let endpoint = |v6: Option<&str>| net::Endpoint {
+            address: Ipv4Addr::new(10, 0, 0, 2),
+            prefix: 24,
+            gateway: Ipv4Addr::new(10, 0, 0, 1),
+            is_way_out: true,
+            mac: net::MacAddress::of(Ipv4Addr::new(10, 0, 0, 2)),
+            host_interface: String::new(),
+            interface: String::new(),
+            v6: v6.map(|address| net::EndpointV6 {
+                address: address.parse().unwrap(),
+                prefix: 64,
+                gateway: "fd00::1".parse().unwrap(),
+            }),
+            link_local: Vec::new(),
+        };
+        let check = |address: Option<&str>, v6: Option<&str>, expected: &str| {
+            let address = address.map(|address| address.parse().unwrap());
+            let asked = Publication { protocol: Protocol::Tcp, port: 80, address, host: None };
+            let shown = match pairs(&asked, &endpoint(v6)) {
+                Ok(pairs) => pairs.iter().map(|(at, to)| format!("{at}>{to} ")).collect(),
+                Err(error) => error.to_string(),
+            };
+            assert_eq!(shown, expected, "{address:?} {v6:?}");
+        };
+        check(None, None, "0.0.0.0>10.0.0.2 ");
+        check(None, Some("fd00::2"), "0.0.0.0>10.0.0.2 ::>fd00::2 ");
+        check(Some("0.0.0.0"), Some("fd00::2"), "0.0.0.0>10.0.0.2 ");
+        check(Some("::"), Some("fd00::2"), "::>fd00::2 ");
+        let error = "publish port 80/tcp on [2001:db8::1]: the container has no IPv6 address";
+        check(Some("2001:db8::1"), None, error);
     }
 
     #[test]

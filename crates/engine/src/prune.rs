@@ -9,6 +9,7 @@ use store::{INGEST_AGE_MAX, Image, Removed};
 
 use crate::container::Status;
 use crate::error::{Doing, Kind, Result};
+use crate::event::{Event, Subject};
 use crate::{Engine, RemoveOptions};
 
 /// Which of what nobody uses is removed.
@@ -97,6 +98,7 @@ impl Engine {
                 }
             }
         }
+        self.emit(Event::prune(Subject::Container, pruned.bytes));
         Ok(pruned)
     }
 
@@ -119,7 +121,18 @@ impl Engine {
             pruned.removed.extend(self.drop_image(&image)?);
         }
         pruned.bytes = self.collect(INGEST_AGE_MAX)?.bytes;
+        self.emit(Event::prune(Subject::Image, pruned.bytes));
         Ok(pruned)
+    }
+
+    /// Removes what downloads that were broken off have left, older than a day or, with `all`, of
+    /// whatever age, and whatever else nothing needs.
+    ///
+    /// # Errors
+    /// If the disk cannot be read or written.
+    pub fn prune_unfinished(&self, all: bool) -> Result<Pruned<Digest>> {
+        let collected = self.collect(if all { Duration::ZERO } else { INGEST_AGE_MAX })?;
+        Ok(Pruned { removed: collected.unfinished, bytes: collected.bytes })
     }
 
     /// Removes all names of an image, and with them the image, unless somebody uses it meanwhile.
@@ -131,7 +144,7 @@ impl Engine {
         }
         let mut removed = Vec::new();
         for name in names {
-            match self.store().remove_image(&name, false, &self.image_uses()?) {
+            match self.remove_names(&name, false, &self.image_uses()?) {
                 Err(store::Error::Conflict(_) | store::Error::NotFound(_)) => {}
                 outcome => removed.extend(outcome?),
             }
@@ -160,6 +173,7 @@ impl Engine {
                 }
             }
         }
+        self.emit(Event::prune(Subject::Volume, pruned.bytes));
         Ok(pruned)
     }
 
@@ -197,7 +211,9 @@ impl Engine {
     /// How full the disk is that the root lies on, in percent, as `df` counts: of what this user
     /// may use.
     fn fullness(&self) -> Result<u8> {
-        let disk = rustix::fs::statvfs(self.root()).doing(|| "look at the disk".into())?;
+        // It need not exist yet.
+        let place = self.root().ancestors().find(|above| above.exists()).unwrap_or(self.root());
+        let disk = rustix::fs::statvfs(place).doing(|| "look at the disk".into())?;
         let used = disk.f_blocks.saturating_sub(disk.f_bfree);
         let whole = (used + disk.f_bavail).max(1);
         Ok(u8::try_from((used * 100).div_ceil(whole)).unwrap_or(100))

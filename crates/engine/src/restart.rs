@@ -57,6 +57,20 @@ impl RestartPolicy {
         }
     }
 
+    /// Whether a container that has ended with `code` is started when the machine is. `stopped` says
+    /// whether somebody had stopped it; `restarts`, how often it had been started again. As in
+    /// Docker, `always` is stronger than that.
+    pub(crate) fn starts_with_machine(self, code: i32, stopped: bool, restarts: u32) -> bool {
+        match self {
+            Self::No => false,
+            Self::Always => true,
+            Self::UnlessStopped => !stopped,
+            Self::OnFailure { max } | Self::OnUnhealthy { max } => {
+                code != 0 && (max == 0 || restarts < max)
+            }
+        }
+    }
+
     /// Whether a container that has ended by itself is started again.
     fn applies(self, end: End, restarts: u32) -> bool {
         match self {
@@ -89,6 +103,18 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
+    /// As it was after so many restarts, each soon after the one before.
+    pub(crate) fn after(restarts: u32) -> Self {
+        let doubled = DELAY_MIN.saturating_mul(1 << restarts.saturating_sub(1).min(16));
+        let delay = if restarts == 0 { Duration::ZERO } else { doubled.min(DELAY_MAX) };
+        Self { delay, restarts }
+    }
+
+    /// How long is waited before the next start.
+    pub(crate) fn delay(&self) -> Duration {
+        self.delay
+    }
+
     /// How long to wait before the container is started again; `None` if it is not.
     pub(crate) fn next(&mut self, policy: RestartPolicy, end: End) -> Option<Duration> {
         if !policy.applies(end, self.restarts) {
@@ -119,6 +145,20 @@ mod tests {
         assert_eq!(delays(&[0, 1, 9, 0]), [100, 200, 400, 800]);
         assert_eq!(delays(&[10, 0]), [100, 200]);
         assert_eq!(delays(&[0; 12])[9..], [60_000; 3]);
+    }
+
+    #[test]
+    fn what_starts_with_the_machine() {
+        let starts = RestartPolicy::starts_with_machine;
+        for stopped in [false, true] {
+            assert!(!starts(RestartPolicy::No, 1, stopped, 0));
+            assert!(starts(RestartPolicy::Always, 0, stopped, 0));
+            assert_eq!(starts(RestartPolicy::UnlessStopped, 0, stopped, 0), !stopped);
+            let twice = RestartPolicy::OnFailure { max: 2 };
+            assert!(!starts(twice, 0, stopped, 0));
+            assert!(starts(twice, 255, stopped, 1));
+            assert!(!starts(twice, 255, stopped, 2));
+        }
     }
 
     #[test]

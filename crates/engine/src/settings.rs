@@ -1,10 +1,10 @@
 //! What a user asks of a container, typed; the image's defaults are merged in when it is created.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
-use oci::Healthcheck;
+use oci::{Digest, Healthcheck};
 use serde::{Deserialize, Serialize};
 
 use crate::port::Publication;
@@ -75,6 +75,8 @@ pub struct Settings {
     pub links: Vec<(String, String)>,
     /// What is mounted into it.
     pub mounts: Vec<Mount>,
+    /// Containers whose mounts it has too, each with `:ro` or `:rw` behind it where that was said.
+    pub volumes_from: Vec<String>,
     /// How much of the machine it may use.
     pub limits: Limits,
     /// How it is held.
@@ -83,8 +85,39 @@ pub struct Settings {
     pub devices: Vec<Device>,
     /// Bytes of /dev/shm; 64 MiB where 0.
     pub shm_bytes: u64,
+    /// The streams that whoever runs it is attached to.
+    pub attached: Attached,
+    /// Free-form notes for the runtime and its hooks.
+    pub annotations: BTreeMap<String, String>,
+    /// The control group that its own is made in: absolute, without `..`; `/cais` where empty.
+    pub cgroup_parent: String,
     /// The platform the image was asked for.
     pub platform: Option<String>,
+    /// Where its lines go.
+    pub log: LogConfig,
+    /// Bytes that its writable layer may take of the disk; no limit where `None`.
+    pub storage_bytes: Option<u64>,
+    /// Whether files of /proc and /sys tell its limits instead of the machine's size; the number
+    /// says with which processor it begins.
+    pub honest_proc: Option<u32>,
+}
+
+/// Where a container's lines go, as it was written.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LogConfig {
+    /// `json-file`, `local`, `journald`, `syslog` or `none`; empty for the default.
+    pub driver: String,
+    /// Options of the driver.
+    pub options: BTreeMap<String, String>,
+}
+
+impl LogConfig {
+    /// The driver's name.
+    #[must_use]
+    pub fn driver(&self) -> &str {
+        if self.driver.is_empty() { "json-file" } else { &self.driver }
+    }
 }
 
 /// Which network a container is on.
@@ -115,8 +148,12 @@ pub struct Membership {
     pub aliases: Vec<String>,
     /// The address it is to have.
     pub address: Option<Ipv4Addr>,
+    /// The IPv6 address it is to have.
+    pub address_v6: Option<Ipv6Addr>,
     /// The hardware address it is to have.
     pub mac: Option<net::MacAddress>,
+    /// Link-local addresses that it is to have, too.
+    pub link_local: Vec<IpAddr>,
 }
 
 impl Settings {
@@ -152,6 +189,18 @@ pub struct Mount {
     pub target: String,
     /// Whether it is read-only.
     pub read_only: bool,
+    /// Whose files those of the source's owner are in the container.
+    #[serde(default)]
+    pub owner: Option<Owner>,
+}
+
+/// A user of a container's.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// `user[:group]`, as it was written.
+    pub name: String,
+    /// The ids that the image has for it.
+    pub ids: (u32, u32),
 }
 
 /// What is mounted.
@@ -168,6 +217,9 @@ pub enum MountSource {
         propagation: String,
         /// Whether mounts below it come along.
         recursive: bool,
+        /// Whether a read-only mount leaves those below it as they are.
+        #[serde(default)]
+        writable_below: bool,
     },
     /// A volume; an anonymous one where the name is 64 hexadecimal digits made for it.
     Volume {
@@ -177,6 +229,26 @@ pub enum MountSource {
         anonymous: bool,
         /// Whether a fresh one is filled with the image's content.
         copy: bool,
+        /// The directory in it that is mounted; all of it where empty.
+        #[serde(default)]
+        subpath: PathBuf,
+        /// Labels and options of a fresh one; then the options of the one that is there.
+        #[serde(default)]
+        labels: BTreeMap<String, String>,
+        /// As `labels`.
+        #[serde(default)]
+        options: BTreeMap<String, String>,
+    },
+    /// The files of an image, read-only.
+    Image {
+        /// As it was written.
+        name: String,
+        /// Its id.
+        id: Option<Digest>,
+        /// Its layers, lowest first: kept as long as the container is.
+        layers: Vec<Digest>,
+        /// The directory in it that is mounted; all of it where empty.
+        subpath: PathBuf,
     },
     /// Memory.
     Tmpfs {
@@ -209,12 +281,64 @@ pub struct Limits {
     pub cpuset_cpus: String,
     /// Memory nodes it may use.
     pub cpuset_mems: String,
+    /// Microseconds of real-time scheduling in each real-time period; cgroup v1 only.
+    pub cpu_rt_runtime_us: Option<i64>,
+    /// The real-time period, in microseconds; cgroup v1 only.
+    pub cpu_rt_period_us: Option<u64>,
     /// Processes and threads; -1 for unlimited.
     pub pids: Option<i64>,
+    /// Relative weight of its block I/O, 10 to 1000.
+    pub blkio_weight: Option<u16>,
+    /// The same for single devices.
+    pub blkio_weight_devices: Vec<(PathBuf, u16)>,
+    /// Limits on single block devices.
+    pub blkio_throttles: Vec<Throttle>,
+    /// Whether it waits for memory instead of being killed; cgroup v1 only.
+    pub oom_kill_disable: bool,
+    /// Rules for devices beyond those that it is given.
+    pub device_rules: Vec<DeviceRule>,
     /// Limits per process.
     pub ulimits: Vec<Ulimit>,
     /// Preference of the OOM killer, -1000 to 1000.
     pub oom_score_adj: Option<i32>,
+}
+
+/// A limit on the use of one block device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Throttle {
+    /// The device's node on the host.
+    pub device: PathBuf,
+    /// What is counted.
+    pub of: Throttled,
+    /// How many of them in a second.
+    pub rate: u64,
+}
+
+/// What a [`Throttle`] counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Throttled {
+    /// Bytes that are read.
+    ReadBytes,
+    /// Bytes that are written.
+    WriteBytes,
+    /// Reads.
+    Reads,
+    /// Writes.
+    Writes,
+}
+
+/// A rule of the device controller that allows something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceRule {
+    /// `a`ll, `b`lock or `c`haracter devices.
+    pub kind: char,
+    /// Any where `None`.
+    pub major: Option<i64>,
+    /// Any where `None`.
+    pub minor: Option<i64>,
+    /// `r`, `w` and `m`.
+    pub access: String,
 }
 
 /// A limit per process, as `setrlimit(2)` has it.
@@ -250,16 +374,58 @@ pub struct Security {
     pub sysctls: BTreeMap<String, String>,
     /// The options as they were written, for `inspect`.
     pub options: Vec<String>,
-    /// Whether it shares the host's PID namespace.
-    pub host_pid: bool,
-    /// Whether it shares the host's IPC namespace.
-    pub host_ipc: bool,
+    /// Whose PID namespace it is in.
+    pub pid: Sharing,
+    /// Whose IPC namespace it is in.
+    pub ipc: Sharing,
     /// Whether it shares the host's UTS namespace.
     pub host_uts: bool,
     /// Whether it shares the host's cgroup namespace.
     pub host_cgroup: bool,
     /// First host id and count of ids of a user namespace of its own.
     pub user_namespace: Option<(u32, u32)>,
+}
+
+impl Security {
+    /// Whether its processes may be able to mount hierarchies of control groups, here or in a user
+    /// namespace that they make: whatever is not known to keep them from it. The default filter does,
+    /// for those without `CAP_SYS_ADMIN`.
+    pub(crate) fn may_mount_hierarchies(&self) -> bool {
+        self.privileged
+            || self.host_cgroup
+            || self.user_namespace.is_some()
+            || !self.cap_add.is_empty()
+            || self.seccomp != Seccomp::default()
+    }
+}
+
+/// Standard streams of a container that somebody is attached to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Attached {
+    /// Whether its standard input is theirs.
+    pub stdin: bool,
+    /// Whether they see its standard output.
+    pub stdout: bool,
+    /// Whether they see its standard error.
+    pub stderr: bool,
+}
+
+/// Whose namespace of a kind a container is in.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sharing {
+    /// One of its own.
+    #[default]
+    Private,
+    /// One of its own, which others may join.
+    Shareable,
+    /// One of its own, without what shows it: for IPC, without /dev/shm.
+    None,
+    /// The host's.
+    Host,
+    /// Another container's, by id.
+    Container(String),
 }
 
 /// Which system calls are allowed.
@@ -287,7 +453,7 @@ pub struct Device {
 }
 
 /// A further command in a running container.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Exec {
     /// The program and its arguments.
     pub command: Vec<String>,
@@ -307,4 +473,21 @@ pub struct Exec {
     pub detach_keys: Vec<u8>,
     /// Whether it has all capabilities and no confinement.
     pub privileged: bool,
+    /// Which of its streams somebody asked for when it was created.
+    pub attached: Attached,
+}
+
+impl MountSource {
+    /// A volume: an anonymous one where the name is empty.
+    #[must_use]
+    pub fn volume(name: &str) -> Self {
+        Self::Volume {
+            name: name.to_owned(),
+            anonymous: name.is_empty(),
+            copy: true,
+            subpath: PathBuf::new(),
+            labels: BTreeMap::new(),
+            options: BTreeMap::new(),
+        }
+    }
 }

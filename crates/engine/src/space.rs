@@ -1,12 +1,17 @@
 //! How much of what there is: what `docker system df` counts.
 
 use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 
 use oci::Digest;
 use store::{Image, Measure};
 
 use crate::error::Result;
-use crate::{Container, Engine, Volume};
+use crate::file::Locks;
+use crate::{BuildCacheUsage, Container, Engine, Volume};
+
+/// Where a repository of the registry in the box keeps what is being pushed.
+pub(crate) const UPLOADS: &str = "uploads";
 
 /// What takes space, and how much.
 #[derive(Debug)]
@@ -19,6 +24,20 @@ pub struct DiskUsage {
     pub containers: Vec<(Container, u64)>,
     /// The volumes.
     pub volumes: Vec<VolumeUsage>,
+    /// What builds keep.
+    pub build_cache: Vec<BuildCacheUsage>,
+    /// What is on its way, or was broken off: downloads, archives, uploads to the registry in the
+    /// box, layers that are seen before they are here.
+    pub unfinished: Vec<Unfinished>,
+}
+
+/// Something that is not whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfinished {
+    /// Bytes of disk.
+    pub bytes: u64,
+    /// Whether somebody is at work on it.
+    pub is_used: bool,
 }
 
 /// An image, with how much of it nobody else has.
@@ -79,10 +98,14 @@ impl Engine {
             containers: made(&image),
             image,
         };
+        let mut held: HashSet<Digest> = holders.keys().copied().collect();
+        held.extend(containers.iter().flat_map(|container| container.record.all_layers()));
         let layers_bytes = holders.values().map(|(size, _)| size).sum();
         let volumes =
             self.volume_list()?.into_iter().map(|volume| self.volume_usage(volume, &containers));
         Ok(DiskUsage {
+            build_cache: self.build_cache(&held)?,
+            unfinished: self.unfinished()?,
             layers_bytes,
             images: images.into_iter().map(usage).collect(),
             volumes: volumes.collect::<Result<_>>()?,
@@ -94,6 +117,28 @@ impl Engine {
         })
     }
 
+    /// What is not whole; empty directories do not count.
+    fn unfinished(&self) -> Result<Vec<Unfinished>> {
+        let (mut all, locks) = (Vec::new(), Locks::now());
+        let mut add = |path: &Path, lock: &Path| -> Result<()> {
+            let bytes = Measure::default().add(path)?;
+            all.push(Unfinished { bytes, is_used: locks.hold(lock) });
+            Ok(())
+        };
+        for path in entries(&self.root.join("ingest")) {
+            add(&path, &path)?;
+        }
+        for path in entries(&self.root.join("arriving")) {
+            add(&path, &path.join("lock"))?;
+        }
+        for repository in entries(&self.store().registry_path()) {
+            for upload in entries(&repository.join(UPLOADS)) {
+                add(&upload, &upload)?;
+            }
+        }
+        Ok(all)
+    }
+
     fn volume_usage(&self, volume: Volume, containers: &[Container]) -> Result<VolumeUsage> {
         let bytes = Measure::default().add(&volume.mountpoint)?;
         let own = Measure::default().own(&volume.mountpoint)?;
@@ -101,4 +146,9 @@ impl Engine {
         let links = containers.iter().filter(uses).count();
         Ok(VolumeUsage { bytes: bytes - own, links, volume })
     }
+}
+
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
 }

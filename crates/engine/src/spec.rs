@@ -1,5 +1,6 @@
 //! From a container's record to the runtime specification's configuration.
 
+mod blockio;
 mod capability;
 mod cpuset;
 mod mounts;
@@ -8,6 +9,7 @@ mod resources;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use oci::Digest;
 use oci::runtime::{
     Capability, ContainerState, Linux, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType,
     LinuxSeccomp, Process, Root, Spec, State, User,
@@ -15,7 +17,7 @@ use oci::runtime::{
 
 use crate::container::Container;
 use crate::error::{Error, Kind, Result};
-use crate::settings::{Exec, NetworkMode, Seccomp, Settings};
+use crate::settings::{Exec, NetworkMode, Seccomp, Settings, Sharing};
 
 pub(crate) use resources::{devices, resources};
 
@@ -28,27 +30,39 @@ pub(crate) struct Plan {
     pub(crate) spec: Spec,
     /// Destinations to be filled with the image's content.
     pub(crate) copy_up: Vec<PathBuf>,
+    /// Destinations at which only a directory of what they name is mounted.
+    pub(crate) subpaths: Vec<(PathBuf, PathBuf)>,
+    /// Destinations and layers of images.
+    pub(crate) images: Vec<(PathBuf, Vec<Digest>)>,
 }
 
-/// Makes the plan for starting `container`; `network` is the namespace to join, if not a new one.
-pub(crate) fn plan(
-    container: &Container,
-    volumes: &Path,
-    network: Option<&PathBuf>,
-) -> Result<Plan> {
+/// Namespaces of other containers that a container joins, as paths; new ones where `None`.
+#[derive(Debug, Default)]
+pub(crate) struct Joined {
+    pub(crate) network: Option<PathBuf>,
+    pub(crate) pid: Option<PathBuf>,
+    pub(crate) ipc: Option<PathBuf>,
+}
+
+/// Makes the plan for starting `container`.
+pub(crate) fn plan(container: &Container, volumes: &Path, joined: &Joined) -> Result<Plan> {
     let settings = &container.record.settings;
     let granted = capability::granted(&settings.security)?;
-    let (mounts, copy_up) = mounts::mounts(container, volumes)?;
+    let mounts::Mounts { all, copy_up, subpaths, images } = mounts::mounts(container, volumes)?;
     let mut root = Root::default();
     root.set_readonly(Some(settings.security.read_only));
     let mut spec = Spec::default();
-    spec.set_root(Some(root)).set_mounts(Some(mounts));
+    spec.set_root(Some(root)).set_mounts(Some(all));
     spec.set_hostname((!settings.security.host_uts).then(|| container.record.config_hostname()));
     let domain = Some(settings.domainname.clone()).filter(|name| !name.is_empty());
     spec.set_domainname(domain);
     spec.set_process(Some(process(container, &granted)?));
-    spec.set_linux(Some(linux(container, &granted, network)?));
-    Ok(Plan { spec, copy_up })
+    spec.set_linux(Some(linux(container, &granted, joined)?));
+    let annotations = &settings.annotations;
+    if !annotations.is_empty() {
+        spec.set_annotations(Some(annotations.clone().into_iter().collect()));
+    }
+    Ok(Plan { spec, copy_up, subpaths, images })
 }
 
 /// What was asked for, and Docker's defaults in a network of its own: any user may listen on low
@@ -68,11 +82,7 @@ fn sysctls(settings: &Settings) -> HashMap<String, String> {
     sysctls
 }
 
-fn linux(
-    container: &Container,
-    granted: &HashSet<Capability>,
-    network: Option<&PathBuf>,
-) -> Result<Linux> {
+fn linux(container: &Container, granted: &HashSet<Capability>, joined: &Joined) -> Result<Linux> {
     let settings = &container.record.settings;
     let security = &settings.security;
     let devices = resources::devices(settings)?;
@@ -80,7 +90,7 @@ fn linux(
     linux.set_resources(Some(resources(settings, &devices)?));
     linux.set_devices(Some(devices));
     linux.set_cgroups_path(Some(container.cgroup_path()));
-    linux.set_namespaces(Some(namespaces(settings, network)));
+    linux.set_namespaces(Some(namespaces(settings, joined)));
     linux.set_seccomp(seccomp(settings, granted)?);
     linux.set_sysctl(Some(sysctls(settings)));
     let hidden = !(security.privileged || security.unmasked);
@@ -98,13 +108,13 @@ fn linux(
     Ok(linux)
 }
 
-fn namespaces(settings: &Settings, network: Option<&PathBuf>) -> Vec<LinuxNamespace> {
+fn namespaces(settings: &Settings, joined: &Joined) -> Vec<LinuxNamespace> {
     use LinuxNamespaceType as T;
     let security = &settings.security;
     let wanted = [
         (T::Mount, true),
-        (T::Pid, !security.host_pid),
-        (T::Ipc, !security.host_ipc),
+        (T::Pid, security.pid != Sharing::Host),
+        (T::Ipc, security.ipc != Sharing::Host),
         (T::Uts, !security.host_uts),
         (T::Cgroup, !security.host_cgroup),
         (T::User, security.user_namespace.is_some()),
@@ -113,9 +123,12 @@ fn namespaces(settings: &Settings, network: Option<&PathBuf>) -> Vec<LinuxNamesp
     let make = |(typ, _)| {
         let mut namespace = LinuxNamespace::default();
         namespace.set_typ(typ);
-        if typ == T::Network {
-            namespace.set_path(network.cloned());
-        }
+        namespace.set_path(match typ {
+            T::Network => joined.network.clone(),
+            T::Pid => joined.pid.clone(),
+            T::Ipc => joined.ipc.clone(),
+            _ => None,
+        });
         namespace
     };
     wanted.into_iter().filter(|(_, wanted)| *wanted).map(make).collect()

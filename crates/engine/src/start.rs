@@ -7,20 +7,20 @@ use std::os::fd::OwnedFd;
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde::{Deserialize, Serialize};
 
-use crate::attached::{Attachment, Outcome};
+use crate::attached::{Attaching, Attachment, Outcome};
 use crate::container::Container;
 use crate::error::{Doing, Error, Kind, Result};
+use crate::event::Event;
 use crate::image::from_runtime;
 use crate::monitor::attach;
-use crate::monitor::relay::{Client, Own};
+use crate::monitor::relay::Client;
 use crate::restart::RestartPolicy;
 use crate::{Engine, stop};
 
-/// How the monitor reports to whoever forked it: nothing for success, else the failure.
-#[derive(Serialize, Deserialize)]
-struct Failure {
-    command_not_found: bool,
-    command_not_executable: bool,
+/// How a process reports what has failed to another.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Failure {
+    kind: Kind,
     message: String,
     causes: Vec<String>,
     hint: Option<String>,
@@ -37,65 +37,78 @@ impl Engine {
     }
 
     /// Starts a container and stays attached to it: this process is its monitor, unless it has a
-    /// terminal, from which the user may detach.
+    /// terminal, from which the user may detach, or is left before it ends.
     ///
     /// # Errors
     /// As of [`Engine::start`].
-    pub fn start_attached(&self, container: &Container, own: Own, keys: &[u8]) -> Result<Outcome> {
+    pub fn start_attached(&self, container: &Container, by: &Attaching<'_>) -> Result<Outcome> {
         let settings = &container.record.settings;
-        if !settings.tty && settings.restart == RestartPolicy::No {
+        self.emit(Event::container("attach", container));
+        let own = by.streams;
+        let stays = !settings.tty && by.signals && (own.stdout || own.stderr);
+        if stays && settings.restart == RestartPolicy::No {
             return self.hold(container.clone(), Some(own), None, &mut || {}).map(Outcome::Exited);
         }
         let (client, served) = attach::pair().doing(|| "attach to the monitor".into())?;
-        let mut attachment = Attachment::new(client, own.stdin, keys, settings.tty);
+        let mut attachment = Attachment::new(client, by, settings.tty);
         attachment.announce_size();
         self.fork_monitor(container, Some(served))?;
         // What has ended meanwhile needs no signals.
-        attachment.process = self.find(&container.record.id).and_then(|c| stop::running(&c)).ok();
-        attachment.run()
+        let started = self.find(&container.record.id).unwrap_or_else(|_| container.clone());
+        attachment.process = stop::running(&started).ok();
+        attachment.run().or_else(|error| self.attach_again(&started, by, error))
     }
 
     /// Forks the process that will hold the container, and waits until it is started.
     fn fork_monitor(&self, container: &Container, client: Option<OwnedFd>) -> Result<()> {
-        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).doing(|| "make a pipe".into())?;
-        match runtime::fork().doing(|| "fork the monitor".into())? {
-            runtime::Fork::Parent(child) => {
-                drop((writer, client));
-                let mut report = Vec::new();
-                let read = File::from(reader).read_to_end(&mut report);
-                read.doing(|| "hear from the monitor".into())?;
-                let outcome = understand(&report);
-                if outcome.is_err() {
-                    // A monitor that failed ends at once; it leaves no zombie behind.
-                    let _ = child.wait();
-                }
-                outcome
-            }
-            runtime::Fork::Child => {
-                drop(reader);
-                self.be_monitor(container.clone(), client, File::from(writer))
-            }
-        }
+        fork_monitor(|started| {
+            self.hold(container.clone(), None, client.map(Client::starter), started)
+        })
     }
+}
 
-    /// The forked process: becomes a session of its own, holds the container, and ends with it.
-    fn be_monitor(&self, container: Container, client: Option<OwnedFd>, report: File) -> ! {
-        let mut report = Some(report);
-        let held = match runtime::detach_from_session() {
-            Ok(()) => self.hold(container, None, client.map(Client::new), &mut || {
-                if let Some(mut report) = report.take() {
-                    // Whoever started us may be gone; the container lives all the same.
-                    let _ = report.write_all(b"ok");
-                }
-                runtime::trim_memory();
-            }),
-            Err(error) => Err(Error::caused(Kind::Internal, "leave the session", error)),
-        };
-        if let (Err(error), Some(mut report)) = (&held, report.take()) {
-            let _ = report.write_all(&explain(error));
+/// Forks the process that will hold a container as `hold` does, and waits until that calls what it
+/// is given: then it is started.
+pub(crate) fn fork_monitor(hold: impl FnOnce(&mut dyn FnMut()) -> Result<i32>) -> Result<()> {
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).doing(|| "make a pipe".into())?;
+    match runtime::fork().doing(|| "fork the monitor".into())? {
+        runtime::Fork::Parent(child) => {
+            // What is the monitor's is not ours any more.
+            drop((writer, hold));
+            let mut report = Vec::new();
+            let read = File::from(reader).read_to_end(&mut report);
+            read.doing(|| "hear from the monitor".into())?;
+            let outcome = understand(&report);
+            if outcome.is_err() {
+                // A monitor that failed ends at once; it leaves no zombie behind.
+                let _ = child.wait();
+            }
+            outcome
         }
-        runtime::exit_now(i32::from(held.is_err()))
+        runtime::Fork::Child => {
+            drop(reader);
+            be_monitor(File::from(writer), hold)
+        }
     }
+}
+
+/// The forked process: becomes a session of its own, holds the container, and ends with it.
+fn be_monitor(report: File, hold: impl FnOnce(&mut dyn FnMut()) -> Result<i32>) -> ! {
+    let mut report = Some(report);
+    let held = match runtime::detach_from_session() {
+        Ok(()) => hold(&mut || {
+            if let Some(mut report) = report.take() {
+                // Whoever started us may be gone; the container lives all the same.
+                let _ = report.write_all(b"ok");
+            }
+            runtime::trim_memory();
+        }),
+        Err(error) => Err(Error::caused(Kind::Internal, "leave the session", error)),
+    };
+    if let (Err(error), Some(mut report)) = (&held, report.take()) {
+        let _ = report.write_all(&serde_json::to_vec(&explain(error)).unwrap_or_default());
+    }
+    runtime::exit_now(i32::from(held.is_err()))
 }
 
 /// Executes this program again, with its arguments, from a view of its file that a container
@@ -126,21 +139,33 @@ pub(crate) fn exit_code(kind: Kind) -> i32 {
     }
 }
 
-fn explain(error: &Error) -> Vec<u8> {
+pub(crate) fn explain(error: &Error) -> Failure {
     let mut causes = Vec::new();
     let mut next = std::error::Error::source(error);
     while let Some(cause) = next {
         causes.push(cause.to_string());
         next = cause.source();
     }
-    let failure = Failure {
-        command_not_found: error.kind() == Kind::CommandNotFound,
-        command_not_executable: error.kind() == Kind::CommandNotExecutable,
+    Failure {
+        kind: error.kind(),
         message: error.to_string(),
         causes,
         hint: error.hint_text().map(str::to_owned),
-    };
-    serde_json::to_vec(&failure).unwrap_or_default()
+    }
+}
+
+impl Failure {
+    /// The failure, as it was there.
+    pub(crate) fn error(self) -> Error {
+        let error = match self.causes.join(": ") {
+            causes if causes.is_empty() => Error::new(self.kind, self.message),
+            causes => Error::caused(self.kind, self.message, causes),
+        };
+        match self.hint {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    }
 }
 
 fn understand(report: &[u8]) -> Result<()> {
@@ -149,17 +174,5 @@ fn understand(report: &[u8]) -> Result<()> {
     }
     let failure: Failure = serde_json::from_slice(report)
         .map_err(|_| Error::new(Kind::Internal, "the container's monitor ended unexpectedly"))?;
-    let kind = match (failure.command_not_found, failure.command_not_executable) {
-        (true, _) => Kind::CommandNotFound,
-        (_, true) => Kind::CommandNotExecutable,
-        _ => Kind::Internal,
-    };
-    let error = match failure.causes.join(": ") {
-        causes if causes.is_empty() => Error::new(kind, failure.message),
-        causes => Error::caused(kind, failure.message, causes),
-    };
-    Err(match failure.hint {
-        Some(hint) => error.hint(hint),
-        None => error,
-    })
+    Err(failure.error())
 }

@@ -1,8 +1,9 @@
 //! What a running container uses now.
 
+use std::collections::BTreeMap;
 use std::fs;
 
-use runtime::cgroup::Cgroup;
+use runtime::cgroup::{Cgroup, Stats};
 
 use crate::Engine;
 use crate::container::Container;
@@ -25,10 +26,23 @@ pub struct Usage {
     pub read_bytes: u64,
     /// Written to block devices.
     pub written_bytes: u64,
+    /// All that its control group says.
+    pub groups: Stats,
+    /// Its network interfaces, by name, the loopback one left out.
+    pub interfaces: BTreeMap<String, Traffic>,
     /// Received over its network interfaces, the loopback one left out.
     pub received_bytes: u64,
     /// Sent over them.
     pub sent_bytes: u64,
+}
+
+/// What has come and gone over a network interface.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Received: bytes, packets, errors, and packets that were dropped.
+    pub received: [u64; 4],
+    /// Sent, as `received`.
+    pub sent: [u64; 4],
 }
 
 impl Engine {
@@ -58,7 +72,10 @@ impl Engine {
         let machine = machine_memory_bytes();
         let devices = format!("/proc/{}/net/dev", container.state.pid);
         let devices = fs::read_to_string(&devices).doing(|| format!("read {devices}"))?;
-        let (received_bytes, sent_bytes) = traffic(&devices);
+        let interfaces = traffic(&devices);
+        let sum = |of: fn(&Traffic) -> u64| interfaces.values().map(of).sum();
+        let received_bytes = sum(|traffic| traffic.received[0]);
+        let sent_bytes = sum(|traffic| traffic.sent[0]);
         Ok(Usage {
             cpu_ns: stats.cpu.usage_ns,
             memory_bytes: stats.memory.usage_bytes.saturating_sub(stats.memory.inactive_file_bytes),
@@ -68,18 +85,23 @@ impl Engine {
             written_bytes: stats.io.iter().map(|device| device.write_bytes).sum(),
             received_bytes,
             sent_bytes,
+            groups: stats,
+            interfaces,
         })
     }
 }
 
-/// Bytes received and sent, of a file as /proc/net/dev.
-fn traffic(text: &str) -> (u64, u64) {
+/// What a file as /proc/net/dev says (proc_pid_net(5)).
+fn traffic(text: &str) -> BTreeMap<String, Traffic> {
     let line = |line: &str| {
         let (name, numbers) = line.split_once(':')?;
-        let mut numbers = numbers.split_whitespace().map(|number| number.parse().unwrap_or(0));
-        (name.trim() != "lo").then(|| (numbers.next().unwrap_or(0), numbers.nth(7).unwrap_or(0)))
+        let all: Vec<u64> =
+            numbers.split_whitespace().map(|number| number.parse().unwrap_or(0)).collect();
+        let four = |from: usize| all.get(from..from + 4)?.try_into().ok();
+        let traffic = Traffic { received: four(0)?, sent: four(8)? };
+        (name.trim() != "lo").then(|| (name.trim().to_owned(), traffic))
     };
-    text.lines().filter_map(line).fold((0, 0), |(a, b), (received, sent)| (a + received, b + sent))
+    text.lines().filter_map(line).collect()
 }
 
 fn machine_memory_bytes() -> u64 {
@@ -92,11 +114,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn traffic_of_all_interfaces_but_the_loopback_counts() {
+    fn traffic_of_all_interfaces_but_the_loopback_is_read() {
         let text = "Inter-|   Receive  | Transmit\n face |bytes packets\n\
                     lo: 9 1 0 0 0 0 0 0 9 1 0 0 0 0 0 0\n\
                     eth0: 100 2 0 0 0 0 0 0 30 1 0 0 0 0 0 0\n\
                     eth1:    5 2 0 0 0 0 0 0 6 1 0 0 0 0 0 0\n";
-        assert_eq!(traffic(text), (105, 36));
+        let found = traffic(text);
+        let bytes: Vec<(&str, u64, u64)> =
+            found.iter().map(|(name, t)| (name.as_str(), t.received[0], t.sent[0])).collect();
+        assert_eq!(bytes, [("eth0", 100, 30), ("eth1", 5, 6)]);
     }
 }

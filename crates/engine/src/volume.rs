@@ -4,6 +4,9 @@
 //! `owner` with the id of the container that it was made for, and one that was made by itself a
 //! file `volume.json` with its labels. Whoever makes or removes volumes holds a lock on `volumes/`.
 
+mod content;
+mod driver;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
@@ -15,7 +18,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::Engine;
 use crate::error::{Doing, Error, Kind, Result};
+use crate::event::Event;
+use crate::quota;
 use crate::settings::{Mount, MountSource};
+
+pub use content::Snapshot;
+pub(crate) use driver::describe;
 
 /// The directory of the content.
 const DATA: &str = "_data";
@@ -56,11 +64,32 @@ pub(crate) fn unfinished(volumes: &Path, id: &str) -> PathBuf {
     volumes.join(format!(".{id}"))
 }
 
-/// Those of the volumes that were made for container `id` alone.
-pub(crate) fn made_for(volumes: &Path, names: &[&str], id: &str) -> Vec<PathBuf> {
-    let is_its =
-        |dir: &PathBuf| fs::read_to_string(dir.join("owner")).is_ok_and(|owner| owner == id);
-    names.iter().map(|name| volumes.join(name)).filter(is_its).collect()
+/// Those of the volumes that were made for container `id`, and that no container which `exists` has
+/// been given since.
+pub(crate) fn made_for(
+    volumes: &Path,
+    names: &[&str],
+    id: &str,
+    exists: impl Fn(&str) -> bool,
+) -> Vec<PathBuf> {
+    let is_its_alone = |dir: &PathBuf| {
+        let owners = fs::read_to_string(dir.join("owner")).unwrap_or_default();
+        owners.lines().any(|owner| owner == id)
+            && owners.lines().all(|owner| owner == id || !exists(owner))
+    };
+    names.iter().map(|name| volumes.join(name)).filter(is_its_alone).collect()
+}
+
+/// Writes down that an anonymous volume is another container's, too. The caller holds the volumes.
+pub(crate) fn share(dir: &Path, id: &str) -> Result<()> {
+    match fs::read_to_string(dir.join("owner")) {
+        // One that was made by itself goes with nobody.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        owners => {
+            let owners = owners.doing(|| format!("share volume {}", dir.display()))?;
+            crate::file::write_file(dir, "owner", format!("{owners}\n{id}").as_bytes())
+        }
+    }
 }
 
 /// A volume, as it stands on disk.
@@ -72,6 +101,8 @@ pub struct Volume {
     pub created: String,
     /// What its maker wrote on it; `None` if it was made for a container.
     pub labels: Option<BTreeMap<String, String>>,
+    /// Options of the local driver.
+    pub options: BTreeMap<String, String>,
     /// Whether nobody named it.
     pub is_anonymous: bool,
     /// Where its content is.
@@ -84,6 +115,17 @@ struct Record {
     created: String,
     labels: BTreeMap<String, String>,
     is_anonymous: bool,
+    #[serde(default)]
+    options: BTreeMap<String, String>,
+}
+
+/// What a volume is made with.
+#[derive(Debug, Clone, Default)]
+pub struct VolumeOptions {
+    /// What its maker writes on it.
+    pub labels: BTreeMap<String, String>,
+    /// Options of the local driver: `type`, `device` and `o`, as mount(8) has them, and `size`.
+    pub options: BTreeMap<String, String>,
 }
 
 impl Engine {
@@ -130,6 +172,7 @@ impl Engine {
         Ok(Volume {
             name: name.to_owned(),
             created: record.as_ref().map(|r| r.created.clone()).or_else(made).unwrap_or_default(),
+            options: record.as_ref().map(|record| record.options.clone()).unwrap_or_default(),
             labels: record.map(|record| record.labels),
             is_anonymous,
             mountpoint,
@@ -140,7 +183,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`Kind::Invalid`] for a name that none can have.
-    pub fn create_volume(&self, name: &str, labels: BTreeMap<String, String>) -> Result<Volume> {
+    pub fn create_volume(&self, name: &str, asked: VolumeOptions) -> Result<Volume> {
+        driver::check(&asked.options)?;
         let is_anonymous = name.is_empty();
         let name = if is_anonymous { crate::id::fresh()? } else { name.to_owned() };
         validate(&name)?;
@@ -148,12 +192,31 @@ impl Engine {
         if let Ok(volume) = self.volume(&name) {
             return Ok(volume);
         }
-        let dir = self.volumes().join(&name);
+        self.make_recorded(&name, asked, is_anonymous)?;
+        self.volume(&name)
+    }
+
+    /// Makes a volume that is not there, with a record of its own.
+    pub(crate) fn make_recorded(
+        &self,
+        name: &str,
+        asked: VolumeOptions,
+        is_anonymous: bool,
+    ) -> Result<()> {
+        let VolumeOptions { labels, options } = asked;
+        driver::check(&options)?;
+        let dir = self.volumes().join(name);
         crate::file::create_dir(&dir)?;
-        let record = Record { created: crate::clock::now(), labels, is_anonymous };
+        let bytes = driver::size(&options)?;
+        let record = Record { created: crate::clock::now(), labels, is_anonymous, options };
         crate::file::write_json(&dir, RECORD, &record)?;
         make(&dir, None)?;
-        self.volume(&name)
+        if let Some(bytes) = bytes {
+            let limited = quota::limit(&[&dir.join(DATA)], bytes, &format!("volume {name}"));
+            limited.inspect_err(|_| drop(self.store().discard(&dir)))?;
+        }
+        self.emit(Event::volume("create", name));
+        Ok(())
     }
 
     /// Removes a volume with all that is in it.
@@ -161,6 +224,8 @@ impl Engine {
     /// # Errors
     /// [`Kind::NotFound`]; [`Kind::Conflict`] if a container uses it.
     pub fn remove_volume(&self, name: &str) -> Result<()> {
+        // Before anything is made: the name may be mistyped, or the root.
+        self.volume(name)?;
         let _held = self.hold_volumes(FlockOperation::LockExclusive)?;
         let volume = self.volume(name)?;
         let users = self.volume_users(&volume.name)?;
@@ -172,7 +237,12 @@ impl Engine {
             )
             .hint("remove the containers first"));
         }
-        Ok(self.store().discard(&self.volumes().join(name))?)
+        if volume.options.contains_key("size") {
+            quota::forget(&volume.mountpoint);
+        }
+        self.store().discard(&self.volumes().join(name))?;
+        self.emit(Event::volume("destroy", name));
+        Ok(())
     }
 
     /// The ids of the containers that a volume is mounted into.

@@ -56,6 +56,15 @@ impl Data {
     pub fn empty() -> Self {
         Self { size: 0, place: Place::Inline([][..].into()) }
     }
+
+    /// Where in the image it starts, in bytes, if it lies in blocks of its own, in one piece.
+    #[must_use]
+    pub fn start(&self) -> Option<u64> {
+        match self.place {
+            Place::Blocks(block) => Some(u64::from(block) * BLOCK),
+            Place::Inline(_) | Place::Chunks { .. } => None,
+        }
+    }
 }
 
 /// A source of data: gives some of it, at most so many bytes.
@@ -207,6 +216,21 @@ impl Builder {
         Ok(Data { size, place })
     }
 
+    /// Leaves room for the data of a file of `size` bytes, from a block on: whoever has it writes it
+    /// there. Until then it reads as zeros.
+    ///
+    /// # Errors
+    /// As of [`Builder::data`].
+    pub fn reserve(&mut self, size: u64) -> io::Result<Data> {
+        if size == 0 {
+            return Ok(Data::empty());
+        }
+        let start = self.output.align()?;
+        let end = size.checked_next_multiple_of(BLOCK).ok_or(io::ErrorKind::FileTooLarge)?;
+        self.output.skip_to((u64::from(start) * BLOCK).saturating_add(end))?;
+        Ok(Data { size, place: Place::Blocks(start) })
+    }
+
     fn chunks<E: From<io::Error>>(
         &mut self,
         size: u64,
@@ -254,7 +278,7 @@ impl Builder {
     /// # Errors
     /// Those of writing; [`io::ErrorKind::FileTooLarge`] beyond 16 TiB.
     pub fn finish(mut self, id: [u8; 16]) -> io::Result<File> {
-        let meta_block = self.output.align()?;
+        let meta_block = self.output.begin_metadata()?;
         let plan = Plan::new(&self.tree, u64::from(meta_block))?;
         let mut written = 0;
         for (index, inode) in self.tree.inodes.iter().enumerate() {

@@ -40,6 +40,7 @@ mod mount;
 mod output;
 mod reader;
 mod tree;
+mod uncached;
 mod xattr;
 
 pub use builder::{Builder, Data, SIZE_MAX};
@@ -48,4 +49,5 @@ pub use merge::merge;
 pub use mount::{Id, mount, mounts_from_file};
 pub use reader::Reader;
 pub use tree::{Kind, Node, ROOT};
+pub use uncached::write_uncached;
 pub use xattr::supports as supports_attribute;

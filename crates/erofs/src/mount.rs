@@ -124,7 +124,7 @@ mod tests {
             let backing = Path::new("/sys/block").join(name).join("loop/backing_file");
             std::fs::read_to_string(backing).is_ok_and(|of| of.trim() == path.to_str().unwrap())
         };
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
         while std::fs::read_dir("/sys/block").unwrap().any(|e| backs(&e.unwrap().file_name())) {
             assert!(std::time::Instant::now() < deadline, "a loop device stayed");
             std::thread::yield_now();

@@ -5,9 +5,15 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 
 use crate::format::{BLOCK, BLOCKS_MAX};
+use crate::uncached::write_uncached;
 
 /// Bytes that are gathered for one write.
 const BUFFER_BYTES: usize = 1 << 20;
+
+/// Bytes of data that stay in memory when they have been written, as all metadata does: what a
+/// first start reads of a small image is then there, and a large one does not push out what others
+/// read (docs/decisions/0011-layers-are-images.md).
+const CACHED_BYTES: u64 = 16 << 20;
 
 /// Of the holes in an image, in bytes: they cost no space, but whoever reads the files reads them.
 const HOLES_BYTES_MAX: u64 = 1 << 40;
@@ -20,6 +26,8 @@ pub(crate) struct Output {
     start: u64,
     /// Bytes of holes.
     holes: u64,
+    /// Up to where in the file what is written stays in memory.
+    cached_end: u64,
 }
 
 impl Output {
@@ -30,6 +38,7 @@ impl Output {
             buffer: Vec::with_capacity(BUFFER_BYTES),
             start: first_blocks * BLOCK,
             holes: 0,
+            cached_end: CACHED_BYTES,
         }
     }
 
@@ -44,9 +53,7 @@ impl Output {
         }
         while !bytes.is_empty() {
             if self.buffer.is_empty() && bytes.len() >= BUFFER_BYTES / 4 {
-                self.file.write_all_at(bytes, self.start)?;
-                self.start += bytes.len() as u64;
-                return Ok(());
+                return self.write(bytes);
             }
             let n = bytes.len().min(BUFFER_BYTES - self.buffer.len());
             self.buffer.extend_from_slice(&bytes[..n]);
@@ -86,10 +93,28 @@ impl Output {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.write_all_at(&self.buffer, self.start)?;
-        self.start += self.buffer.len() as u64;
-        self.buffer.clear();
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let written = self.write(&buffer);
+        buffer.clear();
+        self.buffer = buffer;
+        written
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self.start < self.cached_end {
+            true => self.file.write_all_at(bytes, self.start)?,
+            false => write_uncached(&self.file, bytes, self.start)?,
+        }
+        self.start += bytes.len() as u64;
         Ok(())
+    }
+
+    /// Says that what comes now is metadata, behind all data.
+    pub(crate) fn begin_metadata(&mut self) -> io::Result<u32> {
+        let block = self.align()?;
+        self.flush()?;
+        self.cached_end = u64::MAX;
+        Ok(block)
     }
 
     /// Writes what is left and the first blocks.

@@ -1,74 +1,133 @@
 //! Addresses and routes, as rtnetlink requests (rtnetlink(7)).
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::link::ROUTE;
 use crate::netlink::{self, Batch, Body, CREATE, DUMP, EXCLUSIVE, Socket};
-use crate::{Result, Subnet};
+use crate::{Address, Prefix, Result, Subnet, Subnet6};
 
 const INET: u8 = libc::AF_INET as u8;
+const INET6: u8 = libc::AF_INET6 as u8;
 /// `RTPROT_BOOT`: a route set by an administrator's tool, as `ip route` does.
 const PROTOCOL_BOOT: u8 = 3;
+/// `IFA_F_NODAD`: the address is used at once, without asking neighbours whether it is theirs: it
+/// is leased, and a container that listens on it must not find it tentative.
+const NO_DETECTION: u8 = 2;
+
+/// The octets of an address, and its family.
+fn octets(address: IpAddr) -> (u8, Vec<u8>) {
+    match address {
+        IpAddr::V4(address) => (INET, address.octets().to_vec()),
+        IpAddr::V6(address) => (INET6, address.octets().to_vec()),
+    }
+}
 
 /// Gives the interface an address, and with it the route to its subnet.
-pub(crate) fn add(batch: &mut Batch, index: u32, address: Ipv4Addr, prefix: u8) -> &mut Batch {
+pub(crate) fn add(batch: &mut Batch, index: u32, address: IpAddr, prefix: u8) -> &mut Batch {
     let request = (libc::RTM_NEWADDR, CREATE | EXCLUSIVE);
+    let (family, own) = octets(address);
     batch.request(format!("add address {address}/{prefix}"), request, |body| {
-        body.raw(&[INET, prefix, 0, 0]).raw(&index.to_ne_bytes());
-        body.attribute(libc::IFA_LOCAL, &address.octets());
-        body.attribute(libc::IFA_ADDRESS, &address.octets());
-        let broadcast = Subnet::containing(address, prefix).broadcast();
-        body.attribute(libc::IFA_BROADCAST, &broadcast.octets());
+        let flags = if family == INET6 { NO_DETECTION } else { 0 };
+        body.raw(&[family, prefix, flags, 0]).raw(&index.to_ne_bytes());
+        body.attribute(libc::IFA_LOCAL, &own);
+        body.attribute(libc::IFA_ADDRESS, &own);
+        if let IpAddr::V4(address) = address {
+            let broadcast = Subnet::containing(address, prefix).broadcast();
+            body.attribute(libc::IFA_BROADCAST, &broadcast.octets());
+        }
     })
 }
 
-/// Adds the default route.
-pub(crate) fn add_default_route(batch: &mut Batch, index: u32, gateway: Ipv4Addr) -> &mut Batch {
+/// Adds the default route of the gateway's family; through the interface itself where the gateway is
+/// unspecified.
+pub(crate) fn add_default_route(batch: &mut Batch, index: u32, gateway: IpAddr) -> &mut Batch {
     let request = (libc::RTM_NEWROUTE, CREATE | EXCLUSIVE);
+    let (family, own) = octets(gateway);
     batch.request(format!("add route default via {gateway}"), request, |body| {
-        let scope = libc::RT_SCOPE_UNIVERSE;
-        route_header(body, [libc::RT_TABLE_MAIN, PROTOCOL_BOOT, scope, libc::RTN_UNICAST]);
-        body.attribute(libc::RTA_GATEWAY, &gateway.octets()).u32(libc::RTA_OIF, index);
+        let direct = gateway.is_unspecified();
+        let scope = if direct { libc::RT_SCOPE_LINK } else { libc::RT_SCOPE_UNIVERSE };
+        let what = [libc::RT_TABLE_MAIN, PROTOCOL_BOOT, scope, libc::RTN_UNICAST];
+        route_header(body, family, what);
+        if !direct {
+            body.attribute(libc::RTA_GATEWAY, &own);
+        }
+        body.u32(libc::RTA_OIF, index);
     })
 }
 
 /// A `struct rtmsg` for a destination of all addresses: family, three lengths and a type of
 /// service of zero; then table, protocol, scope, type; then flags.
-fn route_header(body: &mut Body<'_>, table_to_type: [u8; 4]) {
-    body.raw(&[INET, 0, 0, 0]).raw(&table_to_type).raw(&[0; 4]);
+fn route_header(body: &mut Body<'_>, family: u8, table_to_type: [u8; 4]) {
+    body.raw(&[family, 0, 0, 0]).raw(&table_to_type).raw(&[0; 4]);
 }
 
-/// The subnets that this host's addresses and routes cover, in every routing table: what a new
+/// The IPv4 subnets that this host's addresses and routes cover, in every routing table: what a new
 /// network must stay clear of. Default routes are left out, since they cover everything.
 ///
 /// # Errors
 /// [`Error::Kernel`](crate::Error::Kernel) if the kernel does not list them.
 pub fn in_use() -> Result<Vec<Subnet>> {
+    used(INET, |octets| Some(Ipv4Addr::from(<[u8; 4]>::try_from(octets).ok()?)))
+}
+
+/// The IPv6 subnets that this host's addresses and routes cover, as [`in_use`] has those of IPv4;
+/// none where the kernel has no IPv6.
+///
+/// # Errors
+/// As of [`in_use`].
+pub fn in_use_v6() -> Result<Vec<Subnet6>> {
+    used(INET6, |octets| Some(Ipv6Addr::from(<[u8; 16]>::try_from(octets).ok()?)))
+}
+
+/// This host's addresses of one family, on every interface.
+pub(crate) fn own(v4: bool) -> Result<Vec<IpAddr>> {
+    let family = if v4 { INET } else { INET6 };
+    let list = list("list addresses", libc::RTM_GETADDR, 8);
+    let found = Socket::open(&ROUTE)?.dump(|| list(family))?;
+    // `IFA_LOCAL` is the interface's own address where `IFA_ADDRESS` is its peer's; IPv6 has it only
+    // then.
+    let address = |object: &Vec<u8>| {
+        let attributes = object.get(8..)?;
+        let octets = netlink::attribute(attributes, libc::IFA_LOCAL)
+            .or_else(|| netlink::attribute(attributes, libc::IFA_ADDRESS))?;
+        match <[u8; 4]>::try_from(octets) {
+            Ok(octets) => Some(IpAddr::from(octets)),
+            Err(_) => <[u8; 16]>::try_from(octets).ok().map(IpAddr::from),
+        }
+    };
+    Ok(found.iter().filter_map(address).collect())
+}
+
+fn used<A: Address>(family: u8, read: fn(&[u8]) -> Option<A>) -> Result<Vec<Prefix<A>>> {
+    let objects = [
+        (list("list addresses", libc::RTM_GETADDR, 8), 8, libc::IFA_ADDRESS),
+        (list("list routes", libc::RTM_GETROUTE, 12), 12, libc::RTA_DST),
+    ];
     let socket = Socket::open(&ROUTE)?;
-    let addresses = socket.dump(|| list("list addresses", libc::RTM_GETADDR, 8))?;
-    let routes = socket.dump(|| list("list routes", libc::RTM_GETROUTE, 12))?;
-    let addresses = addresses.iter().filter_map(|object| subnet(object, 8, libc::IFA_ADDRESS));
-    let routes = routes.iter().filter_map(|object| subnet(object, 12, libc::RTA_DST));
-    let mut subnets: Vec<Subnet> = addresses.chain(routes).collect();
+    let mut subnets = Vec::new();
+    for (list, header_len, attribute) in objects {
+        let found = socket.dump(|| list(family))?;
+        // Both headers begin with the family and the length of the prefix.
+        subnets.extend(found.iter().filter_map(|object| {
+            let (of, prefix) = (*object.first()?, *object.get(1)?);
+            let octets = netlink::attribute(object.get(header_len..)?, attribute)?;
+            let subnet = Prefix::containing(read(octets)?, prefix);
+            (of == family && prefix > 0).then_some(subnet)
+        }));
+    }
     subnets.sort_unstable();
     subnets.dedup();
     Ok(subnets)
 }
 
-fn list(doing: &str, kind: u16, header_len: usize) -> Batch {
-    let mut batch = Batch::default();
-    batch.request(doing, (kind, DUMP), |body| {
-        let mut header = vec![0; header_len];
-        header[0] = INET;
-        body.raw(&header);
-    });
-    batch
-}
-
-/// The subnet of an address or a route: both headers have the prefix in the second byte.
-fn subnet(object: &[u8], header_len: usize, attribute: u16) -> Option<Subnet> {
-    let (family, prefix) = (*object.first()?, *object.get(1)?);
-    let octets = netlink::attribute(object.get(header_len..)?, attribute)?;
-    let octets: [u8; 4] = octets.try_into().ok()?;
-    (family == INET && prefix > 0).then(|| Subnet::containing(octets.into(), prefix))
+fn list(doing: &'static str, kind: u16, header_len: usize) -> impl Fn(u8) -> Batch {
+    move |family| {
+        let mut batch = Batch::default();
+        batch.request(doing, (kind, DUMP), |body| {
+            let mut header = vec![0; header_len];
+            header[0] = family;
+            body.raw(&header);
+        });
+        batch
+    }
 }

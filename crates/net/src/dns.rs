@@ -4,7 +4,7 @@
 //! A question is read to decide who answers it: what is not about a container is passed on as it
 //! came. So nothing here needs to understand other servers' answers.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::net::{self as socket, AddressFamily, SocketFlags, SocketType};
@@ -37,6 +37,8 @@ const INTERNET: u16 = 1;
 /// Types of records (RFC 1035, 3.2.2).
 const A: u16 = 1;
 const PTR: u16 = 12;
+/// RFC 3596, 2.1.
+const AAAA: u16 = 28;
 
 /// A question that could be about a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,8 +56,9 @@ pub struct Question {
 /// What is answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// The name has these addresses; to a question of another type, that there are none of it.
-    Addresses(Vec<Ipv4Addr>),
+    /// The name has these addresses, of which those of the type that is asked for are told; to a
+    /// question of another type, that there are none of it.
+    Addresses(Vec<IpAddr>),
     /// The address that was asked about has this name.
     Name(String),
     /// Nobody could be asked.
@@ -76,14 +79,20 @@ impl Question {
         (class == INTERNET).then_some(Question { id, name, kind, flags, end: end + 4 })
     }
 
-    /// The address whose name is asked for: `4.3.2.1.in-addr.arpa` for 1.2.3.4.
+    /// The address whose name is asked for: `4.3.2.1.in-addr.arpa` for 1.2.3.4, and 32 digits
+    /// before `ip6.arpa` (RFC 3596, 2.5).
     #[must_use]
-    pub fn address(&self) -> Option<Ipv4Addr> {
+    pub fn address(&self) -> Option<IpAddr> {
         let lower = self.name.to_ascii_lowercase();
-        let reversed = lower.strip_suffix(".in-addr.arpa").filter(|_| self.kind == PTR)?;
-        let reversed: Ipv4Addr = reversed.parse().ok()?;
+        if self.kind != PTR {
+            return None;
+        }
+        if let Some(digits) = lower.strip_suffix(".ip6.arpa") {
+            return reversed_v6(digits).map(IpAddr::from);
+        }
+        let reversed: Ipv4Addr = lower.strip_suffix(".in-addr.arpa")?.parse().ok()?;
         let [a, b, c, d] = reversed.octets();
-        Some(Ipv4Addr::new(d, c, b, a))
+        Some(Ipv4Addr::new(d, c, b, a).into())
     }
 
     /// The answer to this question, which `message` began with, in at most `len_max` bytes.
@@ -91,14 +100,16 @@ impl Question {
     pub fn answer(&self, message: &[u8], answer: &Answer, len_max: usize) -> Vec<u8> {
         let mut flags = RESPONSE | RECURSION_AVAILABLE | (self.flags & RECURSION_DESIRED);
         let records: Vec<Vec<u8>> = match answer {
-            Answer::Addresses(all) if self.kind == A => {
+            Answer::Addresses(all) => {
+                let wanted = all.iter().filter_map(|address| octets(*address, self.kind));
+                let mut wanted: Vec<Vec<u8>> = wanted.collect();
                 // Those who take the first are spread over all.
-                let first = usize::from(self.id) % all.len().max(1);
-                let (head, tail) = all.split_at(first);
-                tail.iter().chain(head).map(|address| address.octets().to_vec()).collect()
+                let first = usize::from(self.id) % wanted.len().max(1);
+                wanted.rotate_left(first);
+                wanted
             }
             Answer::Name(name) if self.kind == PTR => encode(name).into_iter().collect(),
-            Answer::Addresses(_) | Answer::Name(_) | Answer::Failure => Vec::new(),
+            Answer::Name(_) | Answer::Failure => Vec::new(),
         };
         flags |= if *answer == Answer::Failure { SERVER_FAILURE } else { AUTHORITATIVE };
         let question = message.get(HEADER_LEN..self.end).unwrap_or_default();
@@ -138,6 +149,38 @@ impl Question {
         };
         response && same && u16_at(reply, 0) == Some(id)
     }
+}
+
+/// The data of a record of this type about the address, if it has such a record.
+fn octets(address: IpAddr, kind: u16) -> Option<Vec<u8>> {
+    match (address, kind) {
+        (IpAddr::V4(address), A) => Some(address.octets().to_vec()),
+        (IpAddr::V6(address), AAAA) => Some(address.octets().to_vec()),
+        _ => None,
+    }
+}
+
+/// The address of 32 hexadecimal digits, the last first, with dots between them.
+fn reversed_v6(digits: &str) -> Option<Ipv6Addr> {
+    let (mut bits, mut count) = (0_u128, 0);
+    for digit in digits.split('.').rev() {
+        let digit = match digit.as_bytes() {
+            [digit] => char::from(*digit).to_digit(16)?,
+            _ => return None,
+        };
+        count += 1;
+        bits = bits.checked_mul(16).filter(|_| count <= 32)? | u128::from(digit);
+    }
+    (count == 32).then_some(Ipv6Addr::from_bits(bits))
+}
+
+/// Whether an answer is that the server failed (2), or does not want to be asked (5): another may
+/// know (RFC 1035, 4.1.1).
+#[must_use]
+pub fn is_failure(reply: &[u8]) -> bool {
+    const CODE: u16 = 0x000f;
+    const REFUSED: u16 = 5;
+    u16_at(reply, 2).is_some_and(|flags| matches!(flags & CODE, SERVER_FAILURE | REFUSED))
 }
 
 /// Replaces the id of a message.
@@ -231,14 +274,25 @@ pub fn listen(netns: BorrowedFd<'_>, address: Ipv4Addr) -> Result<Listeners> {
         let doing = |e: rustix::io::Errno| Error::io(format!("listen on {address}"), e);
         let (udp, udp_port) = open(SocketType::DGRAM).map_err(doing)?;
         let (tcp, tcp_port) = open(SocketType::STREAM).map_err(doing)?;
-        let elements = [(17, udp_port), (6, tcp_port)]
-            .map(|(protocol, port)| Element::port(protocol, Some(address), PORT).to(address, port));
-        let mut change = Transaction::on(TABLE);
-        change.add_table();
-        change.add_set(SERVERS, 1);
-        change.add_elements(SERVERS, &elements);
-        change.replace_chain(&OUTPUT);
-        change.commit()?;
+        let elements = [(17, udp_port), (6, tcp_port)].map(|(protocol, port)| {
+            Element::port(protocol, Some(address.into()), PORT).to(address.into(), port)
+        });
+        let lead = |anew: bool| {
+            let mut change = Transaction::on(TABLE);
+            if anew {
+                change.delete_table();
+            }
+            change.add_table(None);
+            change.add_set(SERVERS, 1);
+            change.add_elements(SERVERS, &elements);
+            change.replace_chain(&OUTPUT);
+            change.commit()
+        };
+        match lead(false) {
+            // They lead to the sockets of somebody who was killed.
+            Err(e) if e.errno() == Some(rustix::io::Errno::EXIST) => lead(true)?,
+            led => led?,
+        }
         Ok(Listeners { udp, tcp })
     })
 }
@@ -263,7 +317,7 @@ mod tests {
         let message = question("Db.back", A);
         let asked = Question::parse(&message).unwrap();
         assert_eq!((asked.id, asked.name.as_str()), (0x1234, "Db.back"));
-        let answer = Answer::Addresses(vec![Ipv4Addr::new(10, 0, 0, 2)]);
+        let answer = Answer::Addresses(vec![Ipv4Addr::new(10, 0, 0, 2).into()]);
         let reply = asked.answer(&message, &answer, DATAGRAM_MAX);
         assert_eq!(reply[..12], [0x12, 0x34, 0x85, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
         assert_eq!(reply[12..message.len()], message[12..]);
@@ -277,7 +331,7 @@ mod tests {
     #[test]
     fn a_known_name_has_no_other_records() {
         let message = question("db", 28);
-        let answer = Answer::Addresses(vec![Ipv4Addr::LOCALHOST]);
+        let answer = Answer::Addresses(vec![Ipv4Addr::LOCALHOST.into()]);
         let reply = Question::parse(&message).unwrap().answer(&message, &answer, DATAGRAM_MAX);
         assert_eq!(reply[2..8], [0x85, 0x80, 0, 1, 0, 0]);
         let reply =
@@ -289,7 +343,7 @@ mod tests {
     fn an_address_is_answered_with_its_name() {
         let message = question("2.0.77.10.in-addr.arpa", PTR);
         let asked = Question::parse(&message).unwrap();
-        assert_eq!(asked.address(), Some(Ipv4Addr::new(10, 77, 0, 2)));
+        assert_eq!(asked.address(), Some(Ipv4Addr::new(10, 77, 0, 2).into()));
         let reply = asked.answer(&message, &Answer::Name("db.back".into()), DATAGRAM_MAX);
         assert!(reply.ends_with(b"\x02db\x04back\0"));
         let plain = question("2.0.77.10.in-addr.arpa", A);
@@ -297,9 +351,44 @@ mod tests {
     }
 
     #[test]
+    fn each_type_has_its_addresses() {
+        let v6: IpAddr = "fd00::2".parse().unwrap();
+        let all = Answer::Addresses(vec![Ipv4Addr::new(10, 0, 0, 2).into(), v6]);
+        for (kind, len) in [(A, 4), (AAAA, 16)] {
+            let message = question("db", kind);
+            let asked = Question::parse(&message).unwrap();
+            let reply = asked.answer(&message, &all, DATAGRAM_MAX);
+            assert_eq!(reply[7], 1, "one answer of type {kind}");
+            assert_eq!(reply.len(), message.len() + 12 + len);
+        }
+        let reply = Question::parse(&question("db", AAAA)).unwrap();
+        let reply = reply.answer(&question("db", AAAA), &all, DATAGRAM_MAX);
+        assert!(reply.ends_with(&[
+            0, 28, 0, 1, 0, 0, 0, 5, 0, 16, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2
+        ]));
+    }
+
+    #[test]
+    fn an_address_of_ipv6_is_asked_for_digit_by_digit() {
+        let check = |name: &str, expected: Option<&str>| {
+            let asked = Question::parse(&question(name, PTR)).unwrap();
+            let expected = expected.map(|text| text.parse::<IpAddr>().unwrap());
+            assert_eq!(asked.address(), expected, "{name}");
+        };
+        let zeros = |count: usize| "0.".repeat(count);
+        check(&format!("2.{}d.F.ip6.arpa", zeros(29)), Some("fd00::2"));
+        check(&format!("f.e.{}d.f.ip6.arpa", zeros(28)), Some("fd00::ef"));
+        check(&format!("2.{}d.f.ip6.arpa", zeros(28)), None);
+        check(&format!("2.{}d.f.ip6.arpa", zeros(30)), None);
+        check(&format!("2.{}df.ip6.arpa", zeros(29)), None);
+        check(&format!("g.{}d.f.ip6.arpa", zeros(29)), None);
+        check("ip6.arpa", None);
+    }
+
+    #[test]
     fn what_does_not_fit_is_said_to_be_cut() {
         let message = question("many", A);
-        let all: Vec<Ipv4Addr> = (0..100).map(|n| Ipv4Addr::new(10, 0, 0, n)).collect();
+        let all: Vec<IpAddr> = (0..100).map(|n| Ipv4Addr::new(10, 0, 0, n).into()).collect();
         let asked = Question::parse(&message).unwrap();
         let reply = asked.answer(&message, &Answer::Addresses(all.clone()), DATAGRAM_MAX);
         assert!(reply.len() <= DATAGRAM_MAX && reply[2] & 2 != 0);
@@ -311,7 +400,7 @@ mod tests {
         #[test]
         fn no_message_is_too_odd(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
             if let Some(question) = Question::parse(&bytes) {
-                let answer = Answer::Addresses(vec![Ipv4Addr::LOCALHOST; 40]);
+                let answer = Answer::Addresses(vec![Ipv4Addr::LOCALHOST.into(); 40]);
                 let reply = question.answer(&bytes, &answer, DATAGRAM_MAX);
                 prop_assert!(reply.len() <= DATAGRAM_MAX);
                 prop_assert!(question.is_answered_by(&bytes, question.id, &reply));

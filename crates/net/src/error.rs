@@ -46,7 +46,10 @@ pub enum Error {
     /// An interface of this name exists and is not ours.
     #[error("{0}")]
     Conflict(String),
-    /// No free address, or no free subnet, is left.
+    /// Something of the host's that a network needs is not there.
+    #[error("{0}")]
+    Missing(String),
+    /// No free address, no free subnet or no free port of a bridge is left.
     #[error("{0}")]
     Exhausted(String),
     /// A name, address or subnet that cannot be used.
@@ -68,6 +71,7 @@ impl Error {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Error::Unsupported { hint, .. } => Some(hint),
+            Error::Missing(_) => Some("`ip link` lists the interfaces that there are"),
             Error::Denied { .. } => Some("run as root, or use --network host or none"),
             _ => None,
         }

@@ -3,11 +3,15 @@
 //! One table per state root; its rules are the same for any number of networks, which are elements
 //! of its sets. So adding a network changes no rule, and a packet meets the same few rules on a
 //! host of one network or thirty.
+//!
+//! The table has a half for IPv6 once a network has IPv6: the same chains, in the family `ip6`, and
+//! changed in the same transactions. The family `inet`, which would be both in one, has every IPv6
+//! packet of every host pass chains that are not about it, and a kernel without IPv6 lacks it.
 
 use rustix::io::Errno;
 
-use crate::nftables::{self, Chain, Element, Key, Register, Set, Step, Transaction};
-use crate::{Error, Network, Result};
+use crate::nftables::{Chain, Element, Family, Key, Register, Set, Step, Transaction};
+use crate::{Error, Network, Owner, Result};
 
 /// The longest name of a table in bytes (`NFT_NAME_MAXLEN` less the NUL).
 const TABLE_NAME_MAX: usize = 255;
@@ -77,7 +81,8 @@ const POSTROUTING: Chain = Chain {
 const PRIORITY_RAW: i32 = -300;
 
 /// What a container sends to 127.0.0.0/8, or from there, is no answer and no question. The kernel
-/// drops it, too, except on the bridge of a network with [published ports](crate::port).
+/// drops it, too, except on the bridge of a network with [published ports](crate::port). What comes
+/// to or from ::1 it always drops (`ip6_rcv_core`; RFC 4291, 2.5.3).
 const GUARD: Chain = Chain {
     name: "guard",
     kind: "filter",
@@ -105,47 +110,86 @@ const GUARD: Chain = Chain {
 /// Adding elements is a matter of microseconds, replacing rules one of milliseconds (the kernel
 /// waits until no packet is in the old ones): so the rules are touched only if the elements find
 /// no table, or one with the rules of another version.
-pub(crate) fn ensure_network(table: &str, network: &Network) -> Result<()> {
+pub(crate) fn ensure_network(owner: &Owner<'_>, network: &Network) -> Result<()> {
+    let table = owner.table;
     refuse_bad_name(table)?;
     let mut change = Transaction::on(table);
-    change.add_elements(RULES, &Element::names(&[RULES.name]));
-    for (set, elements) in elements(network) {
-        change.add_elements(set, &elements);
+    for family in families(network) {
+        change.turn_to(family);
+        change.add_elements(RULES, &Element::names(&[RULES.name]));
+        for (set, elements) in elements(network, family) {
+            change.add_elements(set, &elements);
+        }
     }
     match change.commit() {
-        Err(e) if e.errno() == Some(Errno::NOENT) => add_network(table, network),
+        Err(e) if e.errno() == Some(Errno::NOENT) => add_network(owner, network),
         other => other,
     }
 }
 
 /// Makes the table hold our rules, and this network among its networks.
-pub(crate) fn add_network(table: &str, network: &Network) -> Result<()> {
+fn add_network(owner: &Owner<'_>, network: &Network) -> Result<()> {
+    let table = owner.table;
     refuse_bad_name(table)?;
     let mut change = Transaction::on(table);
-    change.add_table();
-    change.add_set(RULES, 1);
-    change.add_elements(RULES, &Element::names(&[RULES.name]));
-    for (id, set) in (2..).zip([BRIDGES, SAME, INTERNAL, SUBNETS]) {
-        change.add_set(set, id);
+    for family in families(network) {
+        change.turn_to(family);
+        change.add_table(owner.note().as_deref());
+        change.add_set(RULES, 1);
+        change.add_elements(RULES, &Element::names(&[RULES.name]));
+        for (id, set) in (2..).zip([BRIDGES, SAME, INTERNAL, SUBNETS]) {
+            change.add_set(set, id);
+        }
+        for (set, elements) in elements(network, family) {
+            change.add_elements(set, &elements);
+        }
+        change.replace_chain(&FORWARD);
+        change.replace_chain(&POSTROUTING);
+        if family == Family::V4 {
+            change.replace_chain(&GUARD);
+        }
     }
-    for (set, elements) in elements(network) {
-        change.add_elements(set, &elements);
-    }
-    change.replace_chain(&FORWARD);
-    change.replace_chain(&POSTROUTING);
-    change.replace_chain(&GUARD);
     change.commit()
 }
 
-/// Takes this network out of the table. A network is in all of the sets or in none, since only
-/// whole transactions put it there.
-pub(crate) fn remove_network(table: &str, network: &Network) -> Result<()> {
+/// The families that have rules for the network: IPv6 only if the network does, so that a host
+/// without such networks looks up nothing for its IPv6 packets.
+fn families(network: &Network) -> impl Iterator<Item = Family> {
+    [Family::V4].into_iter().chain(network.v6.map(|_| Family::V6))
+}
+
+/// Takes these networks out of the table.
+pub(crate) fn remove_networks(table: &str, networks: &[&Network]) -> Result<()> {
     refuse_bad_name(table)?;
     let mut change = Transaction::on(table);
-    for (set, elements) in elements(network) {
-        change.delete_elements(set, &elements);
+    for family in [Family::V4, Family::V6] {
+        change.turn_to(family);
+        for network in networks.iter().filter(|network| families(network).any(|f| f == family)) {
+            for (set, elements) in elements(network, family) {
+                change.delete_elements(set, &elements);
+            }
+        }
     }
-    change.commit()
+    match change.commit() {
+        // One that is not there, or so many that there is no room to tell.
+        Err(e) if matches!(e.errno(), Some(Errno::NOENT | Errno::NOBUFS)) => {
+            networks.iter().try_for_each(|network| remove_network(table, network))
+        }
+        outcome => outcome,
+    }
+}
+
+/// Takes what there is of this network out of the table. One family of it is in all of the sets or
+/// in none, since only whole transactions put it there.
+fn remove_network(table: &str, network: &Network) -> Result<()> {
+    families(network).try_for_each(|family| {
+        let mut change = Transaction::on(table);
+        change.turn_to(family);
+        for (set, elements) in elements(network, family) {
+            change.forget_elements(set, &elements);
+        }
+        change.commit()
+    })
 }
 
 /// Removes the nftables table `table` with the rules of every network in it; that there is none is
@@ -155,29 +199,21 @@ pub(crate) fn remove_network(table: &str, network: &Network) -> Result<()> {
 /// [`Error::Denied`] without CAP_NET_ADMIN; [`Error::Unsupported`] if the kernel lacks nf_tables.
 pub fn remove_table(table: &str) -> Result<()> {
     refuse_bad_name(table)?;
-    let mut change = Transaction::on(table);
-    change.delete_table();
-    change.commit()
+    // Each for itself: one that is not there would undo a transaction.
+    [Family::V4, Family::V6].into_iter().try_for_each(|family| {
+        let mut change = Transaction::on(table);
+        change.turn_to(family);
+        change.delete_table();
+        change.commit()
+    })
 }
 
-/// The chains of other firewalls, as `family table chain`, that drop by policy what this host
-/// forwards: unless their rules accept a bridge's packets, its containers reach nothing beyond the
-/// host, whatever our table says. For a warning when a network is made.
-///
-/// Rules of iptables' legacy interface, which is not nftables, are not seen.
-///
-/// # Errors
-/// [`Error::Denied`] without CAP_NET_ADMIN; [`Error::Unsupported`] if the kernel lacks nf_tables.
-pub fn forward_drops() -> Result<Vec<String>> {
-    nftables::dropping_chains(FORWARD.hook)
-}
-
-fn elements(network: &Network) -> [(Set, Vec<Element>); 3] {
+fn elements(network: &Network, family: Family) -> [(Set, Vec<Element>); 3] {
     let bridge = network.bridge.as_str();
-    let (first, last) = (network.subnet.address(), network.subnet.broadcast());
-    let way_out = match network.internal {
-        true => (INTERNAL, Element::names(&[bridge])),
-        false => (SUBNETS, Element::range(first, last)),
+    let way_out = match (network.internal, family, network.v6) {
+        (true, ..) => (INTERNAL, Element::names(&[bridge])),
+        (false, Family::V6, Some(v6)) => (SUBNETS, Element::range(v6.subnet)),
+        (false, ..) => (SUBNETS, Element::range(network.subnet)),
     };
     let same = Element::names(&[bridge, bridge]);
     [(BRIDGES, Element::names(&[bridge])), (SAME, same), way_out]

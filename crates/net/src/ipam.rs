@@ -7,15 +7,15 @@
 //!
 //! Changes happen under a lock (flock(2)) of the directory, which the kernel drops with its holder.
 
-use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::{Error, Network, Result, Subnet};
+use crate::{Address, Error, Prefix, Result, Subnet, Subnet6};
 
 /// The longest owner's id in bytes: far above a container's 64, far below a symlink's 4095.
 const OWNER_MAX: usize = 255;
@@ -37,10 +37,71 @@ fn pools() -> impl Iterator<Item = Subnet> {
 /// # Errors
 /// [`Error::Exhausted`] if all of them do.
 pub fn choose_subnet(in_use: &[Subnet]) -> Result<Subnet> {
-    let free = |pool: &Subnet| !in_use.iter().any(|used| used.overlaps(*pool));
-    pools().find(free).ok_or_else(|| {
+    let used = Ranges::of(in_use);
+    pools().find(|pool| used.is_free(*pool)).ok_or_else(|| {
         Error::Exhausted(String::from("every default address pool overlaps a subnet in use"))
     })
+}
+
+/// A subnet of 64 bits for a network that none was given for: one of the 65,536 of a prefix of
+/// unique local addresses (RFC 4193) whose global id comes from `seed`, 40 bits that should be
+/// this host's own. As Docker does since version 27.
+///
+/// # Errors
+/// [`Error::Exhausted`] if `in_use` overlaps all of them.
+pub fn choose_subnet_v6(seed: [u8; 5], in_use: &[Subnet6]) -> Result<Subnet6> {
+    let [a, b, c, d, e] = seed;
+    let base = u128::from_be_bytes([0xfd, a, b, c, d, e, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let pools = (0..=u16::MAX)
+        .map(|n| Subnet6::containing(Ipv6Addr::from_bits(base | u128::from(n) << 64), 64));
+    let used = Ranges::of(in_use);
+    { pools }.find(|pool| used.is_free(*pool)).ok_or_else(|| {
+        let prefix = Subnet6::containing(Ipv6Addr::from_bits(base), 48);
+        Error::Exhausted(format!("every IPv6 subnet of {prefix} overlaps one in use"))
+    })
+}
+
+/// Addresses in use, as ranges that do not touch: a thousand networks are looked through a hundred
+/// thousand times.
+struct Ranges(BTreeMap<u128, u128>);
+
+impl Ranges {
+    fn of<A: Address>(subnets: &[Prefix<A>]) -> Ranges {
+        let mut all: Vec<(u128, u128)> =
+            subnets.iter().map(|s| (s.address().bits(), s.broadcast().bits())).collect();
+        all.sort_unstable();
+        let mut ranges = BTreeMap::new();
+        let mut open: Option<(u128, u128)> = None;
+        for (first, last) in all {
+            match &mut open {
+                Some((_, end)) if first <= *end => *end = last.max(*end),
+                _ => ranges.extend(open.replace((first, last))),
+            }
+        }
+        ranges.extend(open);
+        Ranges(ranges)
+    }
+
+    fn is_free<A: Address>(&self, subnet: Prefix<A>) -> bool {
+        let (first, last) = (subnet.address().bits(), subnet.broadcast().bits());
+        // Of the ranges that begin before the subnet's end the last ends last.
+        self.0.range(..=last).next_back().is_none_or(|(_, end)| *end < first)
+    }
+}
+
+/// What addresses are leased from: one family of a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pool<'a, A> {
+    /// The network's name, for messages.
+    pub name: &'a str,
+    /// All of them.
+    pub subnet: Prefix<A>,
+    /// The one that is the way out.
+    pub gateway: A,
+    /// The part that addresses are chosen from; all of it if absent.
+    pub range: Option<Prefix<A>>,
+    /// Those that no container gets.
+    pub reserved: Vec<A>,
 }
 
 /// Leases the lowest free address of the network to `owner`, in the directory `dir`, which is made
@@ -49,18 +110,25 @@ pub fn choose_subnet(in_use: &[Subnet]) -> Result<Subnet> {
 /// # Errors
 /// [`Error::Exhausted`] if no address is free, [`Error::Invalid`] if `owner` is empty or longer
 /// than 255 bytes, [`Error::Io`].
-pub fn allocate(dir: &Path, network: &Network, owner: &str) -> Result<Ipv4Addr> {
+pub fn allocate<A: Address>(dir: &Path, pool: &Pool<'_, A>, owner: &str) -> Result<A>
+where
+    IpAddr: From<A>,
+{
     let leases = Leases::of(dir, owner)?;
-    let taken: BTreeSet<Ipv4Addr> = leases.addresses()?.into_iter().collect();
-    let free = |a: &Ipv4Addr| *a != network.gateway && !taken.contains(a);
-    let range = network.range.unwrap_or(network.subnet);
-    let edge = [network.subnet.address(), network.subnet.broadcast()];
-    let (first, last) = (range.address().to_bits(), range.broadcast().to_bits());
-    let hosts = (first..=last).map(Ipv4Addr::from_bits).filter(|a| !edge.contains(a));
-    let address = { hosts }.find(free).ok_or_else(|| {
-        Error::Exhausted(format!("network `{}` has no free address in {range}", network.name))
+    let taken: BTreeSet<IpAddr> = leases.addresses()?.into_iter().collect();
+    let Pool { name, subnet, gateway, reserved, .. } = pool;
+    let range = pool.range.unwrap_or(*subnet);
+    let (first, last) = (range.address().bits(), range.broadcast().bits());
+    let free = |address: &A| {
+        subnet.has_host(*address)
+            && address != gateway
+            && !reserved.contains(address)
+            && !taken.contains(&IpAddr::from(*address))
+    };
+    let address = (first..=last).map(A::of_bits).find(free).ok_or_else(|| {
+        Error::Exhausted(format!("network `{name}` has no free address in {range}"))
     })?;
-    leases.begin(address, owner)?;
+    leases.begin(address.into(), owner)?;
     Ok(address)
 }
 
@@ -70,16 +138,22 @@ pub fn allocate(dir: &Path, network: &Network, owner: &str) -> Result<Ipv4Addr> 
 /// # Errors
 /// [`Error::Conflict`] if it is another's, [`Error::Invalid`] if no host of the network can have
 /// it; else as of [`allocate`].
-pub fn claim(dir: &Path, network: &Network, address: Ipv4Addr, owner: &str) -> Result<()> {
-    let Network { name, subnet, gateway, .. } = network;
-    let edge = [subnet.address(), subnet.broadcast(), *gateway];
-    if !subnet.contains(address) || edge.contains(&address) {
+pub fn claim<A: Address>(dir: &Path, pool: &Pool<'_, A>, address: A, owner: &str) -> Result<()>
+where
+    IpAddr: From<A>,
+{
+    let Pool { name, subnet, gateway, reserved, .. } = pool;
+    if !subnet.has_host(address) || address == *gateway {
         return Err(Error::Invalid(format!(
             "no container of network `{name}` can have {address}: its subnet is {subnet}, its \
              gateway {gateway}"
         )));
     }
+    if reserved.contains(&address) {
+        return Err(Error::Conflict(format!("Address already in use: {address}")));
+    }
     let leases = Leases::of(dir, owner)?;
+    let address = address.into();
     match leases.owner(address)? {
         None => leases.begin(address, owner),
         Some(known) if known == owner => Ok(()),
@@ -91,7 +165,7 @@ pub fn claim(dir: &Path, network: &Network, address: Ipv4Addr, owner: &str) -> R
 ///
 /// # Errors
 /// [`Error::Io`].
-pub fn owner(dir: &Path, address: Ipv4Addr) -> Result<Option<String>> {
+pub fn owner(dir: &Path, address: IpAddr) -> Result<Option<String>> {
     match std::fs::read_link(dir.join(address.to_string())) {
         Ok(owner) => Ok(Some(owner.to_string_lossy().into_owned())),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -104,7 +178,7 @@ pub fn owner(dir: &Path, address: Ipv4Addr) -> Result<Option<String>> {
 ///
 /// # Errors
 /// [`Error::Io`].
-pub fn release(dir: &Path, address: Ipv4Addr, owner: &str) -> Result<()> {
+pub fn release(dir: &Path, address: IpAddr, owner: &str) -> Result<()> {
     let Some(leases) = Leases::lock_existing(dir)? else { return Ok(()) };
     if leases.owner(address)?.as_deref() == Some(owner) {
         leases.end(address)?;
@@ -119,7 +193,7 @@ pub fn release(dir: &Path, address: Ipv4Addr, owner: &str) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::Io`].
-pub fn reclaim(dir: &Path, is_alive: &dyn Fn(&str) -> bool) -> Result<Vec<Ipv4Addr>> {
+pub fn reclaim(dir: &Path, is_alive: &dyn Fn(&str) -> bool) -> Result<Vec<IpAddr>> {
     let Some(leases) = Leases::lock_existing(dir)? else { return Ok(Vec::new()) };
     let mut ended = Vec::new();
     for address in leases.addresses()? {
@@ -149,7 +223,7 @@ impl Leases {
         Leases::lock(dir)
     }
 
-    fn begin(&self, address: Ipv4Addr, owner: &str) -> Result<()> {
+    fn begin(&self, address: IpAddr, owner: &str) -> Result<()> {
         rustix::fs::symlinkat(owner, &self.dir, address.to_string())
             .map_err(|e| Error::io(format!("lease {address} to `{owner}`"), e))
     }
@@ -173,7 +247,7 @@ impl Leases {
         Ok(Leases { dir })
     }
 
-    fn addresses(&self) -> Result<Vec<Ipv4Addr>> {
+    fn addresses(&self) -> Result<Vec<IpAddr>> {
         let read = || {
             let entries = Dir::read_from(&self.dir)?.collect::<rustix::io::Result<Vec<_>>>()?;
             let names = entries.iter().filter_map(|entry| entry.file_name().to_str().ok());
@@ -182,7 +256,7 @@ impl Leases {
         read().map_err(|e: Errno| Error::io("list the leases", e))
     }
 
-    fn owner(&self, address: Ipv4Addr) -> Result<Option<String>> {
+    fn owner(&self, address: IpAddr) -> Result<Option<String>> {
         match rustix::fs::readlinkat(&self.dir, address.to_string(), Vec::new()) {
             Ok(owner) => Ok(Some(owner.to_string_lossy().into_owned())),
             Err(Errno::NOENT) => Ok(None),
@@ -190,8 +264,32 @@ impl Leases {
         }
     }
 
-    fn end(&self, address: Ipv4Addr) -> Result<()> {
+    fn end(&self, address: IpAddr) -> Result<()> {
         rustix::fs::unlinkat(&self.dir, address.to_string(), AtFlags::empty())
             .map_err(|e| Error::io(format!("end the lease of {address}"), e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn subnet() -> impl Strategy<Value = Subnet> {
+        // Few enough that they often meet.
+        (any::<u8>(), 24..=32_u8)
+            .prop_map(|(low, prefix)| Subnet::containing(Ipv4Addr::new(10, 0, 0, low), prefix))
+    }
+
+    proptest! {
+        #[test]
+        fn ranges_are_free_of_what_overlaps_nothing(
+            used in proptest::collection::vec(subnet(), 0..12),
+            wanted in subnet(),
+        ) {
+            let free = !used.iter().any(|used| used.overlaps(wanted));
+            prop_assert_eq!(Ranges::of(&used).is_free(wanted), free);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Links, addresses, address leases and nftables rule sets of this host.
 //!
 //! **What it is.** A bridge network as Docker has it: one Linux bridge per network, one veth pair
-//! per container, IPv4 addresses leased as files, masquerading and isolation in one nftables table
+//! per container, addresses leased as files, masquerading and isolation in one nftables table
 //! of our own. Everything is a synchronous, batched netlink conversation; nothing is executed.
 //!
 //! **What it must not know.** Containers, images, processes, async, Docker's JSON. It sees a
@@ -27,7 +27,7 @@
 //! in our table cannot overrule a drop in another one. A host whose own firewall drops forwarded
 //! packets by policy (ufw does, and so does Docker's `FORWARD` chain) needs an accept rule for the
 //! bridge in *that* firewall; for Docker's, in its `DOCKER-USER` chain, which Docker leaves to the
-//! administrator. [`forward_drops`] names such chains. They are not changed from here: a rule in
+//! administrator. [`walls`] names such chains. They are not changed from here: a rule in
 //! nftables' own words inside a table of iptables makes `iptables` refuse to show the table.
 
 #![forbid(unsafe_code)]
@@ -35,23 +35,30 @@
 mod address;
 mod attach;
 mod bridge;
+mod conntrack;
 pub mod dns;
 mod error;
 mod filter;
+mod firewall;
 pub mod ipam;
 mod link;
 mod namespace;
 mod netlink;
 mod network;
 mod nftables;
+mod owner;
 pub mod port;
+mod stacked;
 mod subnet;
 mod sysctl;
 
-pub use address::in_use;
-pub use attach::{attach, detach, lead_out, loopback_up};
-pub use bridge::{ensure_bridge, remove_bridge};
+pub use address::{in_use, in_use_v6};
+pub use attach::{attach, detach, detach_inside, lead_out, loopback_up};
+pub use bridge::{ensure_bridge, remove_bridge, remove_bridges};
 pub use error::{Error, KernelError, Result};
-pub use filter::{forward_drops, remove_table};
-pub use network::{Endpoint, INTERFACE_NAME_MAX, MacAddress, Network};
-pub use subnet::Subnet;
+pub use filter::remove_table;
+pub use firewall::{Hook, Wall, walls};
+pub use network::{Endpoint, EndpointV6, INTERFACE_NAME_MAX, MacAddress, Network, NetworkV6};
+pub use owner::{Belongings, Owner, belongings, remove_belongings};
+pub use stacked::{IpvlanFlag, IpvlanMode, MacvlanMode, Stacked, StackedKind};
+pub use subnet::{Address, Prefix, Subnet, Subnet6};

@@ -5,13 +5,14 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use rustix::io::Errno;
 
 use crate::netlink::{self, Batch, Body, CREATE, EXCLUSIVE, Socket, Subsystem};
+use crate::stacked::StackedKind;
 use crate::{Error, MacAddress, Result};
 
 /// Links, addresses and routes.
 pub(crate) static ROUTE: Subsystem = Subsystem {
     protocol: libc::NETLINK_ROUTE as isize,
     unsupported: &[Errno::OPNOTSUPP],
-    hint: "the kernel lacks this kind of interface: load the modules `bridge` and `veth` (CONFIG_BRIDGE, CONFIG_VETH)",
+    hint: "the kernel lacks this kind of interface: load the module `bridge`, `veth`, `macvlan` or `ipvlan` (CONFIG_BRIDGE, CONFIG_VETH, CONFIG_MACVLAN, CONFIG_IPVLAN)",
 };
 
 /// The loopback interface is the first of every namespace (`LOOPBACK_IFINDEX`).
@@ -22,6 +23,10 @@ const UP: u32 = libc::IFF_UP.cast_unsigned();
 const SKIP_STATISTICS: u32 = 8;
 /// `VETH_INFO_PEER` (`include/uapi/linux/veth.h`).
 const VETH_PEER: u16 = 1;
+/// `IFLA_MACVLAN_MODE`, `IFLA_IPVLAN_MODE`.
+const STACKED_MODE: u16 = 1;
+/// `IFLA_IPVLAN_FLAGS`.
+const IPVLAN_FLAGS: u16 = 2;
 
 /// What we ask of an interface that exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +34,18 @@ pub(crate) struct Link {
     pub(crate) index: u32,
     pub(crate) kind: String,
     pub(crate) mac: Option<MacAddress>,
+    pub(crate) is_up: bool,
+}
+
+/// An interface born in another namespace that stands on one of ours.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OnParent<'a> {
+    pub(crate) kind: StackedKind,
+    pub(crate) parent: u32,
+    pub(crate) mtu: Option<u32>,
+    pub(crate) name: &'a str,
+    pub(crate) mac: MacAddress,
+    pub(crate) netns: BorrowedFd<'a>,
 }
 
 /// A veth pair: one end here in a bridge, the other born in another namespace.
@@ -70,6 +87,8 @@ pub(crate) fn parse(objects: &[Vec<u8>], name: &str) -> Result<Link> {
             index: netlink::u32_at(object, 4)?,
             kind: String::from_utf8_lossy(netlink::text(kind.unwrap_or_default())).into_owned(),
             mac: mac.and_then(|mac| mac.try_into().ok()).map(MacAddress),
+            // `struct ifinfomsg`: the flags follow the index.
+            is_up: netlink::u32_at(object, 8)? & UP != 0,
         })
     };
     link().ok_or_else(|| Error::Invalid(format!("the kernel's answer about `{name}` is cut short")))
@@ -91,6 +110,14 @@ pub(crate) fn create_bridge<'a>(
     })
 }
 
+/// Gives an interface a note, which `ip link` shows.
+pub(crate) fn set_alias(batch: &mut Batch, name: &str, alias: &str) {
+    batch.request(format!("give `{name}` an alias"), (libc::RTM_NEWLINK, 0), |body| {
+        header(body, 0, 0);
+        body.string(libc::IFLA_IFNAME, name).attribute(libc::IFLA_IFALIAS, alias.as_bytes());
+    });
+}
+
 /// Creates a veth pair whose near end is up and in the bridge. The far end cannot be born up: it
 /// would have no peer yet (`veth_open` says `ENOTCONN`).
 pub(crate) fn create_veth<'a>(batch: &'a mut Batch, veth: &Veth<'_>) -> &'a mut Batch {
@@ -101,6 +128,65 @@ pub(crate) fn create_veth<'a>(batch: &'a mut Batch, veth: &Veth<'_>) -> &'a mut 
             info.attribute(libc::IFLA_INFO_KIND, b"veth");
             info.nested(libc::IFLA_INFO_DATA, |data| {
                 data.nested(VETH_PEER, |peer| veth_peer(peer, veth));
+            });
+        });
+    })
+}
+
+/// Creates a veth pair with both ends here, up: a wire that leads nowhere.
+pub(crate) fn create_wire<'a>(
+    batch: &'a mut Batch,
+    (name, mac): (&str, MacAddress),
+    peer: &str,
+    mtu: Option<u32>,
+) -> &'a mut Batch {
+    create(batch, format!("create veth `{name}`"), |body| {
+        header(body, 0, 0);
+        common(body, name, mtu).attribute(libc::IFLA_ADDRESS, &mac.0);
+        body.nested(libc::IFLA_LINKINFO, |info| {
+            info.attribute(libc::IFLA_INFO_KIND, b"veth");
+            info.nested(libc::IFLA_INFO_DATA, |data| {
+                data.nested(VETH_PEER, |end| {
+                    header(end, 0, 0);
+                    common(end, peer, mtu);
+                });
+            });
+        });
+    })
+}
+
+/// Sets an interface up, by its name.
+pub(crate) fn set_up_named<'a>(batch: &'a mut Batch, name: &str) -> &'a mut Batch {
+    batch.request(format!("set `{name}` up"), (libc::RTM_NEWLINK, 0), |body| {
+        header(body, 0, UP);
+        body.string(libc::IFLA_IFNAME, name);
+    })
+}
+
+/// Creates an interface that stands on another, down.
+pub(crate) fn create_on_parent<'a>(batch: &'a mut Batch, link: &OnParent<'_>) -> &'a mut Batch {
+    let (kind, doing) = match link.kind {
+        StackedKind::Macvlan(_) => ("macvlan", "create macvlan interface"),
+        StackedKind::Ipvlan(..) => ("ipvlan", "create ipvlan interface"),
+    };
+    create(batch, format!("{doing} `{}`", link.name), |body| {
+        header(body, 0, 0);
+        body.string(libc::IFLA_IFNAME, link.name).u32(libc::IFLA_LINK, link.parent);
+        body.u32(libc::IFLA_NET_NS_FD, link.netns.as_raw_fd().cast_unsigned());
+        if let Some(mtu) = link.mtu {
+            body.u32(libc::IFLA_MTU, mtu);
+        }
+        if let StackedKind::Macvlan(_) = link.kind {
+            body.attribute(libc::IFLA_ADDRESS, &link.mac.0);
+        }
+        body.nested(libc::IFLA_LINKINFO, |info| {
+            info.attribute(libc::IFLA_INFO_KIND, kind.as_bytes());
+            info.nested(libc::IFLA_INFO_DATA, |data| match link.kind {
+                StackedKind::Macvlan(mode) => drop(data.u32(STACKED_MODE, mode as u32)),
+                StackedKind::Ipvlan(mode, flag) => {
+                    data.attribute(STACKED_MODE, &(mode as u16).to_ne_bytes());
+                    data.attribute(IPVLAN_FLAGS, &(flag as u16).to_ne_bytes());
+                }
             });
         });
     })
@@ -162,6 +248,27 @@ pub(crate) fn delete(socket: &Socket, name: &str) -> Result<()> {
     batch.request(format!("delete interface `{name}`"), request, |body| {
         header(body, 0, 0);
         body.string(libc::IFLA_IFNAME, name);
+    });
+    batch.tolerate(Errno::NODEV);
+    socket.transact(batch).map(drop)
+}
+
+/// Puts an interface into a group.
+pub(crate) fn set_group(batch: &mut Batch, index: u32, group: u32) {
+    batch.request("put an interface into a group", (libc::RTM_NEWLINK, 0), |body| {
+        header(body, index, 0);
+        body.u32(libc::IFLA_GROUP, group);
+    });
+    // It has gone meanwhile.
+    batch.tolerate(Errno::NODEV);
+}
+
+/// Deletes all interfaces of a group, for which the kernel waits once and not for each.
+pub(crate) fn delete_group(socket: &Socket, group: u32) -> Result<()> {
+    let mut batch = Batch::default();
+    batch.request("delete interfaces", (libc::RTM_DELLINK, 0), |body| {
+        header(body, 0, 0);
+        body.u32(libc::IFLA_GROUP, group);
     });
     batch.tolerate(Errno::NODEV);
     socket.transact(batch).map(drop)

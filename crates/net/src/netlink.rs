@@ -384,6 +384,11 @@ pub(crate) fn attribute(bytes: &[u8], wanted: u16) -> Option<&[u8]> {
     }
 }
 
+/// What follows the first attribute.
+pub(crate) fn behind(bytes: &[u8]) -> Option<&[u8]> {
+    bytes.get(usize::from(u16_at(bytes, 0)?).next_multiple_of(4)..)
+}
+
 /// A string attribute without its NUL.
 pub(crate) fn text(value: &[u8]) -> &[u8] {
     value.split(|b| *b == 0).next().unwrap_or_default()

@@ -13,17 +13,18 @@
 //! packet from outside to 127.0.0.0/8 is not rewritten, so a port published on 127.0.0.1 is not a
 //! neighbour's to reach, who may send such packets to our hardware address.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 use rustix::net::{self as socket, AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 use serde::{Deserialize, Serialize};
 
+use crate::conntrack;
 use crate::filter;
 use crate::link::{self, ROUTE};
 use crate::netlink::Socket;
-use crate::nftables::{Chain, Element, Key, Set, Step, Transaction};
+use crate::nftables::{Chain, Element, Family, Key, Set, Step, Transaction};
 use crate::{Endpoint, Error, Network, Result, sysctl};
 
 /// A protocol that has ports.
@@ -50,7 +51,7 @@ impl Protocol {
     }
 
     /// Its number in the header of a packet (IANA, Protocol Numbers).
-    fn number(self) -> u8 {
+    pub(crate) fn number(self) -> u8 {
         match self {
             Protocol::Tcp => 6,
             Protocol::Udp => 17,
@@ -64,12 +65,12 @@ impl Protocol {
 pub struct Port {
     /// Of both ports.
     pub protocol: Protocol,
-    /// The host's address; 0.0.0.0 for all of them.
-    pub address: Ipv4Addr,
+    /// The host's address; 0.0.0.0 or :: for all of that family.
+    pub address: IpAddr,
     /// The host's port.
     pub port: u16,
-    /// The container's address.
-    pub to: Ipv4Addr,
+    /// The container's address, of the same family.
+    pub to: IpAddr,
     /// The container's port.
     pub to_port: u16,
 }
@@ -102,14 +103,21 @@ const OUTPUT: Chain = Chain {
     ],
 };
 
+/// What goes to ::1 comes to whoever holds the port: an answer to it would be lost, since the kernel
+/// looks for ::1 on the loopback interface alone (`rt6_need_strict`).
+const OUTPUT_V6: Chain = Chain { rules: PREROUTING.rules, ..OUTPUT };
+
 /// Takes a port of this host, so that no process can, and no other container: the kernel refuses
 /// to give it twice as long as the descriptor is open. Port 0 is one that the kernel chooses
 /// (`net.ipv4.ip_local_port_range`). Returns the port.
 ///
+/// A port of an IPv6 address is not that of the same number of an IPv4 address: `::` is every IPv6
+/// address, and no other.
+///
 /// # Errors
 /// [`Error::Io`]: of kind `AddrInUse` if it is taken, `AddrNotAvailable` if the host does not have
 /// the address, `Unsupported` if the kernel lacks the protocol.
-pub fn reserve(protocol: Protocol, address: Ipv4Addr, port: u16) -> Result<(OwnedFd, u16)> {
+pub fn reserve(protocol: Protocol, address: IpAddr, port: u16) -> Result<(OwnedFd, u16)> {
     let name = protocol.name();
     let doing = |e: Errno| match e {
         Errno::PROTONOSUPPORT | Errno::SOCKTNOSUPPORT => Error::io(
@@ -125,17 +133,22 @@ pub fn reserve(protocol: Protocol, address: Ipv4Addr, port: u16) -> Result<(Owne
             Protocol::Sctp => (SocketType::STREAM, ipproto::SCTP),
         };
         let flags = SocketFlags::CLOEXEC;
-        let fd = socket::socket_with(AddressFamily::INET, kind, flags, Some(number))?;
+        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let fd = socket::socket_with(family, kind, flags, Some(number))?;
+        if address.is_ipv6() {
+            sockopt::set_ipv6_v6only(&fd, true)?;
+        }
         if protocol != Protocol::Udp {
             // Connections that a former listener left in TIME_WAIT are not in the way.
             sockopt::set_socket_reuseaddr(&fd, true)?;
         }
-        socket::bind(&fd, &SocketAddrV4::new(address, port))?;
+        socket::bind(&fd, &SocketAddr::new(address, port))?;
         if protocol != Protocol::Udp {
-            // A bound socket that does not listen could be bound twice.
-            socket::listen(&fd, 0)?;
+            // A bound socket that does not listen could be bound twice. One of SCTP does not with a
+            // backlog of zero (`sctp_inet_listen`).
+            socket::listen(&fd, 1)?;
         }
-        let bound = SocketAddrV4::try_from(socket::getsockname(&fd)?);
+        let bound = SocketAddr::try_from(socket::getsockname(&fd)?);
         Ok((fd, bound.map_or(port, |bound| bound.port())))
     };
     reserve().map_err(doing)
@@ -162,6 +175,10 @@ pub fn publish(table: &str, network: &Network, endpoint: &Endpoint, ports: &[Por
         }
         other => other?,
     }
+    forget(ports)?;
+    if ports.iter().all(|port| port.address.is_ipv6()) {
+        return Ok(());
+    }
     // The guard, which makes it harmless, is there since the network was made.
     sysctl::set(&format!("ipv4/conf/{}/route_localnet", network.bridge), "1")
 }
@@ -176,36 +193,52 @@ pub fn unpublish(table: &str, ports: &[Port]) -> Result<()> {
     ports.iter().try_for_each(|port| {
         let (set, element) = element(port);
         let mut change = Transaction::on(table);
-        change.delete_elements(set, &[element]);
+        change.turn_to(Family::of(port.address));
+        change.forget_elements(set, &[element]);
         change.commit()
-    })
+    })?;
+    forget(ports)
+}
+
+/// Conversations over UDP go on with whoever they are with until nobody speaks any more; those over
+/// TCP end with their connection.
+fn forget(ports: &[Port]) -> Result<()> {
+    ports.iter().filter(|port| port.protocol == Protocol::Udp).try_for_each(conntrack::forget)
 }
 
 /// Adds the ports; with the rules that they need, if those are not there.
 fn add(table: &str, ports: &[Port], rules: bool) -> Result<()> {
     let mut change = Transaction::on(table);
-    if rules {
-        change.add_table();
-        for (set, id) in [(PORTS, 1), (PUBLISHED, 2), (ANYWHERE, 3)] {
-            change.add_set(set, id);
+    for family in [Family::V4, Family::V6] {
+        let own = |port: &&Port| Family::of(port.address) == family;
+        let mut ports = ports.iter().filter(own).peekable();
+        if ports.peek().is_none() {
+            continue;
         }
-    }
-    change.add_elements(PORTS, &Element::names(&[PORTS.name]));
-    for port in ports {
-        let (set, element) = element(port);
-        change.add_elements(set, &[element.to(port.to, port.to_port)]);
-    }
-    if rules {
-        change.replace_chain(&PREROUTING);
-        change.replace_chain(&OUTPUT);
+        change.turn_to(family);
+        if rules {
+            change.add_table(None);
+            for (set, id) in [(PORTS, 1), (PUBLISHED, 2), (ANYWHERE, 3)] {
+                change.add_set(set, id);
+            }
+        }
+        change.add_elements(PORTS, &Element::names(&[PORTS.name]));
+        for port in ports {
+            let (set, element) = element(port);
+            change.add_elements(set, &[element.to(port.to, port.to_port)]);
+        }
+        if rules {
+            change.replace_chain(&PREROUTING);
+            change.replace_chain(if family == Family::V4 { &OUTPUT } else { &OUTPUT_V6 });
+        }
     }
     change.commit()
 }
 
 fn element(port: &Port) -> (Set, Element) {
     let number = port.protocol.number();
-    match port.address {
-        Ipv4Addr::UNSPECIFIED => (ANYWHERE, Element::port(number, None, port.port)),
-        address => (PUBLISHED, Element::port(number, Some(address), port.port)),
+    match port.address.is_unspecified() {
+        true => (ANYWHERE, Element::port(number, None, port.port)),
+        false => (PUBLISHED, Element::port(number, Some(port.address), port.port)),
     }
 }

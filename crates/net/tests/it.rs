@@ -6,8 +6,12 @@ mod it {
     mod attach;
     mod bridge;
     mod dns;
+    mod firewall;
     mod host;
     mod ipam;
+    mod many;
     mod port;
     mod rules;
+    mod stacked;
+    mod v6;
 }

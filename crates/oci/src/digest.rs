@@ -47,6 +47,12 @@ impl Digest {
         Ok(Self(raw))
     }
 
+    /// Its 32 bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The 64 hexadecimal digits, without the algorithm.
     #[must_use]
     pub fn hex(&self) -> String {
@@ -57,6 +63,12 @@ impl Digest {
             text.push(DIGITS[usize::from(byte & 15)].into());
         }
         text
+    }
+}
+
+impl From<[u8; 32]> for Digest {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(bytes)
     }
 }
 

@@ -11,6 +11,7 @@
 //!
 //! **How to test it.** `cargo test -p oci`: tables and properties, no privilege.
 
+mod address;
 mod config;
 mod digest;
 mod manifest;
@@ -19,6 +20,7 @@ mod reference;
 mod rootfs;
 mod specification;
 
+pub use address::{redacted, without_credentials};
 pub use config::{ContainerConfig, Healthcheck, History, ImageConfig, RootfsSection};
 pub use digest::{Digest, DigestError, Hasher};
 pub use manifest::{Compression, Descriptor, Document, Index, Manifest, ManifestError, media_type};

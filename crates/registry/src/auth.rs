@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -25,6 +26,19 @@ pub struct Auth {
     logins: BTreeMap<String, Login>,
     keychains: BTreeMap<String, String>,
     default_keychain: Option<String>,
+    asked: Option<Asked>,
+}
+
+/// Who is asked for user and password of a registry; an empty user has a token for a password.
+type Ask = dyn Fn(&str) -> Option<(String, String)> + Send + Sync;
+
+#[derive(Clone)]
+struct Asked(Arc<Ask>);
+
+impl std::fmt::Debug for Asked {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Asked")
+    }
 }
 
 /// One registry's credentials.
@@ -110,6 +124,7 @@ impl Auth {
             logins: file.auths.into_iter().filter_map(login).collect(),
             keychains: file.keychains,
             default_keychain: Some(file.creds_store).filter(|name| !name.is_empty()),
+            asked: None,
         })
     }
 
@@ -121,6 +136,25 @@ impl Auth {
         self.keychains.remove(&host);
         self.logins.insert(host, login);
         self
+    }
+
+    /// The same with a token for `registry` that stands for a password.
+    #[must_use]
+    pub fn with_identity(mut self, registry: &str, token: &str) -> Self {
+        let host = host_of(registry).unwrap_or(registry).to_owned();
+        self.keychains.remove(&host);
+        self.logins.insert(host, Login::Identity(token.to_owned()));
+        self
+    }
+
+    /// The same, where somebody is asked for user and password of each registry that nothing is known
+    /// of and that wants to know; an empty user has a token for a password.
+    #[must_use]
+    pub fn asking(
+        self,
+        ask: impl Fn(&str) -> Option<(String, String)> + Send + Sync + 'static,
+    ) -> Self {
+        Self { asked: Some(Asked(Arc::new(ask))), ..self }
     }
 
     /// The keychain that is to have the credentials of `registry`.
@@ -139,7 +173,13 @@ impl Auth {
         {
             return Ok(Some(login.clone()));
         }
-        let Some(name) = self.keychain(registry) else { return Ok(None) };
+        let Some(name) = self.keychain(registry) else {
+            let answer = self.asked.as_ref().and_then(|Asked(ask)| ask(registry));
+            return Ok(answer.map(|(user, password)| match user.as_str() {
+                "" | TOKEN_USER => Login::Identity(password),
+                _ => Login::Password { user, password },
+            }));
+        };
         let found = keychain::get(name, key)?;
         Ok(found.map(|found| match found.username.as_str() {
             TOKEN_USER => Login::Identity(found.secret),
@@ -230,6 +270,22 @@ mod tests {
             ("bad.example", None),
             ("path.example", None),
             ("other.example", None),
+        ] {
+            assert_eq!(auth.login(registry), Ok(expected), "{registry}");
+        }
+    }
+
+    #[test]
+    fn somebody_is_asked_for_what_is_not_known() {
+        let auth = Auth::anonymous().with_password("known.example", "a", "b").asking(|registry| {
+            let user = if registry == "token.example" { "" } else { "u" };
+            (registry != "nobody.example").then(|| (user.to_owned(), "p".to_owned()))
+        });
+        for (registry, expected) in [
+            ("known.example", password("a", "b")),
+            ("other.example", password("u", "p")),
+            ("token.example", Some(Login::Identity("p".into()))),
+            ("nobody.example", None),
         ] {
             assert_eq!(auth.login(registry), Ok(expected), "{registry}");
         }

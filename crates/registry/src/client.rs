@@ -48,7 +48,7 @@ impl std::fmt::Debug for Client {
 }
 
 /// A manifest or an index as it was received.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Received {
     pub(crate) bytes: Vec<u8>,
     pub(crate) media_type: String,
@@ -333,6 +333,30 @@ impl Repository<'_> {
             Err(Fault::Missing(_)) => Err(Fault::Missing(format!("blob {digest} is missing"))),
             Err(fault) => Err(fault),
         }
+    }
+
+    /// The bytes of `range` of a blob as they come, and perhaps more behind them.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] from a server that sends whole blobs only.
+    pub(crate) fn part(
+        &self,
+        blob: &Descriptor,
+        range: std::ops::Range<u64>,
+    ) -> Result<Box<dyn std::io::Read>, Error> {
+        let path = format!("blobs/{}", blob.digest);
+        let ask = Ask { from: range.start, until: Some(range.end), ..Ask::default() };
+        let response = self.patiently(|session| {
+            let auth = &self.client.auth;
+            let answer = session.get(auth, self.reference.repository(), &path, &ask)?.response;
+            let is_part = answer.status() == StatusCode::PARTIAL_CONTENT
+                && continues(&answer, range.start, blob.size);
+            match is_part {
+                true => Ok(answer),
+                false => Err(Fault::Wrong("the server sends whole blobs only".to_owned())),
+            }
+        })?;
+        Ok(Box::new(response.into_body().into_with_config().limit(u64::MAX).reader()))
     }
 
     /// `fault`, which the last server in the list is blamed for.

@@ -1,9 +1,10 @@
 //! What a pull or a push tells while it runs.
 
 use oci::{Digest, Reference};
+use serde::{Deserialize, Serialize};
 
 /// Progress, in the order in which it happens; layers interleave.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
     /// The pull begins.
     Pulling {
@@ -32,7 +33,7 @@ pub enum Event {
 }
 
 /// Where a layer is on its way into the store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LayerState {
     /// Others go first.
     Waiting,
@@ -64,7 +65,7 @@ pub enum LayerState {
 }
 
 /// Where a layer is on its way into a registry.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UploadState {
     /// It will be looked at.
     Preparing,

@@ -33,6 +33,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) authorization: Option<String>,
     /// The first byte wanted, if not 0.
     pub(crate) from: u64,
+    /// The first byte that is not wanted any more, if not all are.
+    pub(crate) until: Option<u64>,
     /// Where in an upload the body belongs: `Content-Range: FIRST-LAST`.
     pub(crate) span: Option<(u64, u64)>,
     pub(crate) content: Content<'a>,
@@ -159,8 +161,13 @@ impl Http {
         if let Some(authorization) = &ask.authorization {
             request = request.header(header::AUTHORIZATION, authorization);
         }
-        if ask.from > 0 {
-            request = request.header(header::RANGE, format!("bytes={}-", ask.from));
+        match (ask.from, ask.until) {
+            (0, None) => {}
+            (from, None) => request = request.header(header::RANGE, format!("bytes={from}-")),
+            (from, Some(until)) => {
+                let last = until.saturating_sub(1);
+                request = request.header(header::RANGE, format!("bytes={from}-{last}"));
+            }
         }
         if let Some((first, last)) = ask.span {
             request = request.header(header::CONTENT_RANGE, format!("{first}-{last}"));

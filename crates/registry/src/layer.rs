@@ -51,7 +51,7 @@ impl Job<'_> {
     /// Brings the layer into the store, unless it is there.
     pub(crate) fn run(&self) -> Result<(), Error> {
         // A layer that nothing could be sent from is fetched again.
-        let archive = || self.store.archive_of(self.diff_id).is_ok_and(|found| found.is_some());
+        let archive = || self.store.has_archive(self.diff_id).unwrap_or(false);
         if self.store.has_layer(self.diff_id)
             && (self.store.has_blob(&self.descriptor.digest) || archive())
         {

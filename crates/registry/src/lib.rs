@@ -17,11 +17,13 @@
 //! Debian's docker-registry with skopeo where they are installed. The server is tested through the
 //! binary: `cargo test -p tests registry::`.
 
+mod artifact;
 mod auth;
 mod challenge;
 mod client;
 mod config;
 mod copy;
+mod download;
 mod endpoint;
 mod error;
 mod event;
@@ -31,6 +33,7 @@ mod index;
 mod keychain;
 mod layer;
 mod login;
+mod partial;
 mod pipe;
 mod proxy;
 mod pull;
@@ -38,19 +41,23 @@ mod push;
 mod search;
 mod server;
 mod session;
+mod tags;
 mod tls;
 mod token;
 mod transfer;
 mod upload;
 
+pub use artifact::{Artifact, put};
 pub use auth::Auth;
 pub use client::Client;
 pub use config::{Config, HostConfig};
 pub use copy::{Copy, Place};
+pub use download::download;
 pub use error::{Doing, Error};
 pub use event::{Event, LayerState, UploadState};
 pub use index::{Fetched, fetch_manifest, fetch_platform, push_index};
-pub use login::{Kept, logged_in, login, logout, registry_key, registry_name};
+pub use login::{Kept, check_login, logged_in, login, logout, registry_key, registry_name};
+pub use partial::{Outlined, OutlinedLayer, Parts, outline};
 pub use pull::{Pulled, pull};
 pub use push::{Pushed, push};
 pub use search::{FoundRepository, search};
@@ -58,4 +65,5 @@ pub use server::{
     Access, MirrorConfig, Missing, Released, ServeError, Server, ServerConfig, Stopper,
     UNNEEDED_AGE, missing, release,
 };
+pub use tags::tags;
 pub use transfer::Choice;

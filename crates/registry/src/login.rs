@@ -69,6 +69,20 @@ pub fn logged_in(registry: &str) -> Result<Option<(String, String)>, Error> {
 /// [`Error::Login`] if it does not know them; [`Error::Unreachable`]; [`Error::Invalid`] if they
 /// cannot be kept.
 pub fn login(config: &Config, registry: &str, user: &str, password: &str) -> Result<Kept, Error> {
+    let identity = check_login(config, registry, user, password)?;
+    keep(registry, user, password, identity)
+}
+
+/// Asks `registry` whether it knows `user` and `password`: the token to use instead, if it gives one.
+///
+/// # Errors
+/// [`Error::Login`] if it does not know them; [`Error::Unreachable`].
+pub fn check_login(
+    config: &Config,
+    registry: &str,
+    user: &str,
+    password: &str,
+) -> Result<Option<String>, Error> {
     let auth = Auth::anonymous().with_password(registry, user, password);
     let client = Client::new(config, auth);
     let sessions = client.sessions(registry)?;
@@ -81,7 +95,7 @@ pub fn login(config: &Config, registry: &str, user: &str, password: &str) -> Res
             Error::Unreachable { doing: Doing::Ask, host, why }
         }
     })?;
-    keep(registry, user, password, session.identity())
+    Ok(session.identity())
 }
 
 fn keep(

@@ -50,20 +50,27 @@ pub fn pull(
     pull.run(&repository)
 }
 
-struct Pull<'a> {
-    client: &'a Client,
-    store: &'a Store,
-    reference: &'a Reference,
-    platform: &'a Platform,
-    progress: &'a (dyn Fn(Event) + Sync),
+pub(crate) struct Pull<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) store: &'a Store,
+    pub(crate) reference: &'a Reference,
+    pub(crate) platform: &'a Platform,
+    pub(crate) progress: &'a (dyn Fn(Event) + Sync),
 }
 
 /// The manifest that a reference leads to.
-struct Resolved {
-    manifest: Manifest,
+#[derive(Debug, Clone)]
+pub(crate) struct Resolved {
+    pub(crate) manifest: Manifest,
     received: Received,
     /// The digest of what the reference names itself.
     top: Digest,
+}
+
+impl Resolved {
+    pub(crate) fn manifest_digest(&self) -> Digest {
+        self.received.digest
+    }
 }
 
 impl Pull<'_> {
@@ -73,10 +80,31 @@ impl Pull<'_> {
         // Before the first layer is under way: the kernel may have to be asked.
         self.store.settle_driver().map_err(failed)?;
         (self.progress)(Event::Pulling { reference: self.reference.clone() });
+        let (resolved, _) = self.find(repository)?;
+        self.bring(repository, resolved)
+    }
+
+    /// Finds the image, which can run: its manifest, and its configuration.
+    pub(crate) fn find(
+        &self,
+        repository: &Repository<'_>,
+    ) -> Result<(Resolved, ImageConfig), Error> {
         let resolved = self.resolve(repository)?;
         self.check_kind(&resolved.manifest)?;
         let config = self.config(repository, &resolved.manifest.config)?;
-        self.layers(repository, &resolved.manifest, &config.rootfs.diff_ids)?;
+        Ok((resolved, config))
+    }
+
+    /// Brings an image that was found into the store.
+    pub(crate) fn bring(
+        &self,
+        repository: &Repository<'_>,
+        resolved: Resolved,
+    ) -> Result<Pulled, Error> {
+        let failed = |source| Error::Store { what: self.reference.familiar(), source };
+        let _lease = self.store.lease().map_err(failed)?;
+        let config = self.config(repository, &resolved.manifest.config)?;
+        self.layers(repository, &resolved.manifest, &config.rootfs.diff_ids, &|_| true)?;
         (self.progress)(Event::Digest(resolved.top));
         self.publish(resolved)
     }
@@ -226,12 +254,13 @@ impl Pull<'_> {
         })
     }
 
-    /// Brings all layers into the store, several at a time.
-    fn layers(
+    /// Brings the layers that are `wanted`, by diff id, into the store, several at a time.
+    pub(crate) fn layers(
         &self,
         repository: &Repository<'_>,
         manifest: &Manifest,
         diff_ids: &[Digest],
+        wanted: &dyn Fn(&Digest) -> bool,
     ) -> Result<(), Error> {
         if manifest.layers.len() != diff_ids.len() {
             return Err(self.invalid(format_args!(
@@ -242,7 +271,7 @@ impl Pull<'_> {
         }
         let mut seen = HashSet::new();
         let jobs: Vec<Job<'_>> = std::iter::zip(&manifest.layers, diff_ids)
-            .filter(|(_, diff_id)| seen.insert(*diff_id))
+            .filter(|(_, diff_id)| wanted(diff_id) && seen.insert(*diff_id))
             .map(|(descriptor, diff_id)| Job {
                 repository,
                 store: self.store,

@@ -5,24 +5,21 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use httpd::{certificates, key};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, ServerConfig,
-    SignatureScheme, StreamOwned,
+    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    StreamOwned,
 };
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport,
     TransportAdapter,
 };
 
-use crate::ServeError;
-
-const PEM_SIZE_MAX: u64 = 8 << 20;
 /// Where distributions keep the authorities they trust.
 const SYSTEM_BUNDLES: [&str; 4] = [
     "/etc/ssl/certs/ca-certificates.crt",
@@ -92,49 +89,6 @@ fn system_roots() -> Vec<CertificateDer<'static>> {
         return certificates(Path::new(&path)).unwrap_or_default();
     }
     SYSTEM_BUNDLES.iter().find_map(|path| certificates(Path::new(path)).ok()).unwrap_or_default()
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let pem = read_pem(path)?;
-    let found: Vec<_> = CertificateDer::pem_slice_iter(&pem).flatten().collect();
-    if found.is_empty() {
-        return Err(format!("no certificate in `{}`", path.display()));
-    }
-    Ok(found)
-}
-
-fn key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
-    PrivateKeyDer::from_pem_slice(&read_pem(path)?)
-        .map_err(|error| format!("read private key `{}`: {error}", path.display()))
-}
-
-fn read_pem(path: &Path) -> Result<Vec<u8>, String> {
-    let bad = |error: std::io::Error| format!("read `{}`: {error}", path.display());
-    if std::fs::metadata(path).map_err(bad)?.len() > PEM_SIZE_MAX {
-        return Err(format!("read `{}`: too long", path.display()));
-    }
-    std::fs::read(path).map_err(bad)
-}
-
-/// How a server presents itself: with the certificate in one PEM file and the key in another.
-pub(crate) fn server_config(
-    certificate: &Path,
-    key: &Path,
-) -> Result<Arc<ServerConfig>, ServeError> {
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |why| ServeError::Certificate { path, why }
-    };
-    let chain = certificates(certificate).map_err(failed(certificate))?;
-    let key_bytes = self::key(key).map_err(failed(key))?;
-    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| failed(certificate)(error.to_string()))?
-        .with_no_client_auth()
-        .with_single_cert(chain, key_bytes)
-        .map_err(|error| failed(certificate)(error.to_string()))?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
 }
 
 /// Verifies servers as browsers do, and besides accepts a server whose very certificate the user

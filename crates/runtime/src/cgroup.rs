@@ -17,6 +17,7 @@ mod hierarchy;
 mod limit;
 mod stats;
 mod subgroup;
+mod support;
 mod systemd;
 #[cfg(test)]
 mod tests;
@@ -39,6 +40,7 @@ pub use stats::{
     Stats, Waiting,
 };
 pub use subgroup::Subgroup;
+pub use support::{Support, support};
 pub use systemd::Unit;
 
 /// How often [`Cgroup::kill`] looks for processes that were forked meanwhile.
@@ -122,6 +124,13 @@ pub fn own() -> Option<PathBuf> {
     text.lines().find_map(|line| line.strip_prefix("0::")).map(PathBuf::from)
 }
 
+/// Whether version 2 is all that this host uses, whatever hierarchies of version 1 its kernel has
+/// besides.
+pub(crate) fn version_2_alone() -> bool {
+    Layout::of_host()
+        .is_ok_and(|layout| layout.hierarchies.iter().all(|h| h.version == Version::V2))
+}
+
 /// Whether this kernel can limit swap per group; a limit on it is an error where it cannot.
 #[must_use]
 pub fn accounts_swap() -> bool {
@@ -154,12 +163,31 @@ impl Cgroup {
     /// [`Error::Invalid`], [`Error::Unsupported`] and [`Error::Limit`] for a limit;
     /// [`Error::Io`] otherwise.
     pub fn create(path: &Path, resources: Option<&LinuxResources>) -> Result<Self, Error> {
-        Self::create_in(Layout::of_host()?, path, resources)
+        Self::create_in(Layout::of_host()?, (path, &[]), resources)
+    }
+
+    /// As [`create`](Self::create), but a group without limits is only where it counts or confines
+    /// something: of version 1, not in hierarchies that do nothing without a limit of theirs, or
+    /// nothing that version 2 does not do, where this process is at their top.
+    /// [`update`](Self::update) joins them when it needs them.
+    ///
+    /// For processes that cannot mount a hierarchy: in one that they have not joined they would find
+    /// the host's groups.
+    ///
+    /// # Errors
+    ///
+    /// As of [`create`](Self::create).
+    pub fn create_sparing(path: &Path, resources: Option<&LinuxResources>) -> Result<Self, Error> {
+        let own = crate::procfs::read("/proc/self/cgroup");
+        let own = own.map_err(Error::io("read /proc/self/cgroup"))?;
+        let layout = Layout::of_host()?;
+        let spared = layout.dispensable(&own);
+        Self::create_in(layout, (path, &spared), resources)
     }
 
     fn create_in(
         layout: Arc<Layout>,
-        path: &Path,
+        (path, spared): (&Path, &[String]),
         resources: Option<&LinuxResources>,
     ) -> Result<Self, Error> {
         let path = hierarchy::relative(path)?;
@@ -167,10 +195,12 @@ impl Cgroup {
         let resources = resources.unwrap_or(&none);
         // Whatever is wrong with the request shows before anything is touched.
         let plan = Plan::of(resources, &layout, &|_, _| None)?;
+        // Programs that look for their limits look for all controllers.
+        let spared = if plan.has_limits() { &[] } else { spared };
         let mut undo = Undo { layout: layout.clone(), made: Vec::new() };
         let mut group =
             Self { layout, path, nodes: Vec::new(), pending: Mutex::new(None), of_user: None };
-        group.make(&plan, &mut undo, None)?;
+        group.make(&plan, spared, (&mut undo, None))?;
         group.apply(&plan)?;
         undo.made.clear();
         Ok(group)
@@ -182,7 +212,7 @@ impl Cgroup {
         let mut undo = Undo { layout: layout.clone(), made: Vec::new() };
         let mut group =
             Self { layout, path, nodes: Vec::new(), pending: Mutex::new(None), of_user: None };
-        group.make(plan, &mut undo, Some(holder))?;
+        group.make(plan, &[], (&mut undo, Some(holder)))?;
         group.apply(plan)?;
         undo.made.clear();
         Ok(group)
@@ -269,14 +299,23 @@ impl Cgroup {
     ///
     /// [`Error::Io`], with `ESRCH` if the process has ended.
     pub fn attach(&self, pid: i32, cloned_into_v2: bool) -> Result<(), Error> {
-        let text = pid.to_string();
         let done = |node: &&Node| cloned_into_v2 && self.at(node).version == Version::V2;
+        self.move_into(self.nodes.iter().filter(|node| !done(node)), pid)
+    }
+
+    /// Moves process `pid` into the group in these hierarchies.
+    fn move_into<'a>(
+        &'a self,
+        nodes: impl IntoIterator<Item = &'a Node>,
+        pid: i32,
+    ) -> Result<(), Error> {
+        let text = pid.to_string();
         let failed = |node: &Node| {
             let shown = self.at(node).display(&self.path, "cgroup.procs");
             Error::io(format!("move process {pid} into {}", shown.display()))
         };
         let mut files = Vec::with_capacity(self.nodes.len());
-        for node in self.nodes.iter().filter(|node| !done(node)) {
+        for node in nodes {
             let procs = file::open_write(&node.dir, "cgroup.procs").map_err(failed(node))?;
             files.push((node, procs));
         }
@@ -294,7 +333,18 @@ impl Cgroup {
     pub fn update(&self, resources: &LinuxResources) -> Result<(), Error> {
         let read =
             |controller: &str, name: &str| file::read(&self.node_of(controller)?.dir, name).ok();
-        self.apply(&Plan::of(resources, &self.layout, &read)?)
+        let plan = Plan::of(resources, &self.layout, &read)?;
+        self.join_missing(&plan)?.as_ref().unwrap_or(self).apply(&plan)
+    }
+
+    /// The group in every hierarchy, also in those that it was spared: its processes join them. For
+    /// somebody who comes to it and can mount one.
+    ///
+    /// # Errors
+    ///
+    /// As for [`freeze`](Self::freeze).
+    pub fn join_all(self) -> Result<Self, Error> {
+        Ok(self.join(&|_| true)?.unwrap_or(self))
     }
 
     /// Stops every process of the group, and waits until all have.
@@ -413,6 +463,12 @@ impl Cgroup {
         self.place("memory").and_then(|place| stats::oom_counts(place).ok()).map_or(0, |c| c.1)
     }
 
+    /// The most memory that was in use at once, in bytes. One small read; 0 if unknown.
+    #[must_use]
+    pub fn memory_peak_bytes(&self) -> u64 {
+        self.place("memory").and_then(|place| stats::memory_peak(place).ok()).unwrap_or(0)
+    }
+
     /// Removes the group and groups inside it from every hierarchy, and its parents if they are
     /// ours and empty.
     ///
@@ -435,6 +491,13 @@ impl Cgroup {
 
     fn v2(&self) -> Option<&Node> {
         self.nodes.iter().find(|node| self.at(node).version == Version::V2)
+    }
+
+    /// Whether it is in the hierarchy of version 1 with these controllers, as `/proc/PID/cgroup`
+    /// writes them.
+    pub(crate) fn is_in_hierarchy(&self, controllers: &str) -> bool {
+        let has = |node: &Node| controllers.split(',').any(|name| self.at(node).has(name));
+        self.nodes.iter().any(|node| self.at(node).version == Version::V1 && has(node))
     }
 
     fn node_of(&self, controller: &str) -> Option<&Node> {

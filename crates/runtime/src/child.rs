@@ -144,7 +144,7 @@ fn set_up(prepared: Prepared<'_>, sync: &Sync) -> Result<Program, Error> {
         None => make_sources(launch, plan)?,
     };
     let files = files.map_or_else(|| mount::rootfs::make(launch.rootfs, images), Ok)?;
-    sources.make_own(spec)?;
+    sources.make_own(launch)?;
     let parameters = sysctl::open(spec)?;
     #[cfg(weaken)]
     crate::weak::place_by_path(launch);

@@ -22,6 +22,20 @@ use crate::sync::Sync;
 use crate::user::Identity;
 use crate::weak::weakened;
 
+/// Makes files of this thread's belong to another user and group from now on, with all rights that
+/// it has: on a mount with mapped ids, nobody else can make any (mount_setattr(2)). There is no way
+/// back that matters: the thread is to end.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn own_files_as(uid: u32, gid: u32) -> std::io::Result<()> {
+    crate::sys::set_fs_ids(uid, gid)?;
+    // Another user than root loses those that concern files (capabilities(7)).
+    let mut sets = capabilities(None)?;
+    sets.effective = sets.permitted;
+    Ok(set_capabilities(None, sets)?)
+}
+
 /// The rights that a process is going to have.
 #[derive(Debug)]
 pub(crate) struct Credentials<'a> {

@@ -1,10 +1,10 @@
 //! A further process in a container that runs.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt as _;
 
 use oci::runtime::{Linux, LinuxSeccomp, State};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, readlinkat};
+use rustix::io::Errno;
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
@@ -52,6 +52,10 @@ pub struct Exec<'a> {
     pub state: Option<&'a State>,
     /// The container's cgroup; without one, the caller's.
     pub cgroup: Option<&'a Cgroup>,
+    /// Gives it a cgroup namespace of its own, in which its groups are all that a hierarchy shows:
+    /// for a process that can mount one which the container joined after its namespace was made, or
+    /// never.
+    pub own_groups: bool,
     /// `user[:group]`, resolved in the container; in the place of `process.user`.
     pub user: Option<&'a str>,
     /// Further groups by name or number.
@@ -79,6 +83,7 @@ impl<'a> Exec<'a> {
             seccomp: None,
             state: None,
             cgroup: None,
+            own_groups: false,
             user: None,
             group_add: &[],
             inherited: 0,
@@ -107,23 +112,25 @@ struct Target<'a> {
     root: Option<OwnedFd>,
     /// Those that are not the caller's: the others need not, and may not always, be joined.
     kinds: ThreadNameSpaceType,
+    own_groups: bool,
 }
 
 impl<'a> Target<'a> {
-    fn open(pid: i32, pidfd: BorrowedFd<'a>) -> Result<Self, Error> {
-        let mut kinds = ThreadNameSpaceType::empty();
-        for (kind, name) in KINDS {
-            if is_other(pid, name).doing(|| format!("look at the namespaces of process {pid}"))? {
-                kinds |= kind;
-            }
-        }
+    fn open(exec: &Exec<'a>) -> Result<Self, Error> {
+        let Exec { pid, pidfd, own_groups, .. } = *exec;
+        let mut kinds =
+            other_kinds(pid).doing(|| format!("look at the namespaces of process {pid}"))?;
+        kinds.set(
+            ThreadNameSpaceType::CONTROL_GROUP,
+            kinds.contains(ThreadNameSpaceType::CONTROL_GROUP) && !own_groups,
+        );
         let root = match kinds.contains(ThreadNameSpaceType::MOUNT) {
             true => None,
             false => Some(open_root(pid)?),
         };
         // While the process is there, nothing else has its number: it was the one looked at.
         sys::pidfd_send_signal(pidfd, 0).doing(|| format!("look for the process {pid}"))?;
-        Ok(Target { pidfd, root, kinds })
+        Ok(Target { pidfd, root, kinds, own_groups })
     }
 
     fn enter(&self, kinds: ThreadNameSpaceType) -> rustix::io::Result<()> {
@@ -145,6 +152,9 @@ impl<'a> Target<'a> {
         if self.enters_user_namespace() {
             crate::child::become_root_inside()?;
         }
+        if self.own_groups {
+            sys::unshare(libc::CLONE_NEWCGROUP).doing(|| "make the cgroup namespace")?;
+        }
         let Some(root) = &self.root else { return Ok(()) };
         let doing = || "enter the root of the container";
         rustix::process::fchdir(root).doing(doing)?;
@@ -158,14 +168,25 @@ fn open_root(pid: i32) -> Result<OwnedFd, Error> {
     rustix::fs::open(path, flags, Mode::empty()).doing(|| format!("open the root of process {pid}"))
 }
 
-fn is_other(pid: i32, name: &str) -> std::io::Result<bool> {
-    let inode = |path: &str| std::fs::metadata(path).map(|file| (file.dev(), file.ino()));
-    match inode(&format!("/proc/self/ns/{name}")) {
-        Ok(own) => Ok(own != inode(&format!("/proc/{pid}/ns/{name}"))?),
-        // A kernel without this kind.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
+/// Of which kinds the namespaces of the process `pid` are others than this one's: they are told
+/// apart by what their links say, as `net:[4026531840]` (namespaces(7)).
+fn other_kinds(pid: i32) -> rustix::io::Result<ThreadNameSpaceType> {
+    let of = |process: &str| {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::open(format!("/proc/{process}/ns"), flags, Mode::empty())
+    };
+    let (own, its) = (of("self")?, of(&pid.to_string())?);
+    let mut kinds = ThreadNameSpaceType::empty();
+    for (kind, name) in KINDS {
+        match readlinkat(&own, name, Vec::new()) {
+            Ok(own) if own == readlinkat(&its, name, Vec::new())? => {}
+            Ok(_) => kinds |= kind,
+            // A kernel without this kind.
+            Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno),
+        }
     }
+    Ok(kinds)
 }
 
 /// Executes a process in a running container: in all its namespaces, in `cgroup`, confined as
@@ -193,7 +214,7 @@ pub fn exec(exec: &Exec<'_>) -> Result<Process, Error> {
     };
     let scheduling = confined.attributes.scheduling;
     let null = mount::host_null()?;
-    let target = Target::open(exec.pid, exec.pidfd)?;
+    let target = Target::open(exec)?;
     let given = Given::find().doing(|| "find the arguments in memory")?;
     let (ours, theirs) = Sync::pair()?;
     let cgroup = exec.cgroup.and_then(Cgroup::v2_fd);
@@ -283,7 +304,11 @@ fn set_up<'a>(
     if entry.as_ref().is_some_and(Entry::waits) {
         sync.expect(Point::Admitted)?;
     }
-    let count = entry.map_or(Ok(None), Entry::enter_uncounted)?;
+    let count = match entry {
+        // The namespace begins where this process is.
+        Some(entry) if target.own_groups => entry.enter().map(|()| None)?,
+        entry => entry.map_or(Ok(None), Entry::enter_uncounted)?,
+    };
     affinity.settle()?;
     sync.tell(Point::Attached, None)?;
     target.join()?;

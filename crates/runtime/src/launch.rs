@@ -59,6 +59,9 @@ pub struct Launch<'a> {
     pub spec: &'a Spec,
     /// The files of the container, mounted in its own mount namespace only.
     pub rootfs: &'a Rootfs,
+    /// Mounts that take the place of bind mounts, by where those are made: attached nowhere, and used
+    /// up by this container.
+    pub made: &'a [(PathBuf, OwnedFd)],
     /// A directory in which containers find each other's mounts of images, so that the kernel caches
     /// their files once; made when it is needed, and only for this user. The mounts stay until the
     /// [`Process`](crate::Process) is dropped.
@@ -85,6 +88,8 @@ pub struct Launch<'a> {
     /// Destinations of mounts which, while they are empty, are first filled with the image's
     /// content at that place.
     pub copy_up: &'a [PathBuf],
+    /// What the specification cannot say of mounts.
+    pub parts: &'a [Part],
     /// The container's state, for the agent of a filter that notifies one; `pid` and `status` are
     /// set here. Behind a gate, whoever starts the program tells the agent.
     pub state: Option<&'a oci::runtime::State>,
@@ -105,6 +110,7 @@ impl<'a> Launch<'a> {
         Launch {
             spec,
             rootfs,
+            made: &[],
             images: None,
             stdio,
             id: "",
@@ -115,12 +121,25 @@ impl<'a> Launch<'a> {
             group_add: &[],
             init: false,
             copy_up: &[],
+            parts: &[],
             state: None,
             no_pivot: false,
             keep_keyring: false,
             oci: None,
         }
     }
+}
+
+/// What the specification cannot say of a mount.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Part {
+    /// The mount's destination, as it stands in the specification.
+    pub destination: PathBuf,
+    /// What of its source, or of the image, is mounted; all of it where empty. Links on the way
+    /// are followed inside that.
+    pub subpath: PathBuf,
+    /// The layers that are mounted, read-only, in the place of its source.
+    pub image: Option<Rootfs>,
 }
 
 /// What a container needs that outlives its creator.

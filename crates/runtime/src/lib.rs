@@ -23,6 +23,7 @@ pub mod container;
 mod credentials;
 mod error;
 mod execution;
+mod fuse;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -51,15 +52,22 @@ mod user;
 mod warning;
 mod weak;
 
+pub use credentials::own_files_as;
 pub use error::Error;
 pub use execution::{Exec, exec};
-pub use launch::{Launch, Oci, Stdio};
-pub use mount::{mounts_on, release_root};
+pub use fuse::{FileDevice, ServedFile, Source};
+pub use launch::{Launch, Oci, Part, Stdio};
+pub use mount::{clone_tree, copy_of, mounts_on, release_root};
 pub use namespace::Namespaces;
 pub use parent::{Created, create};
 pub use process::{ExitStatus, Process};
 pub use rdt::delete_resctrl;
 pub use seal::seal_executable;
-pub use signal::{is_alive, signal, start_time};
-pub use sys::monitor::{Child, Fork, SignalFd, detach_from_session, exit_now, fork, trim_memory};
+pub use signal::{is_alive, is_deaf, signal, signal_name, start_time};
+pub use sys::monitor::{
+    Child, Fork, SignalFd, detach_from_session, exit_now, fork, inherited_sockets, keep_only,
+    mount_memory, trim_memory,
+};
+pub use sys::quota::{forget_limit, limit_directories};
+pub use user::{identify, ids_of};
 pub use warning::{process_warnings, warnings};

@@ -16,6 +16,7 @@ pub(crate) mod image;
 mod mask;
 pub(crate) mod option;
 mod overlay;
+mod part;
 mod place;
 pub(crate) mod rootfs;
 mod shared;
@@ -44,8 +45,10 @@ use crate::namespace::Plan;
 use crate::procfs;
 use crate::sys::{MountAttr, mount_setattr};
 
+pub use self::copy_up::clone_tree;
 use self::device::in_user_namespace;
 pub(crate) use self::device::{host_null, is_null, new_null};
+pub use self::filesystem::copy_of;
 pub(crate) use self::idmap::{IdMap, map_for_child};
 pub(crate) use self::image::Images;
 pub(crate) use self::place::Placement;
@@ -156,12 +159,13 @@ impl Sources {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub(crate) fn make_own(&mut self, spec: &Spec) -> Result<(), Error> {
+    pub(crate) fn make_own(&mut self, launch: &Launch<'_>) -> Result<(), Error> {
+        let spec = launch.spec;
         let early = has_namespace(spec, LinuxNamespaceType::User) || in_user_namespace();
         for (at, (mount, source)) in mounts_of(spec).iter().zip(&mut self.mounts).enumerate() {
             if is_cgroup(mount) {
                 let options = Options::parse(words_of(mount));
-                self.views.insert(at, View::make(spec, (mount, early), &options)?);
+                self.views.insert(at, View::make(launch, (mount, early), &options)?);
             } else if early && source.is_none() && is_new(mount) {
                 let options = Options::parse(words_of(mount));
                 *source = Some(make_new(spec, mount, &options, None)?);
@@ -403,8 +407,13 @@ impl<'a> Maker<'a> {
         let within = inside(self.launch, mount, options).is_some();
         let made = match (kind_of(mount), options.bind) {
             _ if options.remount || within => None,
+            _ if part::is_given(self.launch, mount) => {
+                part::make(self.launch, mount, (options, self.user_namespace))?
+            }
             ("bind", bind) => Some(self.bind(mount, bind.unwrap_or(Bind::Single), options)?),
             (_, Some(bind)) => Some(self.bind(mount, bind, options)?),
+            // Made by who answers for it: nothing may be asked of it until that does.
+            ("fuse", None) => part::made(self.launch, mount)?,
             ("proc" | "sysfs" | "tmpfs" | "devpts" | "mqueue" | "cgroup" | "cgroup2", None) => None,
             (_, None) => {
                 let label = label::of_mounts(self.launch.spec);
@@ -464,6 +473,9 @@ impl<'a> Maker<'a> {
                 "bind mounts cannot have any filesystem-specific options applied: \
                  `{key}` of the mount on `{destination}`"
             )));
+        }
+        if let Some(made) = part::made(self.launch, mount)? {
+            return Ok(made);
         }
         let source = host_source(self.launch, mount).filter(|source| source.is_absolute());
         let source = source.ok_or_else(|| {

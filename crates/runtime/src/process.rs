@@ -5,9 +5,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
 use crate::error::{Doing, Error};
 use crate::mount::Images;
-use crate::sys;
+use crate::{signal, sys};
+
+/// How long somebody else may take to wait for a process that has ended.
+const REAPED_MAX: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 /// A child process, by its descriptor: its number is never reused while this lives.
 #[derive(Debug)]
@@ -18,6 +24,8 @@ pub struct Process {
     master: Option<OwnedFd>,
     /// What its files are on, held for other containers.
     _images: Images,
+    /// Whether another process has created it, and waits for it.
+    adopted: bool,
 }
 
 /// How a process ended.
@@ -30,6 +38,14 @@ pub enum ExitStatus {
 }
 
 impl ExitStatus {
+    /// From what wait(2) reports.
+    fn of_wait(status: i32) -> ExitStatus {
+        match status & 0x7f {
+            0 => ExitStatus::Exited((status >> 8) & 0xff),
+            signal => ExitStatus::Signaled(signal),
+        }
+    }
+
     /// The code in the shell's convention: its own, or 128 + signal.
     pub fn code(self) -> i32 {
         match self {
@@ -41,7 +57,26 @@ impl ExitStatus {
 
 impl Process {
     pub(crate) fn new(pid: i32, pidfd: OwnedFd) -> Process {
-        Process { pid, pidfd, master: None, _images: Images::default() }
+        Process { pid, pidfd, master: None, _images: Images::default(), adopted: false }
+    }
+
+    /// A process that somebody else has created, by its number and the time it was started
+    /// ([`start_time`](crate::start_time)). It can be watched and signalled as a child can. How it
+    /// has ended is known on Linux 6.15 and later; before, only if nobody has waited for it when it
+    /// is looked at, else [`Process::wait`] fails.
+    ///
+    /// # Errors
+    /// `ESRCH` if it has ended, or another process has its number now.
+    pub fn adopt(pid: i32, start: u64) -> io::Result<Process> {
+        let gone = || io::Error::from(rustix::io::Errno::SRCH);
+        let pidfd = pidfd_open(Pid::from_raw(pid).ok_or_else(gone)?, PidfdFlags::empty())?;
+        // The descriptor is open: the number is not given to another from here on.
+        match signal::start_time(pid) {
+            Ok(found) if found == start => {
+                Ok(Process { adopted: true, ..Process::new(pid, pidfd) })
+            }
+            _ => Err(gone()),
+        }
     }
 
     pub(crate) fn with_master(self, master: Option<OwnedFd>) -> Process {
@@ -76,11 +111,15 @@ impl Process {
             .doing(|| format!("send signal {signal} to process {}", self.pid))
     }
 
-    /// Waits until the process ends. Only the process that created it can wait, and once.
+    /// Waits until the process ends. Only the process that created it can wait, and once; and who
+    /// has adopted it.
     ///
     /// # Errors
-    /// Those of waitid(2).
+    /// Those of waitid(2); `ECHILD` for an adopted process of whose end nobody knows more.
     pub fn wait(&self) -> io::Result<ExitStatus> {
+        if self.adopted {
+            return self.wait_for_other();
+        }
         loop {
             match self.wait_with(WaitIdOptions::EXITED) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -97,6 +136,22 @@ impl Process {
     /// Those of waitid(2).
     pub fn try_wait(&self) -> io::Result<Option<ExitStatus>> {
         self.wait_with(WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
+    }
+
+    /// Waits for a process of somebody else's. It is seen to end (`POLLIN`) before somebody waits
+    /// for it (`POLLHUP`, pidfd_open(2)); until then, its state tells how, and from then on, its
+    /// descriptor.
+    fn wait_for_other(&self) -> io::Result<ExitStatus> {
+        let mut ended = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        rustix::io::retry_on_intr(|| poll(&mut ended, None))?;
+        let known = || sys::pidfd_exit_status(self.pidfd()).ok().flatten();
+        let status = known().or_else(|| signal::zombie_status(self.pid)).or_else(|| {
+            let mut gone = [PollFd::new(&self.pidfd, PollFlags::empty())];
+            // Nobody says so before Linux 6.9; there it is over at the end of the time.
+            let _ = rustix::io::retry_on_intr(|| poll(&mut gone, Some(&REAPED_MAX)));
+            known()
+        });
+        status.map(ExitStatus::of_wait).ok_or_else(|| rustix::io::Errno::CHILD.into())
     }
 
     fn wait_with(&self, options: WaitIdOptions) -> io::Result<Option<ExitStatus>> {

@@ -51,6 +51,15 @@ pub fn signal(text: &str) -> Option<Signal> {
     NAMES.iter().find(|(known, _)| *known == name).map(|(_, signal)| *signal)
 }
 
+/// The name of a signal, as in `SIGTERM`; its number where it has none.
+#[must_use]
+pub fn signal_name(signal: Signal) -> String {
+    match NAMES.iter().find(|(_, known)| *known == signal) {
+        Some((name, _)) => format!("SIG{name}"),
+        None => signal.as_raw().to_string(),
+    }
+}
+
 /// When a process started, in clock ticks since boot: tells it from a later one with its number
 /// (field 22 of proc(5)'s `/proc/pid/stat`).
 ///
@@ -64,6 +73,53 @@ pub fn start_time(pid: i32) -> io::Result<u64> {
 /// ended.
 pub fn is_alive(pid: i32, start: u64) -> bool {
     stat(pid).is_ok_and(|(state, found)| found == start && !matches!(state, 'Z' | 'X'))
+}
+
+/// Whether a signal that is sent to a process from outside of its process namespace does nothing:
+/// it ignores it, or is the first process there, has no handler for it, and does not wait for it
+/// either (pid_namespaces(7): such a signal is dropped; `SIGKILL` and `SIGSTOP` are not).
+///
+/// # Errors
+/// If there is no such process.
+pub fn is_deaf(pid: i32, signal: Signal) -> io::Result<bool> {
+    let status = procfs::read(&format!("/proc/{pid}/status"))?;
+    Ok(deaf_by(&status, signal) && !takes_signals(pid))
+}
+
+/// Whether a process is in sigtimedwait(2), as small inits are: while it waits, the signals that it
+/// waits for are not shown as blocked, and are not dropped either.
+fn takes_signals(pid: i32) -> bool {
+    let read = |name: &str| procfs::read(&format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let call = read("syscall").split_whitespace().next().and_then(|number| number.parse().ok());
+    call == Some(libc::SYS_rt_sigtimedwait) || read("wchan").contains("sigtimedwait")
+}
+
+fn deaf_by(status: &str, signal: Signal) -> bool {
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.unwrap_or_default().trim()
+    };
+    let has = |name: &str| {
+        let mask = u64::from_str_radix(field(name), 16).unwrap_or(0);
+        mask & (1 << (signal.as_raw() - 1)) != 0
+    };
+    if matches!(signal, Signal::KILL | Signal::STOP) {
+        return false;
+    }
+    // Its number in each of its namespaces, the innermost last.
+    let is_first = field("NSpid").split_whitespace().nth(1).is_some()
+        && field("NSpid").split_whitespace().next_back() == Some("1");
+    // What is blocked waits for whoever takes it, as by sigwait(3) or a descriptor.
+    has("SigIgn") || is_first && !has("SigCgt") && !has("SigBlk")
+}
+
+/// How a process has ended that nobody has waited for yet, as wait(2) reports it (field 52 of
+/// proc_pid_stat(5)); `None` if it is no zombie.
+pub(crate) fn zombie_status(pid: i32) -> Option<i32> {
+    let stat = procfs::read(&format!("/proc/{pid}/stat")).ok()?;
+    let (_, after) = stat.rsplit_once(')')?;
+    let mut fields = after.split_ascii_whitespace();
+    (fields.next()? == "Z").then(|| fields.nth(48)?.parse().ok()).flatten()
 }
 
 /// State and start time (proc_pid_stat(5)).
@@ -89,6 +145,27 @@ mod tests {
         for text in ["", "SIG", "NOPE", "0", "99", "-1"] {
             assert_eq!(signal(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn who_hears_a_signal() {
+        let check = |pids: &str, masks: [&str; 3], expected| {
+            let [blocked, ignored, caught] = masks;
+            let status = format!(
+                "Name:\tx\nNSpid:\t{pids}\nSigBlk:\t{blocked}\nSigIgn:\t{ignored}\nSigCgt:\t{caught}\n"
+            );
+            assert_eq!(deaf_by(&status, Signal::TERM), expected, "{status}");
+            assert!(!deaf_by(&status, Signal::KILL));
+        };
+        let (none, term) = ("0000000000000000", "0000000000004000");
+        check("40\t1", [none, none, none], true);
+        check("40\t1", [none, none, term], false);
+        check("40\t1", [term, none, none], false);
+        check("40\t1", [none, term, none], true);
+        check("40\t7", [none, none, none], false);
+        check("40", [none, none, none], false);
+        check("40", [none, term, none], true);
+        check("1", [none, none, none], false);
     }
 
     #[test]

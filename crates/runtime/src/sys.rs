@@ -6,6 +6,7 @@ pub(crate) mod attribute;
 pub(crate) mod entry;
 pub(crate) mod memory;
 pub(crate) mod monitor;
+pub(crate) mod quota;
 
 use std::ffi::{CStr, CString, c_int, c_long};
 use std::io;
@@ -26,6 +27,55 @@ pub(crate) const CLONE_PARENT: u64 = libc::CLONE_PARENT as u64;
 /// Turns the answer of a raw system call into a result.
 fn check(answer: c_long) -> io::Result<c_long> {
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(answer) }
+}
+
+/// How the process of a descriptor has ended, as wait(2) reports it; `None` while that is not known,
+/// which it is once somebody has waited for it.
+///
+/// # Errors
+/// `ENOTTY` before Linux 6.13 (`PIDFD_GET_INFO`, include/uapi/linux/pidfd.h).
+pub(crate) fn pidfd_exit_status(pidfd: BorrowedFd<'_>) -> io::Result<Option<i32>> {
+    /// `_IOWR(PIDFS_IOCTL_MAGIC, 11, struct pidfd_info)`, of its first version's size.
+    const GET_INFO: libc::Ioctl = 0xc040_ff0b_u32 as libc::Ioctl;
+    /// `PIDFD_INFO_EXIT` (Linux 6.15).
+    const EXIT: u64 = 1 << 3;
+    /// `struct pidfd_info`, as far as its first version went.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Info {
+        mask: u64,
+        cgroup: u64,
+        ids: [u32; 11],
+        exit_code: i32,
+    }
+    let mut info = Info { mask: EXIT, ..Info::default() };
+    // SAFETY: the number says how much the kernel may write, which is all of `info`.
+    let answer = unsafe { libc::ioctl(pidfd.as_raw_fd(), GET_INFO, &raw mut info) };
+    match check(c_long::from(answer)) {
+        // The process is gone, and this kernel remembers nothing.
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
+        Err(error) => Err(error),
+        Ok(_) => Ok((info.mask & EXIT != 0).then_some(info.exit_code)),
+    }
+}
+
+/// Sets whose files are that this thread makes (setfsuid(2), setfsgid(2)).
+///
+/// # Errors
+/// `EPERM` if they are not what was asked for afterwards: the calls themselves report nothing.
+pub(crate) fn set_fs_ids(uid: u32, gid: u32) -> io::Result<()> {
+    /// No id: asks for the present one.
+    const ASK: u32 = u32::MAX;
+    // SAFETY: the calls take plain numbers. The C library's wrappers change this thread alone.
+    let (now_uid, now_gid) = unsafe {
+        libc::setfsgid(gid);
+        libc::setfsuid(uid);
+        (libc::setfsuid(ASK), libc::setfsgid(ASK))
+    };
+    if (now_uid as u32, now_gid as u32) == (uid, gid) {
+        return Ok(());
+    }
+    Err(io::Error::from_raw_os_error(libc::EPERM))
 }
 
 /// Ends the process even when the child's closure unwinds: the frames below belong to the parent.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::error::Error;
 use crate::inroot::Root;
+use crate::weak::weakened;
 
 /// The largest id that Docker and the OCI accept: larger ones overflow to `-1` or root in some
 /// programs (CVE-2024-40635).
@@ -36,6 +37,15 @@ pub(crate) fn resolve(root: &Root, user: &str) -> Result<Identity, Error> {
     resolve_in(&passwd, &group, user)
 }
 
+/// The user and the group that `user[:group]` means in the tree whose root is given, as for a
+/// process there.
+///
+/// # Errors
+/// For a name without an entry, and for a number above 2³¹ − 1.
+pub fn ids_of(root: std::os::fd::OwnedFd, user: &str) -> Result<(u32, u32), Error> {
+    resolve(&Root::new(root), user).map(|identity| (identity.uid, identity.gid))
+}
+
 /// Resolves further groups by name or number.
 ///
 /// # Errors
@@ -55,6 +65,14 @@ pub(crate) fn resolve_groups(root: &Root, groups: &[String]) -> Result<Vec<u32>,
 pub(crate) fn home(root: &Root, uid: u32) -> Result<String, Error> {
     let passwd = read(root, "/etc/passwd")?;
     Ok(entries(&passwd).find(|entry| entry.uid == uid).map_or("/".into(), |entry| entry.home()))
+}
+
+/// The user and the group that `user[:group]` names in files like `/etc/passwd` and `/etc/group`.
+///
+/// # Errors
+/// When there is none of this name.
+pub fn identify(passwd: &str, group: &str, user: &str) -> Result<(u32, u32), Error> {
+    resolve_in(passwd, group, user).map(|identity| (identity.uid, identity.gid))
 }
 
 fn read(root: &Root, path: &str) -> Result<String, Error> {
@@ -107,7 +125,7 @@ fn resolve_in(passwd: &str, group_file: &str, spec: &str) -> Result<Identity, Er
         None => (spec, None),
     };
     let user = if user.is_empty() { "0" } else { user };
-    let number = number(user)?;
+    let number = if weakened("digits-as-names") { None } else { number(user)? };
     let is_meant = |entry: &Entry<'_>| match number {
         Some(number) => entry.uid == number,
         None => entry.name == user,

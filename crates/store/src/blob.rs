@@ -96,7 +96,8 @@ impl Store {
     pub fn sync_blob(&self, digest: &Digest) -> Result<(), Error> {
         let file = self.open_blob(digest)?;
         file.sync_data().doing(|| format!("write blob {digest} to disk"))?;
-        self.sync_blobs()
+        self.sync_blobs()?;
+        self.strike_one(Part::Blobs, &digest.hex())
     }
 
     fn sync_blobs(&self) -> Result<(), Error> {
@@ -121,11 +122,10 @@ impl Store {
             else {
                 continue;
             };
-            let place = self.blob_path(digest);
             let mut ingest = Ingest {
+                store: self.clone(),
                 file: Lock(file),
                 path,
-                place,
                 digest: *digest,
                 size,
                 offset: 0,
@@ -166,9 +166,9 @@ fn open_locked(path: &PathBuf) -> io::Result<Option<File>> {
 /// A blob being received. Dropping it keeps the part that arrived, for a later [`Store::ingest`].
 #[derive(Debug)]
 pub struct Ingest {
+    store: Store,
     file: Lock,
     path: PathBuf,
-    place: PathBuf,
     digest: Digest,
     size: u64,
     offset: u64,
@@ -229,7 +229,9 @@ impl Ingest {
             let what = format!("blob of {} bytes", self.size);
             return Err(Error::Digest { what, expected: self.digest, actual });
         }
-        fs::rename(&self.path, &self.place).doing(|| format!("keep blob {}", self.digest))
+        self.store.note_unsynced(Part::Blobs, &self.digest.hex())?;
+        let place = self.store.blob_path(&self.digest);
+        fs::rename(&self.path, place).doing(|| format!("keep blob {}", self.digest))
     }
 
     /// Hashes what an earlier attempt left.
@@ -265,10 +267,11 @@ impl Write for Ingest {
                 format!("blob {} is longer than its announced {} bytes", self.digest, self.size),
             ));
         }
-        let n = self.file.0.write_at(bytes, self.offset)?;
-        self.hasher.update(&bytes[..n]);
-        self.offset += n as u64;
-        Ok(n)
+        // It is unpacked from the bytes in hand, and read again only when it is pushed.
+        erofs::write_uncached(&self.file.0, bytes, self.offset)?;
+        self.hasher.update(bytes);
+        self.offset += bytes.len() as u64;
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {

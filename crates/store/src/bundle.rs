@@ -82,8 +82,8 @@ impl<'a> Bundle<'a> {
 
     /// The image or index called `name`, or the only one there is.
     ///
-    /// A name is what `org.opencontainers.image.ref.name` says, a complete reference, or `@` and
-    /// the place in the list, from 0 on.
+    /// A name is what `org.opencontainers.image.ref.name` says, a complete reference, a digest, or `@`
+    /// and the place in the list, from 0 on.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Invalid`] if there is a choice and no name.
@@ -101,6 +101,7 @@ impl<'a> Bundle<'a> {
         let is_meant = |top: &&Top| {
             top.label.as_deref() == Some(name)
                 || reference.as_ref().is_some_and(|wanted| top.names.contains(wanted))
+                || name.parse().is_ok_and(|digest: Digest| top.descriptor.digest == digest)
         };
         let found = match place {
             Some(place) => self.tops.get(place),
@@ -191,7 +192,7 @@ fn docker_top(
     };
     let host = Platform::host();
     let is_here = known.iter().any(|top| top.platform.as_ref().is_none_or(|p| host.accepts(p)));
-    let found = if is_here { known_manifest(spool, known, &manifest)? } else { None };
+    let found = if is_here { known_manifest(spool, known, &manifest, None)? } else { None };
     let descriptor = match found {
         Some(found) => found,
         None => {

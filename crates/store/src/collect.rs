@@ -23,6 +23,8 @@ pub struct Collected {
     pub blobs: Vec<Digest>,
     /// Layers, by diff id, that no image and no container has.
     pub layers: Vec<Digest>,
+    /// Blobs of which a part had come.
+    pub unfinished: Vec<Digest>,
     /// Bytes freed: of blobs, of partial blobs, and of data in the files of layers.
     pub bytes: u64,
 }
@@ -79,6 +81,8 @@ impl Store {
         self.sweep_layers(&live, &mut collected)?;
         self.sweep_blobs(&live, &mut collected)?;
         self.sweep_ingests(ingest_age_max, &mut collected)?;
+        self.sweep_arrivals()?;
+        self.sweep_notes()?;
         for part in [Part::Images, Part::Tags] {
             self.sweep_hidden(part, &mut collected)?;
         }
@@ -195,6 +199,7 @@ impl Store {
             let age = meta.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());
             if name.starts_with('.') || age.is_none_or(|age| age >= age_max) {
                 collected.bytes += tree_size(&path);
+                collected.unfinished.extend(Digest::from_hex(&name).ok());
                 self.hide(&path)?;
             }
         }

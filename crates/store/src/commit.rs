@@ -10,18 +10,18 @@ use oci::{
     ContainerConfig, Descriptor, Digest, History, ImageConfig, Manifest, Platform, Reference,
     Rootfs, RootfsSection, media_type,
 };
+use rustix::fs::{Mode, OFlags};
 
 use crate::disk::{Lease, Part, Scratch, Store, json};
-use crate::error::{Doing as _, Error, invalid};
+use crate::error::{Doing as _, Error};
 use crate::image::{Image, NewImage};
 use crate::layer::open_lower;
+use crate::made::{Changed, EMPTY_ARCHIVE_BYTES};
 use crate::pack::{Tree, pack};
-use crate::snapshot::read_only_overlay;
+use crate::snapshot::{detached_overlay, open_path, read_only_overlay};
 use crate::spool::{Sink, Spooled};
 
 const WRITE_BYTES: usize = 256 * 1024;
-/// Of an archive that says nothing.
-const EMPTY_ARCHIVE_BYTES: u64 = 1024;
 
 /// What a container changed: complete, but part of no image yet.
 #[derive(Debug)]
@@ -58,23 +58,12 @@ impl Store {
     /// [`Error::Invalid`] if `rootfs` is a plain directory, or holds what no layer can;
     /// [`Error::Io`].
     pub fn changes(&self, rootfs: &Rootfs) -> Result<Changes, Error> {
-        let Rootfs::Overlay { lower, upper, .. } = rootfs else {
-            return invalid("a plain directory has no image that it could differ from");
-        };
         let lease = self.lease()?;
+        let changed = Changed::of(rootfs)?;
         let scratch = self.scratch(Part::Ingest)?;
-        let root = open(upper)?;
-        let stat = |fd: &OwnedFd| {
-            let found = rustix::fs::fstat(fd).doing(|| format!("inspect `{}`", upper.display()));
-            found.map(|found| (found.st_mode, found.st_uid, found.st_gid))
-        };
-        let with_root = match lower.first() {
-            Some(below) => stat(&open_lower(below)?)? != stat(&root)?,
-            None => true,
-        };
         let sink = Sink::create(scratch.path().join("layer"))?;
         let out = BufWriter::with_capacity(WRITE_BYTES, sink);
-        let out = pack(root.as_fd(), Tree::Layer { with_root }, out)?;
+        let out = pack(changed.root.as_fd(), changed.tree(), out)?;
         let sink = out.into_inner().map_err(std::io::IntoInnerError::into_error);
         let archive = sink.doing(|| "write a layer")?.finish();
         Ok(Changes { archive, _scratch: scratch, _lease: lease })
@@ -91,13 +80,9 @@ impl Store {
         };
         let mut diff_ids = commit.layers.clone();
         let mut layers = self.layer_blobs(commit)?;
-        let empty_layer = changes.archive.size == EMPTY_ARCHIVE_BYTES;
-        if !empty_layer {
-            let blob = changes.archive.layer_descriptor()?;
-            changes.archive.adopt(self)?;
-            let mut archive = changes.archive.open()?;
-            // The archive is not compressed, so its own digest is the diff id.
-            self.unpack(&blob.digest, &blob, &mut archive, &mut |_| {})?;
+        let layer = self.keep_layer(changes)?;
+        let empty_layer = layer.is_none();
+        if let Some(blob) = layer {
             diff_ids.push(blob.digest);
             layers.push(blob);
         }
@@ -137,6 +122,103 @@ impl Store {
         self.resolve(&image.id.to_string())
     }
 
+    /// Unpacks changes as a layer and keeps their archive, unless there are none.
+    fn keep_layer(&self, changes: &Changes) -> Result<Option<Descriptor>, Error> {
+        if changes.archive.size == EMPTY_ARCHIVE_BYTES {
+            return Ok(None);
+        }
+        let blob = changes.archive.layer_descriptor()?;
+        changes.archive.adopt(self)?;
+        let mut archive = changes.archive.open()?;
+        // The archive is not compressed, so its own digest is the diff id.
+        self.unpack(&blob.digest, &blob, &mut archive, &mut |_| {})?;
+        Ok(Some(blob))
+    }
+
+    /// Makes an image of a whole configuration, whose layers are here. Their blobs are those that
+    /// the images `of` call them by, where they know them.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if a layer is missing; [`Error::Io`].
+    pub fn compose(&self, config: &ImageConfig, of: &[Image]) -> Result<Image, Error> {
+        let _lease = self.lease()?;
+        let bytes = json(config)?;
+        // What is the same as before need not be written again.
+        if let Ok(there) = self.look_up(&Digest::of(&bytes).to_string())
+            && there.manifest(self)?.annotations.is_empty()
+        {
+            return self.resolve(&there.id.to_string());
+        }
+        let known: Vec<_> = of.iter().flat_map(|image| &image.layers).collect();
+        let blob = |diff_id: &Digest| {
+            let wanted = known.iter().find(|layer| layer.diff_id == *diff_id);
+            self.held(diff_id, wanted.map(|layer| &layer.blob))
+        };
+        let layers = config.rootfs.diff_ids.iter().map(blob).collect::<Result<_, Error>>()?;
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: Some(media_type::OCI_MANIFEST.to_owned()),
+            config: self.put_document(&bytes, media_type::OCI_CONFIG)?,
+            layers,
+            annotations: Default::default(),
+        };
+        let manifest = self.put_document(&json(&manifest)?, media_type::OCI_MANIFEST)?;
+        let image = self.add_image(NewImage { manifest, index: None, repo_digest: None })?;
+        self.resolve(&image.id.to_string())
+    }
+
+    /// Mounts a view that [`Store::prepare`] made where nobody sees it: its root directory. It is
+    /// gone when the descriptor is closed.
+    ///
+    /// # Errors
+    /// [`Error::Io`], also without privilege.
+    pub fn open_view(&self, rootfs: &Rootfs, is_writable: bool) -> Result<OwnedFd, Error> {
+        match rootfs {
+            Rootfs::Dir(path) => open(path),
+            Rootfs::Overlay { lower, upper, work, .. } => {
+                let doing = || format!("look through `{}`", upper.display());
+                let mut layers = lower.iter().map(open_lower).collect::<Result<Vec<_>, _>>()?;
+                let view = match is_writable {
+                    true => {
+                        let (upper, work) =
+                            (open_path(upper).doing(doing)?, open_path(work).doing(doing)?);
+                        let view = detached_overlay(&layers, &upper, &work).doing(doing)?;
+                        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                        rustix::fs::openat(&view, ".", flags, Mode::empty())
+                    }
+                    false => {
+                        layers.insert(0, open(upper)?);
+                        read_only_overlay(&layers)
+                    }
+                };
+                view.doing(doing)
+            }
+        }
+    }
+
+    /// The files of a chain of layers, lowest first, which nobody can write to: their root directory,
+    /// mounted where nobody sees it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if a layer is missing; [`Error::Io`].
+    pub fn open_chain(&self, layers: &[Digest]) -> Result<OwnedFd, Error> {
+        let lower = self.chain(layers)?;
+        let opened = lower.iter().map(open_lower).collect::<Result<Vec<_>, _>>()?;
+        match &opened[..] {
+            [_] => Ok(opened.into_iter().next().expect("there is one")),
+            _ => read_only_overlay(&opened).doing(|| "look through layers".to_owned()),
+        }
+    }
+
+    /// Writes the files of a chain of layers, lowest first, as an archive.
+    ///
+    /// # Errors
+    /// As of [`Store::open_chain`].
+    pub fn export_chain<W: Write>(&self, layers: &[Digest], out: W) -> Result<W, Error> {
+        let _lease = self.lease()?;
+        pack(self.open_chain(layers)?.as_fd(), Tree::Whole, out)
+    }
+
     /// The blobs of the layers below: as the parent's manifest has them, else as they are here.
     fn layer_blobs(&self, commit: &Commit) -> Result<Vec<Descriptor>, Error> {
         let known = commit.parent.iter().flat_map(|parent| &parent.layers);
@@ -171,6 +253,14 @@ impl Store {
     }
 }
 
-fn open(path: &PathBuf) -> Result<OwnedFd, Error> {
+/// Writes everything in a directory as an archive, with the directory's own owner and mode.
+///
+/// # Errors
+/// [`Error::Invalid`] for what no archive of a layer can hold; [`Error::Io`].
+pub fn archive_directory<W: Write>(directory: &PathBuf, out: W) -> Result<W, Error> {
+    pack(open(directory)?.as_fd(), Tree::Layer { with_root: true }, out)
+}
+
+pub(crate) fn open(path: &PathBuf) -> Result<OwnedFd, Error> {
     File::open(path).map(OwnedFd::from).doing(|| format!("open `{}`", path.display()))
 }

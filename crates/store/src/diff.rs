@@ -13,7 +13,7 @@
 //! - what replaces a directory by something else is a change, and its entries are not mentioned;
 //! - of a directory that was removed and made again, the entries that are not there are deleted.
 //!
-//! Other than Docker, which fails there, a directory that lies deeper than [`DEPTH_MAX`] and is not
+//! Other than Docker, which fails there, a directory that lies deeper than a path can say and is not
 //! the image's is reported as one change, without what is in it.
 //!
 //! An exact comparison reports every entry by itself, with all that can be seen of it, and reads
@@ -23,10 +23,11 @@ use std::collections::BTreeMap;
 use std::ffi::{CStr, OsStr};
 use std::fs::File;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use oci::Rootfs;
 use rustix::fs::{FileType, SeekFrom, Stat, lgetxattr, llistxattr, readlinkat};
@@ -38,8 +39,14 @@ use crate::overlay::is_directory;
 use crate::view::{Entry, Keep, Part, Place, Roots, View};
 use crate::walk::through_proc;
 
-/// Of the directories of a tree, each of which is open while its own are looked at.
-const DEPTH_MAX: usize = 400;
+/// Directories below each other that are open while their own are looked at, if others may change
+/// them.
+const OPEN_MAX: usize = 400;
+/// Bytes of a path below the root with a slash at its end, where it is longer than [`OPEN_MAX`] names:
+/// the kernel's own limit (`PATH_MAX`).
+const PATH_BYTES_MAX: usize = 4096;
+/// What a walk down the longest path takes of a stack, with room to spare.
+const STACK_BYTES: usize = 64 << 20;
 /// Bytes read at a time where two files are compared.
 const COMPARE_BUFFER_BYTES: usize = 64 * 1024;
 /// Bytes of an extended attribute's value, the kernel's own limit (`XATTR_SIZE_MAX`).
@@ -188,17 +195,25 @@ impl Comparison {
     }
 
     fn walk(&self, rule: Rule, within: &[PathBuf]) -> Result<Vec<Found>, Error> {
-        let mut walk = Walk {
-            roots: &self.roots,
-            rule,
-            within,
-            path: Vec::new(),
-            depth: 0,
-            found: Vec::new(),
+        let walk = || {
+            let mut walk = Walk {
+                roots: &self.roots,
+                rule,
+                within,
+                path: Vec::new(),
+                depth: 0,
+                found: Vec::new(),
+            };
+            walk.directory(&self.old, &self.new)
+                .doing(|| format!("compare `/{}`", String::from_utf8_lossy(&walk.path)))?;
+            Ok(walk.found)
         };
-        walk.directory(&self.old, &self.new)
-            .doing(|| format!("compare `/{}`", String::from_utf8_lossy(&walk.path)))?;
-        let mut found = walk.found;
+        let mut found = std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("compare".to_owned());
+            let thread = thread.stack_size(STACK_BYTES).spawn_scoped(scope, walk);
+            let walked = thread.doing(|| "start a thread")?.join();
+            walked.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })?;
         found.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(found)
     }
@@ -239,8 +254,9 @@ impl Walk<'_> {
             if !self.is_wanted(name.to_bytes()) {
                 continue;
             }
-            let before = self.roots.entry(old, &self.path, name)?;
-            let after = self.roots.entry(new, &self.path, name)?;
+            let holds = self.depth < OPEN_MAX;
+            let before = self.roots.entry(old, (&self.path, name), holds)?;
+            let after = self.roots.entry(new, (&self.path, name), holds)?;
             match (before, after) {
                 (None, None) => {}
                 (None, Some(entry)) => {
@@ -278,7 +294,7 @@ impl Walk<'_> {
         }
         let (differs, content) = match self.rule {
             Rule::Docker => {
-                let is_cut = self.depth == DEPTH_MAX && is_directory(&after.stat);
+                let is_cut = is_directory(&after.stat) && self.is_cut(name);
                 let differs = is_cut
                     || stat_differs(&before.stat, &after.stat)
                     || self.capability(old, name)? != self.capability(new, name)?;
@@ -296,7 +312,7 @@ impl Walk<'_> {
         if old.0.is_empty() && new.0.is_empty() {
             return Ok(());
         }
-        if self.depth == DEPTH_MAX {
+        if self.is_cut(name) {
             return match self.rule {
                 // The directory itself is reported.
                 Rule::Docker => Ok(()),
@@ -311,6 +327,12 @@ impl Walk<'_> {
         self.depth -= 1;
         self.path.truncate(length);
         Ok(())
+    }
+
+    /// Whether the directory `name` of this one lies too deep to be looked into.
+    fn is_cut(&self, name: &CStr) -> bool {
+        let length = self.path.len() + name.to_bytes().len() + 1;
+        self.depth >= OPEN_MAX && length > PATH_BYTES_MAX
     }
 
     /// Whether a path leads to one of those wanted, is one, or lies below one.
@@ -351,11 +373,11 @@ impl Walk<'_> {
     }
 
     /// Where the entry of a directory lies.
-    fn at<'p>(
-        &'p self,
-        (place, entry): (&'p Place, &Entry),
+    fn at(
+        &self,
+        (place, entry): (&Place, &Entry),
         name: &CStr,
-    ) -> (BorrowedFd<'p>, Vec<u8>) {
+    ) -> Result<(Arc<OwnedFd>, Vec<u8>), Errno> {
         let part: &Part =
             place.part(entry.root).expect("an entry shows from a part of its directory");
         self.roots.at(part, &self.path, name.to_bytes())
@@ -364,13 +386,15 @@ impl Walk<'_> {
     fn node(&self, side: (&Place, &Entry), name: &CStr) -> Result<Node, Errno> {
         let stat = &side.1.stat;
         let kind = FileType::from_raw_mode(stat.st_mode);
-        let (at, path) = self.at(side, name);
+        let (at, path) = self.at(side, name)?;
         let exact = self.rule == Rule::Exact;
         let target = match kind {
-            FileType::Symlink if exact => Some(readlinkat(at, &path[..], Vec::new())?.into_bytes()),
+            FileType::Symlink if exact => {
+                Some(readlinkat(&at, &path[..], Vec::new())?.into_bytes())
+            }
             _ => None,
         };
-        let xattrs = if exact { xattrs(at, &path)? } else { BTreeMap::new() };
+        let xattrs = if exact { xattrs(at.as_fd(), &path)? } else { BTreeMap::new() };
         Ok(Node {
             kind,
             mode: stat.st_mode & 0o7777,
@@ -408,8 +432,8 @@ impl Walk<'_> {
             }
             FileType::Symlink => {
                 let read = |side: (&Place, &Entry)| {
-                    let (at, path) = self.at(side, name);
-                    readlinkat(at, &path[..], Vec::new())
+                    let (at, path) = self.at(side, name)?;
+                    readlinkat(&at, &path[..], Vec::new())
                 };
                 Ok(read(old)? != read(new)?)
             }
@@ -422,9 +446,9 @@ impl Walk<'_> {
 
     /// The value of `security.capability`, empty if there is none.
     fn capability(&self, side: (&Place, &Entry), name: &CStr) -> Result<Vec<u8>, Errno> {
-        let (at, path) = self.at(side, name);
+        let (at, path) = self.at(side, name)?;
         let mut value = vec![0; 64];
-        match lgetxattr(through_proc(at, &path), "security.capability", &mut value[..]) {
+        match lgetxattr(through_proc(at.as_fd(), &path), "security.capability", &mut value[..]) {
             Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(Vec::new()),
             length => {
                 value.truncate(length?);

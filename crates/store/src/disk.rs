@@ -33,7 +33,19 @@ pub struct Store {
 /// an [`Exclusive`] must not ask for one: it would wait for itself.
 #[derive(Debug)]
 pub struct Lease {
-    _lock: Lock,
+    lock: Lock,
+}
+
+impl Lease {
+    /// Lets go of it in a forked child, where it is still the parent's.
+    ///
+    /// # Errors
+    /// If /dev/null cannot be opened; then it stays.
+    pub fn leave_to_parent(mut self) -> io::Result<()> {
+        // Closed without being unlocked, which would be for both.
+        drop(std::mem::replace(&mut self.lock.0, File::open("/dev/null")?));
+        Ok(())
+    }
 }
 
 /// The right to remove what nothing refers to: no [`Lease`] exists while it is held.
@@ -63,6 +75,8 @@ pub(crate) enum Part {
     Images,
     Tags,
     Trash,
+    Arriving,
+    Unsynced,
 }
 
 impl Part {
@@ -75,18 +89,20 @@ impl Part {
             Self::Images => "images",
             Self::Tags => "tags",
             Self::Trash => "trash",
+            Self::Arriving => "arriving",
+            Self::Unsynced => "unsynced",
         }
     }
 }
 
 impl Store {
-    /// The store at `root`, which is created (mode 0700) if it is missing.
+    /// The store at `root`, which is created (mode 0700) when something is put there: whoever only
+    /// looks, or mistypes, leaves nothing.
     ///
     /// # Errors
-    /// [`Error::Io`] if `root` can be neither found nor created.
+    /// [`Error::Io`] if `root` cannot be a path.
     pub fn open(root: &Path) -> Result<Self, Error> {
         let root = std::path::absolute(root).doing(|| format!("resolve `{}`", root.display()))?;
-        make_directory(&root)?;
         Ok(Self { root, requested: None, syncs: true })
     }
 
@@ -146,7 +162,9 @@ impl Store {
         let lock = self.lock_file()?;
         rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, FlockOperation::LockShared))
             .doing(|| "lock the store")?;
-        Ok(Lease { _lock: Lock(lock) })
+        let lease = Lease { lock: Lock(lock) };
+        self.distrust_unsynced()?;
+        Ok(lease)
     }
 
     /// Keeps everybody who adds content away, for [`Store::collect`].
@@ -167,6 +185,14 @@ impl Store {
         }
     }
 
+    /// As [`Store::exclusive`], but waits until nobody holds a lease.
+    pub(crate) fn wait_exclusive(&self) -> Result<Exclusive, Error> {
+        let lock = self.lock_file()?;
+        rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, FlockOperation::LockExclusive))
+            .doing(|| "lock the store")?;
+        Ok(Exclusive { _lock: Lock(lock) })
+    }
+
     /// Where the registry in the box keeps its repositories, one directory each.
     ///
     /// A file named by a blob's hexadecimal digits in `blobs/` or `manifests/` of a repository
@@ -178,7 +204,14 @@ impl Store {
 
     fn lock_file(&self) -> Result<File, Error> {
         let path = self.root.join("store.lock");
-        open_lock(&path).doing(|| format!("open `{}`", path.display()))
+        loop {
+            make_directory(&self.root)?;
+            match open_lock(&path) {
+                // Whoever only looked has taken away again what was missing when they came.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                opened => return opened.doing(|| format!("open `{}`", path.display())),
+            }
+        }
     }
 
     /// Where a part lies; it may not exist yet.
@@ -216,15 +249,22 @@ impl Store {
         let hidden = directory.join(hidden_name()?);
         // A record says that something is there, and that it is there is acknowledged.
         let syncs = self.syncs && matches!(part, Part::Images | Part::Tags);
+        let doing = || format!("write `{}`", directory.join(name).display());
         let publish = || {
-            let file = write_new(&hidden, bytes)?;
+            let file = write_new(&hidden, bytes).doing(doing)?;
             if syncs {
-                file.sync_data()?;
+                file.sync_data().doing(doing)?;
             }
-            fs::rename(&hidden, directory.join(name))?;
-            if syncs { File::open(&directory)?.sync_all() } else { Ok(()) }
+            if part == Part::Blobs {
+                self.note_unsynced(part, name)?;
+            }
+            fs::rename(&hidden, directory.join(name)).doing(doing)?;
+            match syncs {
+                true => File::open(&directory).and_then(|all| all.sync_all()).doing(doing),
+                false => Ok(()),
+            }
         };
-        let written = publish().doing(|| format!("write `{}`", directory.join(name).display()));
+        let written = publish();
         if written.is_err() {
             // The first failure is the one to report; what is left is hidden and collected later.
             let _ = fs::remove_file(&hidden);

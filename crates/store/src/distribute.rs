@@ -45,6 +45,9 @@ impl Store {
         let mut changed = false;
         for (layer, known) in manifest.layers.iter_mut().zip(&image.layers) {
             let held = self.held(&known.diff_id, Some(layer))?;
+            if !self.has_blob(&held.digest) {
+                self.needed_archive(&known.diff_id)?;
+            }
             // No registry has seen these bytes, so that they may as well be fewer.
             let is_free = own || held.digest != layer.digest;
             let wanted = match encoding {
@@ -70,7 +73,24 @@ impl Store {
         Ok(Image { tags: image.tags.clone(), ..new })
     }
 
-    /// The blob of a layer that is here: `wanted`, or what the same files came in.
+    /// A blob of a layer that is here, which is no image's yet.
+    ///
+    /// # Errors
+    /// As of [`Store::distributable`].
+    pub fn layer_blob(&self, diff_id: &Digest, encoding: Encoding) -> Result<Descriptor, Error> {
+        let _lease = self.lease()?;
+        let held = self.held(diff_id, None)?;
+        if !self.has_blob(&held.digest) {
+            self.needed_archive(diff_id)?;
+        }
+        match encoding {
+            Encoding::Held => Ok(held),
+            Encoding::Compressed => self.compressed(held),
+        }
+    }
+
+    /// The blob of a layer that is here: `wanted`, or what the same files came in. That of a layer that
+    /// was made here may not be there yet.
     pub(crate) fn held(
         &self,
         diff_id: &Digest,
@@ -78,6 +98,9 @@ impl Store {
     ) -> Result<Descriptor, Error> {
         if let Some(wanted) = wanted.filter(|wanted| self.has_blob(&wanted.digest)) {
             return Ok(wanted.clone());
+        }
+        if let (None, Some(made)) = (self.archive_of(diff_id)?, self.layer(diff_id)?.made) {
+            return Ok(made.descriptor(diff_id));
         }
         let digest = self.needed_archive(diff_id)?;
         let size = self.blob_size(&digest)?;

@@ -12,7 +12,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use rustix::io::Errno;
@@ -157,11 +157,21 @@ impl Store {
     }
 
     fn tries_images(&self, from_file: bool) -> bool {
+        // Who only asks leaves nothing.
+        let missing = self.root().ancestors().take_while(|above| !above.exists());
+        let missing: Vec<&Path> = missing.collect();
         let attempt = || -> Result<(), Error> {
             let scratch = self.scratch(Part::Layers)?;
             try_image(scratch.path(), from_file).doing(|| "try an image")
         };
-        attempt().is_ok()
+        let works = attempt().is_ok();
+        if !missing.is_empty() {
+            let parts = [Part::Layers, Part::Trash].map(|part| self.part(part));
+            let made = parts.iter().map(PathBuf::as_path).chain(missing);
+            // What others have put something into meanwhile stays.
+            made.for_each(|directory| drop(fs::remove_dir(directory)));
+        }
+        works
     }
 }
 

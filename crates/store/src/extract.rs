@@ -127,6 +127,24 @@ pub(crate) fn extract<R: BufRead, S: Sink>(
     Ok(done)
 }
 
+/// Makes what a table of contents names, of which there is no data yet; `made` is told of each entry
+/// by its number.
+pub(crate) fn outline<S: Sink>(
+    entries: impl Iterator<Item = Entry>,
+    mut sink: S,
+    made: &mut dyn FnMut(usize),
+) -> Result<Extracted, Error> {
+    let mut nothing = Tar::new(std::io::empty());
+    let mut done = Extracted::default();
+    for (number, entry) in entries.enumerate() {
+        done.entries += 1;
+        take(&mut nothing, entry, &mut sink, &mut done)?;
+        made(number);
+    }
+    sink.finish()?;
+    Ok(done)
+}
+
 fn take<R: BufRead, S: Sink>(
     tar: &mut Tar<R>,
     mut entry: Entry,

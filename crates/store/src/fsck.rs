@@ -17,6 +17,7 @@ use crate::disk::{Exclusive, Part, Store, names, read_if_there};
 use crate::error::{Doing as _, Error};
 use crate::image::{Image, Tag, parse_record, record_name, tag_name};
 use crate::layer::{LIMITS, lower_in};
+use crate::made::Made;
 use crate::view::View;
 
 /// What is broken.
@@ -68,6 +69,9 @@ impl Store {
     /// # Errors
     /// [`Error::Io`] if the disk cannot be read.
     pub fn check(&self, deep: bool) -> Result<Vec<Fault>, Error> {
+        if !self.root().exists() {
+            return Ok(Vec::new());
+        }
         let _lease = self.lease()?;
         let mut faults = Vec::new();
         self.check_blobs(&mut faults)?;
@@ -229,7 +233,10 @@ impl Store {
             let why = match archive.filter(|_| deep || is_short) {
                 Some(archive) => self.compare_with_archive(&diff_id, &archive)?,
                 None if is_short => Some(format!("it holds {bytes} bytes of {}", layer.size)),
-                None => None,
+                None => match layer.made.filter(|_| deep) {
+                    Some(made) => self.compare_with_digest(&diff_id, made)?,
+                    None => None,
+                },
             };
             faults.extend(why.map(broken));
         }
@@ -240,6 +247,12 @@ impl Store {
     fn layer_bytes(&self, diff_id: &Digest) -> Result<u64, Error> {
         let root = self.layer_root(diff_id)?.fd;
         crate::measure::bytes_below(root.as_fd()).doing(|| format!("read layer {diff_id}"))
+    }
+
+    /// Whether a layer that was made here is still what it was.
+    fn compare_with_digest(&self, diff_id: &Digest, made: Made) -> Result<Option<String>, Error> {
+        let now = self.packed_digest(diff_id, made)?;
+        Ok((now != *diff_id).then(|| format!("it is now layer {now}")))
     }
 
     /// What differs between a layer and its archive, if anything does.
@@ -295,7 +308,7 @@ impl Store {
                 let is_broken = broken_blobs.contains(&layer.blob.digest.to_string());
                 lacks.extend((!has_layer(&layer.diff_id)).then_some(layer.diff_id));
                 lacks.extend(is_broken.then_some(layer.blob.digest));
-                if !is_broken && matches!(self.archive_of(&layer.diff_id), Ok(None)) {
+                if !is_broken && matches!(self.has_archive(&layer.diff_id), Ok(false)) {
                     lacks.push(layer.blob.digest);
                     without_blob.get_or_insert(layer.diff_id);
                 }

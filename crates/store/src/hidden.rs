@@ -5,7 +5,7 @@ use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use oci::Digest;
 use rustix::fs::{AtFlags, Dir, FileType, Stat, statat};
@@ -105,7 +105,7 @@ struct Link {
 
 struct Walk<'a> {
     /// Of the layers, lowest first.
-    roots: &'a [Rc<OwnedFd>],
+    roots: &'a [Arc<OwnedFd>],
     uses: Vec<LayerUse>,
     path: Vec<u8>,
     depth: usize,

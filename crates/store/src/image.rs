@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use oci::{Descriptor, Digest, Document, ImageConfig, Manifest, Reference};
 use serde::{Deserialize, Serialize};
 
-use crate::disk::{Part, Store, names, read_if_there};
+use crate::disk::{Part, Store, json, names, read_if_there};
 use crate::error::{Doing as _, Error, invalid};
 use crate::spool::check_size;
 
@@ -146,10 +146,7 @@ impl Store {
             tags: Vec::new(),
         };
         // Who finds the record finds all of the image, even if power was lost meanwhile.
-        let known = self.record(&image.id)?;
-        if known.is_none_or(|known| known.manifest.digest != image.manifest.digest) {
-            self.sync()?;
-        }
+        self.settle()?;
         let _changing = self.change(Part::Images)?;
         if let Some(known) = self.record(&image.id)? {
             image.added = known.added;
@@ -157,6 +154,23 @@ impl Store {
         }
         self.publish_json(Part::Images, &record_name(&image.id), &image)?;
         self.with_tags(image)
+    }
+
+    /// Gives the manifest of an image annotations, besides those that it has.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] without such an image; [`Error::Io`].
+    pub fn annotate(
+        &self,
+        image: &Image,
+        annotations: &BTreeMap<String, String>,
+    ) -> Result<Image, Error> {
+        let _lease = self.lease()?;
+        let mut manifest = image.manifest(self)?;
+        manifest.annotations.extend(annotations.clone());
+        let manifest = self.put_document(&json(&manifest)?, &image.manifest.media_type)?;
+        self.add_image(NewImage { manifest, index: None, repo_digest: None })?;
+        self.resolve(&image.id.to_string())
     }
 
     /// Remembers that an image is in a repository, after a push for example.

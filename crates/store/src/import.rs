@@ -1,6 +1,8 @@
 //! Images from plain root file systems: `docker import`.
 
+use std::fs::File;
 use std::io::{self, Read, Write as _};
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 use oci::{
@@ -13,6 +15,7 @@ use crate::error::{Doing as _, Error};
 use crate::image::{Image, NewImage};
 use crate::layer::LIMITS;
 use crate::spool::Sink;
+use crate::stream::{self, EXPANSION_MAX, Packing};
 
 /// What an imported root file system becomes.
 #[derive(Debug, Clone)]
@@ -36,7 +39,20 @@ impl Store {
     pub fn import(&self, tarball: &mut dyn Read, import: &Import) -> Result<Image, Error> {
         let _lease = self.lease()?;
         let scratch = self.scratch(Part::Ingest)?;
-        let mut tee = Tee { input: tarball, copy: Sink::create(scratch.path().join("layer"))? };
+        let mut head = Vec::new();
+        tarball.take(4).read_to_end(&mut head).doing(|| "read archive")?;
+        let packing = Packing::detect(&head);
+        let mut whole = head.chain(tarball);
+        let mut plain;
+        let input: &mut dyn Read = match packing {
+            Packing::Layer(_) => &mut whole,
+            // What no layer may be compressed by.
+            Packing::Bzip2 | Packing::Xz => {
+                plain = decompress(&mut whole, scratch.path().join("archive"))?;
+                &mut plain
+            }
+        };
+        let mut tee = Tee { input, copy: Sink::create(scratch.path().join("layer"))? };
         let unpacked = self.unpack_within(&mut tee, &mut |_| {}, LIMITS)?;
         io::copy(&mut tee, &mut io::sink()).doing(|| "read archive")?;
         let spooled = tee.copy.finish();
@@ -83,6 +99,17 @@ impl Store {
             annotations: Default::default(),
         })
     }
+}
+
+/// Writes the content of an archive into a new file: that, to be read from its beginning.
+fn decompress(archive: &mut dyn Read, path: PathBuf) -> Result<File, Error> {
+    let plain = stream::consume(archive, EXPANSION_MAX, &mut |_| {}, |mut content| {
+        let mut file = Sink::create(path)?;
+        // It says itself what is wrong with the archive, or with the disk.
+        io::copy(&mut content, &mut file).doing(|| "decompress the archive")?;
+        Ok(file.finish())
+    })?;
+    plain.open()
 }
 
 /// Keeps a copy of what is read.

@@ -14,6 +14,7 @@ use crate::driver::dir::{DirSink, PIT, TREE};
 use crate::driver::image::{self, ImageSink};
 use crate::error::{Doing as _, Error};
 use crate::extract::{self, ENTRIES_MAX, Extracted};
+use crate::made::Made;
 use crate::stream::{self, Content, EXPANSION_MAX, Expansion};
 use crate::tarball::Tar;
 
@@ -33,6 +34,9 @@ pub struct Layer {
     /// Whether it hides all layers below.
     #[serde(default)]
     pub is_opaque: bool,
+    /// How its archive is made again, if it was made here: it need not be kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made: Option<Made>,
 }
 
 /// What unpacking may come to.
@@ -58,7 +62,8 @@ impl Store {
     pub fn layer(&self, diff_id: &Digest) -> Result<Layer, Error> {
         let path = self.layer_path(diff_id).join(RECORD);
         let Some(bytes) = read_if_there(&path)? else {
-            return Err(Error::NotFound(format!("layer: {diff_id}")));
+            let note = if self.is_served(diff_id) { ": it is still arriving" } else { "" };
+            return Err(Error::NotFound(format!("layer: {diff_id}{note}")));
         };
         serde_json::from_slice(&bytes)
             .map_err(std::io::Error::from)
@@ -82,11 +87,24 @@ impl Store {
         Ok(found.map(|layer| layer.blob.digest))
     }
 
-    /// [`Store::archive_of`], which must be here.
+    /// Whether a layer can be unpacked again: its archive is here, or can be made.
+    ///
+    /// # Errors
+    /// As of [`Store::archive_of`].
+    pub fn has_archive(&self, diff_id: &Digest) -> Result<bool, Error> {
+        Ok(self.layer(diff_id)?.made.is_some() || self.archive_of(diff_id)?.is_some())
+    }
+
+    /// [`Store::archive_of`], which is made where it can be.
     pub(crate) fn needed_archive(&self, diff_id: &Digest) -> Result<Digest, Error> {
-        self.archive_of(diff_id)?.ok_or_else(|| {
-            Error::NotFound(format!("blob of layer {diff_id}, in whatever encoding"))
-        })
+        match (self.archive_of(diff_id)?, self.layer(diff_id)?.made) {
+            (Some(archive), _) => Ok(archive),
+            (None, Some(made)) => self.pack_again(diff_id, made),
+            (None, None) => {
+                let what = format!("blob of layer {diff_id}, in whatever encoding");
+                Err(Error::NotFound(what))
+            }
+        }
     }
 
     /// Makes `blob` the one that a layer's record names.
@@ -94,9 +112,10 @@ impl Store {
         let layer = Layer { blob, ..self.layer(diff_id)? };
         let directory = self.layer_path(diff_id);
         let (path, hidden) = (directory.join(RECORD), directory.join(hidden_name()?));
-        std::fs::write(&hidden, json(&layer)?)
-            .and_then(|()| std::fs::rename(&hidden, &path))
-            .doing(|| format!("write `{}`", path.display()))
+        let doing = || format!("write `{}`", path.display());
+        std::fs::write(&hidden, json(&layer)?).doing(doing)?;
+        self.sync_file(&hidden)?;
+        std::fs::rename(&hidden, &path).doing(doing)
     }
 
     /// Where a layer lies: its tree, or its image.
@@ -184,8 +203,17 @@ impl Store {
     /// Makes an unpacked layer visible. If somebody else was faster, theirs stays.
     pub(crate) fn publish_layer(&self, unpacked: Unpacked, blob: Digest) -> Result<Layer, Error> {
         let (scratch, layer) = self.complete(unpacked, blob)?;
-        let place = self.layer_path(&layer.diff_id);
-        if scratch.publish(&place)? { Ok(layer) } else { self.layer(&layer.diff_id) }
+        if self.place_layer(scratch, &layer.diff_id)? {
+            Ok(layer)
+        } else {
+            self.layer(&layer.diff_id)
+        }
+    }
+
+    /// Gives a layer that is complete its name: `false` if somebody else was faster.
+    pub(crate) fn place_layer(&self, scratch: Scratch, diff_id: &Digest) -> Result<bool, Error> {
+        self.note_unsynced(Part::Layers, &diff_id.hex())?;
+        scratch.publish(&self.layer_path(diff_id))
     }
 
     /// Gives an unpacked layer its record, and takes away what it does not need.
@@ -201,12 +229,18 @@ impl Store {
             size: extracted.size,
             entries: extracted.entries,
             is_opaque: extracted.is_opaque,
+            made: None,
         };
-        let record = scratch.path().join(RECORD);
-        std::fs::write(&record, json(&layer)?).doing(|| format!("write `{}`", record.display()))?;
+        write_record(scratch.path(), &layer)?;
         self.discard(&scratch.path().join(PIT))?;
         Ok((scratch, layer))
     }
+}
+
+/// Writes the record of a layer that is not visible yet.
+pub(crate) fn write_record(directory: &Path, layer: &Layer) -> Result<(), Error> {
+    let record = directory.join(RECORD);
+    std::fs::write(&record, json(layer)?).doing(|| format!("write `{}`", record.display()))
 }
 
 /// A layer that is complete, but not visible yet.
@@ -214,7 +248,7 @@ impl Store {
 pub(crate) struct Unpacked {
     pub(crate) scratch: Scratch,
     pub(crate) diff_id: Digest,
-    extracted: Extracted,
+    pub(crate) extracted: Extracted,
 }
 
 /// The layer that was unpacked into `directory`, as overlayfs takes it.
@@ -238,6 +272,21 @@ pub fn open_lower(lower: &Lower) -> Result<OwnedFd, Error> {
     .doing(|| format!("open `{}`", lower.path().display()))
 }
 
+/// Makes what is in an archive, plain or compressed, as a tree in an existing directory: its path.
+///
+/// # Errors
+/// [`Error::Invalid`] if the archive is malformed, leads outside or exceeds a limit; [`Error::Io`].
+pub fn extract_directory(directory: &Path, archive: &mut dyn Read) -> Result<PathBuf, Error> {
+    let doing = || format!("create a tree in `{}`", directory.display());
+    let site = File::open(directory).doing(doing)?;
+    stream::consume(archive, LIMITS.expansion, &mut |_| {}, move |content| {
+        let mut tar = Tar::new(content);
+        extract::extract(&mut tar, DirSink::new(site.into()).doing(doing)?, LIMITS.entries_max)?;
+        tar.drain()
+    })?;
+    Ok(directory.join(TREE))
+}
+
 fn unpack_into(
     (directory, driver): (&Path, Driver),
     archive: &mut dyn Read,
@@ -251,7 +300,7 @@ fn unpack_into(
         Driver::Erofs => File::create_new(directory.join(image::FILE)),
     };
     let site = site.doing(doing)?;
-    stream::consume(archive, limits.expansion, progress, move |content: Content<'_>| {
+    stream::consume_layer(archive, limits.expansion, progress, move |content: Content<'_>| {
         let mut tar = Tar::new(content);
         let extracted = match driver {
             Driver::Dir => {

@@ -22,7 +22,7 @@
 //! <root>/ingest/.<random>/                members of an archive being loaded
 //! <root>/layers/<diff id hex>/tree/       an unpacked layer in overlayfs' conventions,
 //! <root>/layers/<diff id hex>/layer.erofs or an image of it
-//! <root>/layers/<diff id hex>/layer.json  diff id, blob, bytes, entries
+//! <root>/layers/<diff id hex>/layer.json  diff id, blob, bytes, entries, how it was made here
 //! <root>/layers/.<random>/                a layer being unpacked
 //! <root>/bases/<chain id hex>/tree/       the mount points that all containers of one chain share
 //! <root>/bases/<chain id hex>.erofs/      the same for a chain of images, with the metadata of all
@@ -30,6 +30,8 @@
 //! <root>/tags/<hex>.json                  a reference and its image; named by the reference's digest
 //! <root>/registry/<repository>/blobs/<hex>      a repository of the registry in the box holds a blob,
 //! <root>/registry/<repository>/manifests/<hex>  or a manifest
+//! <root>/arriving/<random>/               layers that are seen before they are here: see [`Arrival`]
+//! <root>/unsynced/<boot id>.<part>.<hex>  a blob or a layer that may not be on the disk yet
 //! <root>/trash/                           on its way out
 //! ```
 //!
@@ -46,8 +48,12 @@
 //!
 //! Before the record of an image appears, everything it refers to is on disk, and the record and its
 //! tags are before a call returns: what was acknowledged survives a loss of power, unless the caller
-//! wants it otherwise ([`Store::with_sync`]). What was not may leave records that are not whole, which count as absent.
+//! wants it otherwise ([`Store::with_sync`]). What was not may leave records that are not whole, which
+//! count as absent, and blobs and layers that are not, which is noted in `unsynced/` before they have
+//! their names: after another start of the machine, the first [`Lease`] takes them away.
 
+mod archive;
+mod arrival;
 mod blob;
 mod bundle;
 mod collect;
@@ -64,9 +70,12 @@ mod hidden;
 mod image;
 mod import;
 mod layer;
+mod live;
 mod load;
+mod made;
 mod measure;
 mod migrate;
+mod outline;
 mod overlay;
 mod pack;
 mod regular;
@@ -78,13 +87,16 @@ mod stream;
 mod tarball;
 mod tarwriter;
 mod trash;
+mod unsynced;
 mod view;
 mod walk;
 
+pub use archive::is_archive;
+pub use arrival::{Arrival, Sketch};
 pub use blob::Ingest;
 pub use bundle::Bundle;
 pub use collect::{Collected, DiskUsage, INGEST_AGE_MAX};
-pub use commit::{Changes, Commit};
+pub use commit::{Changes, Commit, archive_directory};
 pub use diff::{Change, ChangeKind, Comparison, Difference, Node};
 pub use disk::{Exclusive, Lease, Store};
 pub use distribute::Encoding;
@@ -95,12 +107,15 @@ pub use fsck::{Fault, FaultKind};
 pub use hidden::{Hidden, LayerUse};
 pub use image::{DOCUMENT_BYTES_MAX, Image, ImageLayer, NewImage};
 pub use import::Import;
-pub use layer::{Layer, open_lower};
+pub use layer::{Layer, extract_directory, open_lower};
+pub use live::{Ids, Live, Owner, PathStat, Unpack, clean};
 pub use load::Loaded;
+pub use made::Made;
 pub use measure::Measure;
 pub use migrate::Migrated;
+pub use outline::{Allowance, ContentsPlace, Outline, Piece, TABLES_BYTES_MAX};
 pub use regular::open_regular;
 pub use remove::{ImageUse, Removed};
 pub use save::{ImageArchive, ToSave};
-pub use snapshot::base_name;
+pub use snapshot::{Chain, base_name};
 pub use view::View;

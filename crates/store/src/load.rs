@@ -41,7 +41,8 @@ pub(crate) struct Saved {
 }
 
 impl Store {
-    /// Adds the images of an archive: of `docker save` or an OCI image layout, plain or compressed.
+    /// Adds the images of an archive, of `docker save` or an OCI image layout, plain or compressed,
+    /// for `platform`; of a layout for this machine where there is none.
     ///
     /// The archive is read once and may come from a pipe; `progress` is told of every step in its
     /// bytes.
@@ -52,10 +53,11 @@ impl Store {
     pub fn load(
         &self,
         archive: &mut dyn Read,
+        platform: Option<&Platform>,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Vec<Loaded>, Error> {
         let _lease = self.lease()?;
-        self.load_spooled(Spool::of_archive(self, archive, progress)?)
+        self.load_spooled(Spool::of_archive(self, archive, progress)?, platform)
     }
 
     /// Adds the images of a directory in the OCI image layout.
@@ -64,7 +66,7 @@ impl Store {
     /// As [`Store::load`].
     pub fn load_dir(&self, directory: &Path) -> Result<Vec<Loaded>, Error> {
         let _lease = self.lease()?;
-        self.load_spooled(Spool::of_directory(self, directory)?)
+        self.load_spooled(Spool::of_directory(self, directory)?, None)
     }
 
     /// As [`Store::load_dir`], of one image alone: by the name or tag that the layout gives it, or
@@ -87,7 +89,7 @@ impl Store {
             (0, None) => Err(Error::NotFound(doing())),
             (0, Some(name)) => Err(Error::NotFound(format!("{}:{name}: it has {names}", doing()))),
             (1, _) => {
-                let loaded = self.load_layout(&mut spool, index)?;
+                let loaded = self.load_layout(&mut spool, index, None)?;
                 Ok(loaded.into_iter().next().expect("a layout that loads has an image").image)
             }
             (many, _) => invalid(format!(
@@ -97,7 +99,11 @@ impl Store {
         }
     }
 
-    fn load_spooled(&self, mut spool: Spool<'_>) -> Result<Vec<Loaded>, Error> {
+    fn load_spooled(
+        &self,
+        mut spool: Spool<'_>,
+        platform: Option<&Platform>,
+    ) -> Result<Vec<Loaded>, Error> {
         let index = match spool.find("index.json")? {
             Some(file) => Some(parse::<Index>(&file.read(DOCUMENT_BYTES_MAX)?, "index.json")?),
             None => None,
@@ -105,10 +111,16 @@ impl Store {
         if let Some(file) = spool.find("manifest.json")? {
             let saved: Vec<Saved> = parse(&file.read(DOCUMENT_BYTES_MAX)?, "manifest.json")?;
             let known = index.map_or_else(Vec::new, |index| index.manifests);
-            return saved.into_iter().map(|one| self.load_saved(&mut spool, one, &known)).collect();
+            let load = |one| self.load_saved(&mut spool, one, &known, platform);
+            let loaded = saved.into_iter().map(load).collect::<Result<Vec<_>, Error>>()?;
+            let loaded: Vec<Loaded> = loaded.into_iter().flatten().collect();
+            return match (loaded.is_empty(), platform) {
+                (true, Some(platform)) => invalid(format!("archive has no image for {platform}")),
+                _ => Ok(loaded),
+            };
         }
         match index {
-            Some(index) => self.load_layout(&mut spool, index),
+            Some(index) => self.load_layout(&mut spool, index, platform),
             None => invalid("archive is neither of `docker save` nor an OCI image layout"),
         }
     }
@@ -118,9 +130,18 @@ impl Store {
         spool: &mut Spool<'_>,
         saved: Saved,
         known: &[Descriptor],
-    ) -> Result<Loaded, Error> {
+        platform: Option<&Platform>,
+    ) -> Result<Option<Loaded>, Error> {
         let file = spool.get(&saved.config)?;
         let config: ImageConfig = parse(&file.read(DOCUMENT_BYTES_MAX)?, &saved.config)?;
+        let made_for = Platform {
+            os: config.os.clone(),
+            architecture: config.architecture.clone(),
+            variant: Some(config.variant.clone()).filter(|variant| !variant.is_empty()),
+        };
+        if platform.is_some_and(|platform| !platform.accepts(&made_for)) {
+            return Ok(None);
+        }
         spool.adopt(&file)?;
         let names = saved.layers.unwrap_or_default();
         let layers = names
@@ -134,25 +155,33 @@ impl Store {
             layers,
             annotations: Default::default(),
         };
-        let manifest = match known_manifest(spool, known, &synthetic)? {
+        let manifest = match known_manifest(spool, known, &synthetic, platform)? {
             Some(manifest) => manifest,
             None => self.put_document(&crate::disk::json(&synthetic)?, media_type::OCI_MANIFEST)?,
         };
         self.load_layers(spool, &synthetic.layers, &names, &config)?;
         let references = saved.repo_tags.unwrap_or_default();
-        self.add_loaded(NewImage { manifest, index: None, repo_digest: None }, references)
+        let new = NewImage { manifest, index: None, repo_digest: None };
+        self.add_loaded(new, references).map(Some)
     }
 
-    fn load_layout(&self, spool: &mut Spool<'_>, index: Index) -> Result<Vec<Loaded>, Error> {
+    fn load_layout(
+        &self,
+        spool: &mut Spool<'_>,
+        index: Index,
+        platform: Option<&Platform>,
+    ) -> Result<Vec<Loaded>, Error> {
+        let host = Platform::host();
+        let platform = platform.unwrap_or(&host);
         let mut loaded = Vec::new();
         for top in index.manifests {
             let references: Vec<Reference> = name_of(&top).into_iter().collect();
-            if let Some((manifest, index)) = choose(spool, top, INDEX_DEPTH_MAX)? {
+            if let Some((manifest, index)) = choose(spool, top, platform, INDEX_DEPTH_MAX)? {
                 loaded.push(self.load_manifest(spool, manifest, index, references)?);
             }
         }
         if loaded.is_empty() {
-            return invalid(format!("archive has no image for {}", Platform::host()));
+            return invalid(format!("archive has no image for {platform}"));
         }
         Ok(loaded)
     }
@@ -223,14 +252,19 @@ pub(crate) fn known_manifest(
     spool: &mut Spool<'_>,
     known: &[Descriptor],
     wanted: &Manifest,
+    platform: Option<&Platform>,
 ) -> Result<Option<Descriptor>, Error> {
+    let host = Platform::host();
+    let platform = platform.unwrap_or(&host);
     let digests = |m: &Manifest| m.layers.iter().map(|l| l.digest).collect::<Vec<_>>();
     for top in known {
         let name = format!("blobs/sha256/{}", top.digest.hex());
         if spool.find(&name)?.is_none() {
             continue;
         }
-        let Some((descriptor, _)) = choose(spool, top.clone(), INDEX_DEPTH_MAX)? else { continue };
+        let Some((descriptor, _)) = choose(spool, top.clone(), platform, INDEX_DEPTH_MAX)? else {
+            continue;
+        };
         let file = spool.blob(&descriptor)?;
         let manifest: Manifest = parse(&file.read(DOCUMENT_BYTES_MAX)?, "manifest")?;
         if manifest.config.digest == wanted.config.digest && digests(&manifest) == digests(wanted) {
@@ -245,14 +279,14 @@ pub(crate) fn known_manifest(
     Ok(None)
 }
 
-/// The manifest for this machine below an entry of an index, with the index that led to it.
+/// The manifest for a platform below an entry of an index, with the index that led to it.
 fn choose(
     spool: &mut Spool<'_>,
     top: Descriptor,
+    wanted: &Platform,
     depth: usize,
 ) -> Result<Option<(Descriptor, Option<Digest>)>, Error> {
-    let host = Platform::host();
-    if top.platform.as_ref().is_some_and(|platform| !host.accepts(platform)) {
+    if top.platform.as_ref().is_some_and(|platform| !wanted.accepts(platform)) {
         return Ok(None);
     }
     let file = spool.blob(&top)?;
@@ -264,11 +298,11 @@ fn choose(
     if depth == 0 {
         return invalid("archive has indexes nested too deeply");
     }
-    let Some(chosen) = index.select(&host).cloned() else {
+    let Some(chosen) = index.select(wanted).cloned() else {
         return Ok(None);
     };
     spool.adopt(&file)?;
-    let below = choose(spool, chosen, depth - 1)?;
+    let below = choose(spool, chosen, wanted, depth - 1)?;
     Ok(below.map(|(manifest, _)| (manifest, Some(top.digest))))
 }
 

@@ -84,11 +84,11 @@ impl Store {
             let what = format!("content of layer {archive}");
             return Err(Error::Digest { what, expected: *diff_id, actual: unpacked.diff_id });
         }
+        let (scratch, _) = self.complete(unpacked, archive)?;
         // The old one goes.
         self.sync()?;
         // Merged images know where its data lies.
         self.forget_bases_where(|name, base| is_merged(name) && base.layers.contains(diff_id))?;
-        let (scratch, _) = self.complete(unpacked, archive)?;
         let (new, place) = (scratch.path(), self.layer_path(diff_id));
         let here = rustix::fs::CWD;
         rustix::fs::renameat_with(here, new, here, &place, RenameFlags::EXCHANGE)
@@ -109,7 +109,10 @@ impl Store {
         })
     }
 
-    fn forget_bases_where(&self, goes: impl Fn(&str, &Base) -> bool) -> Result<(), Error> {
+    pub(crate) fn forget_bases_where(
+        &self,
+        goes: impl Fn(&str, &Base) -> bool,
+    ) -> Result<(), Error> {
         let bases = self.part(Part::Bases);
         for name in all_names(&bases)? {
             if self.base(&name)?.is_some_and(|base| goes(&name, &base)) {

@@ -80,12 +80,14 @@ impl Store {
         if reference.digest().is_none() && !is_left {
             gone.extend(pins.extract_if(.., |pin| pin.name() == reference.name()));
         }
-        self.forget_names(&image.id, &gone)?;
         let mut removed: Vec<Removed> = gone.iter().map(untagged).collect();
         // Without a name, the image itself stays only for the containers that need it.
         let is_needed = users.iter().any(|user| user.is_running || !force);
+        self.untag_all(&gone)?;
         if tags.is_empty() && pins.is_empty() && !is_needed {
-            removed.extend(self.delete(image)?);
+            removed.extend(self.delete(image, &gone)?);
+        } else {
+            self.unpin(&image.id, &gone)?;
         }
         Ok(removed)
     }
@@ -111,23 +113,29 @@ impl Store {
             return unable("must be forced", why);
         }
         let names: Vec<Reference> = image.tags.iter().chain(&image.repo_digests).cloned().collect();
-        self.forget_names(&image.id, &names)?;
+        self.untag_all(&names)?;
         let mut removed: Vec<Removed> = names.iter().map(untagged).collect();
-        removed.extend(self.delete(image)?);
+        removed.extend(self.delete(image, &names)?);
         Ok(removed)
     }
 
-    fn forget_names(&self, id: &Digest, names: &[Reference]) -> Result<(), Error> {
-        for tag in names.iter().filter(|name| name.digest().is_none()) {
-            self.untag(tag)?;
-        }
+    fn untag_all(&self, names: &[Reference]) -> Result<(), Error> {
+        let mut tags = names.iter().filter(|name| name.digest().is_none());
+        tags.try_for_each(|tag| self.untag(tag).map(drop))
+    }
+
+    fn unpin(&self, id: &Digest, names: &[Reference]) -> Result<(), Error> {
         self.change_repo_digests(id, |pins| pins.retain(|pin| !names.contains(pin)))
     }
 
-    fn delete(&self, image: &Image) -> Result<Vec<Removed>, Error> {
-        let _changing = self.change(Part::Images)?;
+    /// Removes an image that has lost its `names`; its repository digests go with its record, which
+    /// is not written once more for that.
+    fn delete(&self, image: &Image, names: &[Reference]) -> Result<Vec<Removed>, Error> {
+        let changing = self.change(Part::Images)?;
         if self.is_tagged(&image.id)? {
             // Somebody gave it a name since we looked.
+            drop(changing);
+            self.unpin(&image.id, names)?;
             return Ok(Vec::new());
         }
         remove_if_there(&self.part(Part::Images).join(record_name(&image.id)))?;

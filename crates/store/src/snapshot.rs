@@ -22,6 +22,8 @@ use crate::layer::open_lower;
 use crate::walk::{LINKS_MAX, Missing, Tree, make_directory};
 
 const RECORD: &str = "base.json";
+/// An empty directory among the bases.
+const NOTHING: &str = "nothing";
 const MERGED_SUFFIX: &str = ".erofs";
 const WORK: &str = "work";
 pub(crate) const UPPER: &str = "upper";
@@ -46,6 +48,22 @@ pub(crate) enum Point {
     Directory,
     File,
     Link(&'static str),
+}
+
+/// The layers of a view, lowest first.
+#[derive(Debug, Clone, Copy)]
+pub struct Chain<'a> {
+    /// Their diff ids.
+    pub layers: &'a [Digest],
+    /// The manifest whose word is taken for layers that are not here yet; without one they have to be
+    /// here.
+    pub manifest: Option<&'a Digest>,
+}
+
+impl<'a, L: AsRef<[Digest]> + ?Sized> From<&'a L> for Chain<'a> {
+    fn from(layers: &'a L) -> Self {
+        Self { layers: layers.as_ref(), manifest: None }
+    }
 }
 
 /// Mode, owner and group of a root.
@@ -93,20 +111,20 @@ pub(crate) fn is_merged(name: &str) -> bool {
 }
 
 impl Store {
-    /// Makes a writable view of `layers`, lowest first, in `container`, an existing directory:
-    /// creates `upper` and `work` there, and returns what [`Store::rootfs`] does.
+    /// Makes a writable view of layers in `container`, an existing directory: creates `upper` and
+    /// `work` there, and returns what [`Store::rootfs`] does.
     ///
     /// The caller holds a [`crate::Lease`] until something durable says that the layers are in use.
     ///
     /// # Errors
     /// [`Error::NotFound`] if a layer is missing; [`Error::Io`].
-    pub fn prepare(
+    pub fn prepare<'a>(
         &self,
-        layers: &[Digest],
+        chain: impl Into<Chain<'a>>,
         container: &Path,
         volatile: bool,
     ) -> Result<Rootfs, Error> {
-        let (rootfs, root) = self.view(layers, container, volatile)?;
+        let (rootfs, root) = self.view(chain.into(), container, volatile)?;
         let doing = || format!("prepare `{}`", container.display());
         let at = File::open(container).doing(doing)?;
         let (mode, user, group) = match (root, &rootfs) {
@@ -124,30 +142,47 @@ impl Store {
         Ok(rootfs)
     }
 
-    /// The view of `layers`, lowest first, that [`Store::prepare`] made in `container`.
+    /// The view of layers that [`Store::prepare`] made in `container`.
     ///
     /// `volatile` is passed on: the view is thrown away with its container and need not be synced.
     ///
     /// # Errors
     /// As of [`Store::prepare`].
-    pub fn rootfs(
+    pub fn rootfs<'a>(
         &self,
-        layers: &[Digest],
+        chain: impl Into<Chain<'a>>,
         container: &Path,
         volatile: bool,
     ) -> Result<Rootfs, Error> {
-        self.view(layers, container, volatile).map(|(rootfs, _)| rootfs)
+        self.view(chain.into(), container, volatile).map(|(rootfs, _)| rootfs)
     }
 
-    /// The view of `layers` in `container`, with what its root looks like where that is known.
+    /// What the files of a chain of layers, lowest first, are seen through: topmost first, without the
+    /// mount points of containers.
+    pub(crate) fn chain(&self, layers: &[Digest]) -> Result<Vec<Lower>, Error> {
+        let (_, base) = self.base_of(layers)?;
+        // Under it lies nothing: so there are two layers at least, which overlayfs wants.
+        let nothing = self.made(Part::Bases)?.join(NOTHING);
+        fs::create_dir_all(&nothing).doing(|| format!("create `{}`", nothing.display()))?;
+        let showing = base.showing.iter().map(|layer| self.lower(layer));
+        Ok(showing.chain([Lower::Directory(nothing)]).collect())
+    }
+
+    /// The view of a chain in `container`, with what its root looks like where that is known.
     fn view(
         &self,
-        layers: &[Digest],
+        chain: Chain<'_>,
         container: &Path,
         volatile: bool,
     ) -> Result<(Rootfs, Option<RootLook>), Error> {
-        let (is_merged, base) = self.base_of(layers)?;
-        let name = base_name(layers);
+        let (upper, work) = (container.join(UPPER), container.join(WORK));
+        if chain.manifest.is_some()
+            && let Some((lower, root)) = self.arriving(chain)?
+        {
+            return Ok((Rootfs::Overlay { lower: vec![lower], upper, work, volatile }, Some(root)));
+        }
+        let (is_merged, base) = self.base_of(chain.layers)?;
+        let name = base_name(chain.layers);
         let lower = if is_merged {
             let path = self.part(Part::Bases).join(merged_name(&name)).join(merged::FILE);
             let image = |layer| self.layer_path(layer).join(image::FILE);
@@ -156,7 +191,6 @@ impl Store {
             let tree = Lower::Directory(self.part(Part::Bases).join(&name).join(TREE));
             [tree].into_iter().chain(base.showing.iter().map(|layer| self.lower(layer))).collect()
         };
-        let (upper, work) = (container.join(UPPER), container.join(WORK));
         Ok((Rootfs::Overlay { lower, upper, work, volatile }, base.root))
     }
 

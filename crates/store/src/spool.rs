@@ -177,6 +177,7 @@ impl Spooled {
     /// Keeps it as a blob; several members may be the same one.
     pub(crate) fn adopt(&self, store: &Store) -> Result<(), Error> {
         let place = store.made(Part::Blobs)?.join(self.digest.hex());
+        store.note_unsynced(Part::Blobs, &self.digest.hex())?;
         match fs::hard_link(&self.path, &place) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             linked => linked.doing(|| format!("keep blob {}", self.digest)),

@@ -19,6 +19,9 @@ const CHUNK_BYTES: usize = 256 * 1024;
 /// Chunks between the two threads.
 const CHUNKS_MAX: usize = 8;
 
+/// What decompressing xz may take of memory, in KiB: `xz -9` needs 65 MiB.
+const XZ_KIB_MAX: u32 = 128 << 10;
+
 /// How far an archive may expand: a bound against decompression bombs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Expansion {
@@ -85,7 +88,28 @@ pub(crate) fn consume<T: Send>(
     progress: &mut dyn FnMut(u64),
     consumer: impl FnOnce(Content<'_>) -> Result<T, Error> + Send,
 ) -> Result<T, Error> {
-    let mut chunks = Chunks::new(archive, expansion, progress)?;
+    consume_chunks(Chunks::new(archive, expansion, progress)?, consumer)
+}
+
+/// As [`consume`], of an archive that is a layer's, which only some compressions are for.
+pub(crate) fn consume_layer<T: Send>(
+    archive: &mut dyn Read,
+    expansion: Expansion,
+    progress: &mut dyn FnMut(u64),
+    consumer: impl FnOnce(Content<'_>) -> Result<T, Error> + Send,
+) -> Result<T, Error> {
+    let chunks = Chunks::new(archive, expansion, progress)?;
+    match chunks.inflate {
+        Inflate::Bzip2(_) => invalid("a layer may not be compressed by bzip2"),
+        Inflate::Xz(_) => invalid("a layer may not be compressed by xz"),
+        _ => consume_chunks(chunks, consumer),
+    }
+}
+
+fn consume_chunks<T: Send>(
+    mut chunks: Chunks<'_>,
+    consumer: impl FnOnce(Content<'_>) -> Result<T, Error> + Send,
+) -> Result<T, Error> {
     let first = chunks.next(Vec::new())?;
     if first.len() < CHUNK_BYTES {
         let mut first = Some(first);
@@ -139,6 +163,33 @@ enum Inflate<'a> {
     Plain(Head<'a>),
     Gzip(Box<flate2::bufread::MultiGzDecoder<BufReader<Head<'a>>>>),
     Zstd(Box<zstd::Decoder<'static, BufReader<Head<'a>>>>),
+    Bzip2(Box<bzip2::bufread::MultiBzDecoder<BufReader<Head<'a>>>>),
+    Xz(Box<lzma_rust2::XzReader<BufReader<Head<'a>>>>),
+}
+
+/// How an archive is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Packing {
+    /// As layers may be, too.
+    Layer(Compression),
+    Bzip2,
+    Xz,
+}
+
+impl Packing {
+    /// By the first bytes; four suffice.
+    pub(crate) fn detect(head: &[u8]) -> Self {
+        match head {
+            [0xfd, b'7', b'z', b'X', ..] => Self::Xz,
+            [b'B', b'Z', b'h', b'1'..=b'9', ..] => Self::Bzip2,
+            _ => Self::Layer(Compression::detect(head)),
+        }
+    }
+}
+
+/// Decompresses xz, of one stream or several, within bounds.
+pub(crate) fn xz<R: Read>(archive: R) -> lzma_rust2::XzReader<R> {
+    lzma_rust2::XzReader::new_mem_limit(archive, true, XZ_KIB_MAX)
 }
 
 impl<'a> Chunks<'a> {
@@ -148,24 +199,20 @@ impl<'a> Chunks<'a> {
         progress: &'a mut dyn FnMut(u64),
     ) -> Result<Self, Error> {
         let head = Head::new(archive, progress).map_err(unreadable)?;
-        let foreign = match &head.magic[..head.held] {
-            [0xfd, b'7', b'z', b'X'] => Some("xz"),
-            [b'B', b'Z', b'h', b'1'..=b'9'] => Some("bzip2"),
-            _ => None,
-        };
-        if let Some(name) = foreign {
-            return invalid(format!("archive has unsupported compression {name}"));
-        }
-        let compression = Compression::detect(&head.magic[..head.held]);
+        let packing = Packing::detect(&head.magic[..head.held]);
         let buffered = |head| BufReader::with_capacity(CHUNK_BYTES, head);
-        let inflate = match compression {
-            Compression::None => Inflate::Plain(head),
-            Compression::Gzip => {
+        let inflate = match packing {
+            Packing::Layer(Compression::None) => Inflate::Plain(head),
+            Packing::Layer(Compression::Gzip) => {
                 Inflate::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(buffered(head))))
             }
-            Compression::Zstd => Inflate::Zstd(Box::new(
+            Packing::Layer(Compression::Zstd) => Inflate::Zstd(Box::new(
                 zstd::Decoder::with_buffer(buffered(head)).map_err(unreadable)?,
             )),
+            Packing::Bzip2 => {
+                Inflate::Bzip2(Box::new(bzip2::bufread::MultiBzDecoder::new(buffered(head))))
+            }
+            Packing::Xz => Inflate::Xz(Box::new(xz(buffered(head)))),
         };
         Ok(Self { inflate, expansion, expanded: 0 })
     }
@@ -180,6 +227,8 @@ impl<'a> Chunks<'a> {
                 Inflate::Plain(input) => input.read(space),
                 Inflate::Gzip(input) => input.read(space),
                 Inflate::Zstd(input) => input.read(space),
+                Inflate::Bzip2(input) => input.read(space),
+                Inflate::Xz(input) => input.read(space),
             };
             match read {
                 Ok(0) => break,
@@ -199,6 +248,8 @@ impl<'a> Chunks<'a> {
             Inflate::Plain(input) => input,
             Inflate::Gzip(input) => input.get_ref().get_ref(),
             Inflate::Zstd(input) => input.get_ref().get_ref(),
+            Inflate::Bzip2(input) => input.get_ref().get_ref(),
+            Inflate::Xz(input) => input.inner().get_ref(),
         }
     }
 

@@ -2,9 +2,10 @@
 //!
 //! A tree disappears by one rename into `trash/`; its files are removed afterwards, without any
 //! lock, and by whoever comes first if that is interrupted. Images and containers may hold trees
-//! deeper than any stack or table of open files, so directories are not descended into: each one
-//! found is moved up into the trash and becomes work of its own.
+//! deeper than any stack or table of open files, so a directory far down is not descended into: it
+//! is moved up into the trash and becomes work of its own.
 
+use std::ffi::{CStr, CString};
 use std::fs::{self, File};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
@@ -15,6 +16,13 @@ use rustix::io::Errno;
 use crate::disk::{Part, Store, all_names, hidden_name};
 use crate::error::{Doing as _, Error};
 use crate::walk::open_directory;
+
+/// How many directories are open below each other before one is moved up: as many as an empty
+/// writable layer of overlayfs has, and a few more. A removal is cheaper than a rename.
+const DEPTH_MAX: usize = 8;
+
+/// Moves a directory up into the trash.
+type MoveUp<'a> = dyn FnMut(BorrowedFd<'_>, &CStr) -> Result<(), Errno> + 'a;
 
 impl Store {
     /// Removes a directory tree that lies on the store's file system, whatever is in it.
@@ -56,29 +64,32 @@ impl Store {
         let mut made = 0u64;
         let mut waiting = vec![name];
         while let Some(next) = waiting.pop() {
-            let mut move_up = |at: BorrowedFd<'_>, sub: &std::ffi::CStr| {
+            let mut move_up = |at: BorrowedFd<'_>, sub: &CStr| {
                 made += 1;
                 let up = format!("{prefix}.{made}");
                 rustix::fs::renameat(at, sub, &trash, &up)?;
                 waiting.push(up);
                 Ok(())
             };
-            gone_is_fine(remove_one(trash.as_fd(), &next, &mut move_up))
+            let name = CString::new(next.as_bytes()).expect("no name in a directory holds a zero");
+            gone_is_fine(remove(trash.as_fd(), &name, DEPTH_MAX, &mut move_up))
                 .doing(|| format!("remove `{}`", path.join(&next).display()))?;
         }
         Ok(())
     }
 }
 
-/// Removes a file, or a directory whose directories were moved elsewhere.
-fn remove_one(
-    trash: BorrowedFd<'_>,
-    name: &str,
-    move_up: &mut dyn FnMut(BorrowedFd<'_>, &std::ffi::CStr) -> Result<(), Errno>,
+/// Removes a file, or a directory and what is in it; of its directories, those below `depth` are
+/// moved up.
+fn remove(
+    at: BorrowedFd<'_>,
+    name: &CStr,
+    depth: usize,
+    move_up: &mut MoveUp<'_>,
 ) -> Result<(), Errno> {
-    let directory = match open_directory(trash, name.as_bytes()) {
+    let directory = match open_directory(at, name.to_bytes()) {
         Err(Errno::NOTDIR | Errno::LOOP) => {
-            return rustix::fs::unlinkat(trash, name, AtFlags::empty());
+            return rustix::fs::unlinkat(at, name, AtFlags::empty());
         }
         opened => opened?,
     };
@@ -94,14 +105,24 @@ fn remove_one(
             _ => rustix::fs::unlinkat(&directory, sub, AtFlags::empty()),
         };
         gone_is_fine(match removed {
-            Err(Errno::ISDIR) => match rustix::fs::unlinkat(&directory, sub, AtFlags::REMOVEDIR) {
-                Err(Errno::NOTEMPTY) => move_up(directory.as_fd(), sub),
-                removed => removed,
-            },
+            Err(Errno::ISDIR) => remove_directory(directory.as_fd(), sub, depth, move_up),
             removed => removed,
         })?;
     }
-    rustix::fs::unlinkat(trash, name, AtFlags::REMOVEDIR)
+    rustix::fs::unlinkat(at, name, AtFlags::REMOVEDIR)
+}
+
+fn remove_directory(
+    at: BorrowedFd<'_>,
+    name: &CStr,
+    depth: usize,
+    move_up: &mut MoveUp<'_>,
+) -> Result<(), Errno> {
+    match rustix::fs::unlinkat(at, name, AtFlags::REMOVEDIR) {
+        Err(Errno::NOTEMPTY) if depth == 0 => move_up(at, name),
+        Err(Errno::NOTEMPTY) => remove(at, name, depth - 1, move_up),
+        removed => removed,
+    }
 }
 
 /// Two processes may empty the trash at the same time.

@@ -6,10 +6,10 @@ use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use oci::{Digest, Lower, Rootfs};
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags, Stat, statat};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags, Stat, openat2, statat};
 use rustix::io::Errno;
 
 use crate::disk::{Lease, Scratch, Store};
@@ -41,7 +41,7 @@ pub(crate) enum Keep {
 pub(crate) struct Root {
     /// Where it comes from: two roots of one origin are the same tree.
     origin: PathBuf,
-    pub(crate) fd: Rc<OwnedFd>,
+    pub(crate) fd: Arc<OwnedFd>,
     /// Others may be changing it.
     is_live: bool,
     /// Whether it is a layer, in which some entries say what is hidden.
@@ -53,7 +53,7 @@ impl Store {
     /// contents of layers are read.
     pub(crate) fn layer_root(&self, diff_id: &Digest) -> Result<Root, Error> {
         let origin = self.layer_place(diff_id);
-        let fd = Rc::new(self.open_layer(diff_id)?);
+        let fd = Arc::new(self.open_layer(diff_id)?);
         Ok(Root { origin, fd, is_live: false, is_layer: true })
     }
 
@@ -80,7 +80,7 @@ impl Store {
         };
         let mut below = Vec::new();
         for lower in lower {
-            let (origin, fd) = (lower.path().to_owned(), Rc::new(open_lower(lower)?));
+            let (origin, fd) = (lower.path().to_owned(), Arc::new(open_lower(lower)?));
             below.push(Root { origin, fd, is_live: false, is_layer: true });
         }
         let mut roots = vec![Root::open(upper.clone(), true)?];
@@ -130,9 +130,45 @@ impl View {
 }
 
 impl View {
+    /// The content of the regular file at `path`, which no symbolic link leads to; `None` if there is
+    /// none.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Invalid`] if it has more than `bytes_max` bytes.
+    pub fn read(self, path: &[&str], bytes_max: u64) -> Result<Option<Vec<u8>>, Error> {
+        let shown = path.join("/");
+        let doing = || format!("read `{shown}` of an image");
+        let mut roots = Roots::default();
+        let (mut place, mut above) = (roots.add(self.roots).doing(doing)?, Vec::new());
+        for (at, name) in path.iter().enumerate() {
+            let Ok(name_c) = CString::new(*name) else { return Ok(None) };
+            let Some(entry) = roots.entry(&place, (&above, &name_c), true).doing(doing)? else {
+                return Ok(None);
+            };
+            above.extend_from_slice(name.as_bytes());
+            if at + 1 < path.len() {
+                above.push(b'/');
+                place = entry.place;
+                continue;
+            }
+            let mut content = Vec::new();
+            let file = match roots.open(entry.root, &above) {
+                Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => return Ok(None),
+                file => file.doing(doing)?,
+            };
+            let read = std::io::Read::take(file, bytes_max + 1);
+            std::io::copy(&mut { read }, &mut content).doing(doing)?;
+            if content.len() as u64 > bytes_max {
+                return invalid(format!("`{shown}` of the image is too large"));
+            }
+            return Ok(Some(content));
+        }
+        Ok(None)
+    }
+
     /// A layer by itself, where what hides something is an entry like others.
     pub(crate) fn raw(lower: &Lower) -> Result<Self, Error> {
-        let (origin, fd) = (lower.path().to_owned(), Rc::new(open_lower(lower)?));
+        let (origin, fd) = (lower.path().to_owned(), Arc::new(open_lower(lower)?));
         let root = Root { origin, fd, is_live: false, is_layer: false };
         Ok(Self { roots: vec![root], keep: Vec::new() })
     }
@@ -142,7 +178,7 @@ impl Root {
     fn open(origin: PathBuf, is_live: bool) -> Result<Self, Error> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = rustix::fs::open(&origin, flags, Mode::empty());
-        let fd = Rc::new(opened.doing(|| format!("open `{}`", origin.display()))?);
+        let fd = Arc::new(opened.doing(|| format!("open `{}`", origin.display()))?);
         Ok(Self { origin, fd, is_live, is_layer: true })
     }
 }
@@ -154,11 +190,12 @@ pub(crate) struct Place(pub(crate) Vec<Part>);
 /// What one root has of a directory.
 ///
 /// Layers do not change, so their parts are found again by path: an open descriptor for each would
-/// be more than a process may have. What others may change is held open.
+/// be more than a process may have. What others may change is held open or, where that would be too
+/// many, opened again by a path that no link can lead elsewhere.
 #[derive(Debug, Clone)]
 pub(crate) struct Part {
     pub(crate) root: usize,
-    held: Option<Rc<OwnedFd>>,
+    held: Option<Arc<OwnedFd>>,
 }
 
 /// An entry of a view and, if it is a directory, what is in it.
@@ -182,7 +219,7 @@ impl Roots {
             let known = self.0.iter().position(|known| known.origin == root.origin);
             let index = known.unwrap_or(self.0.len());
             let held = match root.is_live {
-                true => Some(Rc::new(open_directory(root.fd.as_fd(), b".")?)),
+                true => Some(Arc::new(open_directory(root.fd.as_fd(), b".")?)),
                 false => None,
             };
             if known.is_none() {
@@ -199,29 +236,43 @@ impl Roots {
 
     /// A descriptor and a path from it that lead to an entry of the directory `path`, which is
     /// empty or ends in a slash.
-    pub(crate) fn at<'a>(
-        &'a self,
-        part: &'a Part,
+    pub(crate) fn at(
+        &self,
+        part: &Part,
         path: &[u8],
         name: &[u8],
-    ) -> (BorrowedFd<'a>, Vec<u8>) {
-        match &part.held {
-            Some(held) => (held.as_fd(), name.to_vec()),
-            None => (self.fd(part.root), [path, name].concat()),
-        }
+    ) -> Result<(Arc<OwnedFd>, Vec<u8>), Errno> {
+        let root = &self.0[part.root];
+        Ok(match &part.held {
+            Some(held) => (held.clone(), name.to_vec()),
+            None if root.is_live => {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+                // A path has one byte less than the kernel's limit, and that may be the slash.
+                let path = path.strip_suffix(b"/").unwrap_or(path);
+                let opened = openat2(&root.fd, path, flags, Mode::empty(), beneath)?;
+                (Arc::new(opened), name.to_vec())
+            }
+            None => (root.fd.clone(), [path, name].concat()),
+        })
     }
 
-    /// Looks a name up the way overlayfs does.
+    /// Looks a name up the way overlayfs does. Of directories that others change, those found are
+    /// held open if `holds`.
     pub(crate) fn entry(
         &self,
         place: &Place,
-        path: &[u8],
-        name: &CStr,
+        (path, name): (&[u8], &CStr),
+        holds: bool,
     ) -> Result<Option<Entry>, Errno> {
         let mut found: Option<Entry> = None;
         for part in &place.0 {
-            let (at, below) = self.at(part, path, name.to_bytes());
-            let stat = match statat(at, &below[..], AtFlags::SYMLINK_NOFOLLOW) {
+            let (at, below) = match self.at(part, path, name.to_bytes()) {
+                // The directory went away.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
+                found => found?,
+            };
+            let stat = match statat(&at, &below[..], AtFlags::SYMLINK_NOFOLLOW) {
                 Err(Errno::NOENT) => continue,
                 stat => stat?,
             };
@@ -231,7 +282,7 @@ impl Roots {
                 break;
             }
             let opened = match is_directory {
-                true => match open_directory(at, &below) {
+                true => match open_directory(at.as_fd(), &below) {
                     // It went away, or something else was put there, since we looked.
                     Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
                     opened => Some(opened?),
@@ -245,7 +296,7 @@ impl Roots {
             });
             let Some(opened) = opened else { break };
             let ends = is_layer && is_opaque(opened.as_fd());
-            let held = part.held.is_some().then(|| Rc::new(opened));
+            let held = (self.0[part.root].is_live && holds).then(|| Arc::new(opened));
             entry.place.0.push(Part { root: part.root, held });
             if ends {
                 break;
@@ -258,8 +309,8 @@ impl Roots {
     pub(crate) fn names(&self, parts: &[Part], path: &[u8]) -> Result<BTreeSet<CString>, Errno> {
         let mut names = BTreeSet::new();
         for part in parts {
-            let (at, below) = self.at(part, path, b".");
-            let mut entries = Dir::new(open_directory(at, &below)?)?;
+            let (at, below) = self.at(part, path, b".")?;
+            let mut entries = Dir::new(open_directory(at.as_fd(), &below)?)?;
             while let Some(entry) = entries.read() {
                 let entry = entry?;
                 if !matches!(entry.file_name().to_bytes(), b"." | b"..") {

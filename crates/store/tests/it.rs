@@ -16,6 +16,7 @@ mod it {
         mod archive;
         mod attack;
         mod blobs;
+        mod build;
         mod diff;
         mod encodings;
         pub(crate) mod fixture;
@@ -23,6 +24,7 @@ mod it {
         mod images;
         mod load;
         pub(crate) mod overlay;
+        mod unsynced;
         mod views;
     }
 
@@ -33,12 +35,14 @@ mod it {
 
         mod archive;
         mod attack;
+        mod build;
         mod diff;
         mod encodings;
         pub(crate) mod fixture;
         mod hidden;
         mod images;
         pub(crate) mod overlay;
+        mod unsynced;
         mod views;
     }
 }

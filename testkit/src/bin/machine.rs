@@ -1,5 +1,5 @@
-//! The runtime's tests, and those of checkpoints, in a virtual machine whose control groups are of
-//! version 2 alone and which has CRIU.
+//! The runtime's tests, those of networks, of checkpoints and of file systems, in a virtual machine with
+//! Debian's kernel, whose control groups are of version 2 alone and which has CRIU.
 //!
 //! First the machine has nothing but the tests, then systemd runs those that need it. `machine`
 //! builds the tests, starts the machine, shows what they print there and ends with 0 only
@@ -16,9 +16,14 @@ use testkit::{Job, Machine, Pool};
 /// What runs inside: arguments of cargo, which choose packages and their targets.
 const TESTS: &[&[&str]] = &[
     &["test", "--no-run", "--package", "runtime"],
+    &["test", "--no-run", "--package", "net"],
     &["build", "--package", "cais", "--bin", "cais"],
     &["test", "--no-run", "--package", "tests", "--test", "checkpoint"],
+    &["test", "--no-run", "--package", "tests", "--test", "disk"],
 ];
+
+/// What is chosen of the tests of networks if nothing is: what another kernel decides.
+const OF_NETWORKS: &str = "it::stacked:: it::port:: it::v6::";
 
 /// Tests that compare with a library, by a C compiler, and need no kernel: they run outside.
 const COMPARING: &str = "tests::differential";
@@ -50,7 +55,11 @@ fn run(words: &[String]) -> Result<bool> {
         let built = build(arguments)?;
         for (program, integration) in &built.tests {
             let (directory, program) = (built.directory.clone(), program.display());
-            let command = format!("{program} --skip {COMPARING} {}", words.join(" "));
+            let chosen = match words {
+                [] if arguments.contains(&"net") => OF_NETWORKS.to_owned(),
+                words => words.join(" "),
+            };
+            let command = format!("{program} --skip {COMPARING} {chosen}");
             let command = command.trim_end().to_owned();
             jobs.push(Job { directory: directory.clone(), command, systemd: false });
             if *integration {

@@ -59,6 +59,14 @@ pub(super) fn make_nginx(layout: &Layout) -> Result<()> {
     derived(layout, &["nginx"], nginx, &logs, &["nginx:latest"])
 }
 
+/// `services:latest`: Redis, PostgreSQL, and Python with their clients.
+pub(super) fn make_services(layout: &Layout) -> Result<()> {
+    let mut services = config(&["bash"], &["ADD rootfs.tar /"]);
+    services.history.push(made_by("RUN apt-get install redis-server postgresql"));
+    let packages = ["redis-server", "postgresql", "python3", "python3-redis", "python3-pg8000"];
+    derived(layout, &packages, services, &[], &["services:latest"])
+}
+
 /// An image of the base layer and one more, which holds what `packages` add.
 fn derived(
     layout: &Layout,
@@ -99,6 +107,7 @@ pub(crate) fn userland(work: &Path, packages: &[&str]) -> Result<PathBuf> {
     command.arg("--dpkgopt=force-unsafe-io");
     command.args([
         "--aptopt=Acquire::Languages \"none\"",
+        "--aptopt=Acquire::Retries \"3\"",
         "--aptopt=APT::Install-Recommends \"false\"",
     ]);
     if !packages.is_empty() {

@@ -33,6 +33,7 @@ pub(crate) const RECIPES_ALL: &[Recipe] = &[
     Recipe { name: "debian", base: None, make: debian::make },
     Recipe { name: "python", base: Some("debian"), make: debian::make_python },
     Recipe { name: "nginx", base: Some("debian"), make: debian::make_nginx },
+    Recipe { name: "services", base: Some("debian"), make: debian::make_services },
     Recipe { name: "many-layers", base: Some("busybox"), make: layered::make },
     Recipe { name: "many-files", base: None, make: many_files::make },
 ];

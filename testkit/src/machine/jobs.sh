@@ -3,7 +3,7 @@
 
 # Of a command that takes long, shows once what each process waits for: it may hang.
 watch() {
-    sleep 100
+    sleep 300
     echo "machine: slow, and these processes are there:"
     for process in /proc/[0-9]*; do
         command=$(tr '\0' ' ' <"$process/cmdline" | cut -c 1-120)

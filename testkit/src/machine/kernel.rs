@@ -12,8 +12,8 @@ use crate::host;
 const PACKAGE: &str = "linux-image-cloud-amd64";
 
 /// What a machine loads, each after what it needs: its disks, and what tests use: overlays, loop
-/// devices, memory to swap to, schedulers and devices for input and output, fuse, EROFS. CRIU asks for
-/// sockets (the last words are `diag`), and closes networks by rules.
+/// devices, memory to swap to, schedulers and devices for input and output, fuse, file systems. CRIU
+/// asks for sockets (the last words are `diag`), and closes networks by rules.
 const MODULES: &[&str] = &[
     "virtio_pci",
     "virtio_blk",
@@ -28,6 +28,9 @@ const MODULES: &[&str] = &[
     "veth",
     "fuse",
     "erofs",
+    "quota_v2",
+    "xfs",
+    "btrfs",
     "tcp_diag",
     "udp_diag",
     "raw_diag",
@@ -39,6 +42,20 @@ const MODULES: &[&str] = &[
     "xt_mark",
     "xt_tcpudp",
     "tun",
+    "bridge",
+    "macvlan",
+    "ipvlan",
+    "sctp",
+    "nft_chain_nat",
+    "nft_nat",
+    "nft_masq",
+    "nft_ct",
+    "nft_fib_ipv4",
+    "nft_fib_ipv6",
+    "nft_numgen",
+    "nft_reject_inet",
+    "nft_log",
+    "nf_log_syslog",
 ];
 
 /// The modules in `directory`, which [`fetch`] filled, in the order in which they are loaded: name

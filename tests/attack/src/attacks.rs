@@ -70,9 +70,12 @@ attacks! {
     image::console_is_a_link: "CVE-2026-88264", "`/dev/console` of the image is a link to a file of the host, with a terminal", "console-by-path";
     image::mount_point_is_a_link: "CVE-2021-30465", "a mount point of the image is a link to a directory of the host", "targets-by-path";
     image::proc_is_a_link: "CVE-2019-19921", "`/proc` of the image is a link", "procfs-on-links";
+    image::sys_is_a_link: "CVE-2019-19921", "`/sys` of the image is a link", "procfs-on-links";
     image::proc_is_covered: "CVE-2019-16884", "a mount covers `/proc`, so that files of the image pass for the kernel's", "procfs-covered";
     image::parameter_is_redirected: "CVE-2025-52881", "a mount covers the file that a parameter is written to", "procfs-covered,sysctl-by-path";
     image::volume_is_a_link: "CVE-2022-23648", "the place of a volume that is filled from the image is a link to a directory of the host", "fill-by-path";
+    image::part_is_a_link: "CVE-2017-1002101", "the part of a volume that is mounted is a link to a directory of the host", "part-by-path";
+    image::user_is_called_a_number: "CVE-2016-3697", "`/etc/passwd` of the image names a user `1000` who is root", "digits-as-names";
     image::passwd_is_a_fifo: "CVE-2024-9676", "`/etc/passwd` of the image is a fifo", "any-file-of-users";
     image::cwd_by_descriptor: "CVE-2024-21626", "the working directory is `/proc/self/fd/N`, for descriptors that the caller left open", "cwd-by-path";
     races::racing_mount_point: "CVE-2021-30465", "a mount point changes places with a link to the host, all the time", "targets-by-path";
@@ -92,6 +95,8 @@ attacks! {
     rights::keys: "keyrings", "a key of the caller is looked for", "keyring-kept";
     rights::kernel_files: "release_agent, core_pattern", "files of the kernel are opened for writing, masked ones are read", "paths-unrestricted";
     rights::processes: "fork bomb", "more processes than the limit allows are started", "cgroup-not-entered";
+    rights::devices: "devices", "with `CAP_MKNOD`, a node of the kernel's log is made and opened for writing", "devices-unfiltered";
+    rights::release_agent: "release_agent", "the file by which the kernel starts programs of the host is looked for in the mount of control groups", "cgroup-not-entered";
     exec::own_file_of_init: "CVE-2019-5736", "process 1, which is the runtime, changes its own file through `/proc/1/exe`", "exe-unsealed";
     exec::own_file_by_interpreter: "CVE-2019-5736", "`#!/proc/self/exe` is executed, and the file behind `/proc/N/exe` changed and written", "exe-unsealed";
     exec::own_file_by_remount: "CVE-2019-5736", "the same with `CAP_SYS_ADMIN`: the mount that `/proc/N/exe` leads to, or a copy of it, is made writable first", "exe-mount-kept";

@@ -26,9 +26,9 @@ const CAPABILITIES: [&str; 14] = [
 ];
 
 /// Programs of busybox that attacks use.
-const APPLETS: [&str; 16] = [
-    "sh", "true", "cat", "chmod", "dd", "echo", "env", "find", "head", "id", "ls", "mkdir",
-    "mount", "readlink", "sleep", "wc",
+const APPLETS: [&str; 18] = [
+    "sh", "true", "cat", "chmod", "dd", "echo", "env", "find", "grep", "head", "id", "ls", "mkdir",
+    "mknod", "mount", "readlink", "sleep", "wc",
 ];
 
 /// What is in [`Bundle::secret`].

@@ -11,7 +11,7 @@ use std::{env, fs};
 use crate::bundle::{Bundle, copy};
 
 /// After this, a runtime hangs.
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// How a runtime is asked for a container.
 #[derive(Clone, Debug)]

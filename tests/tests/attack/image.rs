@@ -21,7 +21,7 @@ impl<'a> OwnProgram<'a> {
         let built = || sandbox.probe_program().with_file_name("cais");
         let program = std::env::var_os("CAIS_BIN").map_or_else(built, PathBuf::from);
         let copy = sandbox.work().join("copy-of-cais");
-        fs::copy(&program, &copy).expect("the program can be copied");
+        testkit::copy_program(&program, &copy);
         let (from, to) = (copy.to_string_lossy(), program.to_string_lossy());
         let _ = sandbox.host(["mount", "--bind", &from, &to]).ok();
         Self { sandbox, program, copy }

@@ -23,12 +23,14 @@
 //! | what a container with `CAP_SYS_PTRACE` sees of the runtime (CVE-2016-9962) | attack `*_of_a_visitor`, `*_of_init` |
 //! | system calls | attack `system_calls`, runtime `seccomp`, docker `isolation::dangerous_calls_are_denied` |
 //! | archives: `..`, links, bombs, depth, owners | store `attack`, `archive` |
+//! | `cp` through links, in a race, and into what a container made of its libraries (CVE-2018-15664, CVE-2019-14271) | here `archive` |
 //! | manifests and registries that lie | registry `lies`, docker `liar`, store `load` |
 //! | release_agent, core_pattern, cgroup files | attack `kernel_files`, here `inside` |
 //! | fork bombs, full disks, killed processes, races for a name | attack `processes`, here `life` |
 //! | escape sequences, forged lines | here `output`, cais `output::plain` |
 //! | files that others plant below a root | here `life` |
 
+mod archive;
 mod image;
 mod inside;
 mod life;
@@ -53,7 +55,7 @@ fn import(sandbox: &Sandbox, name: &str, change: &str, fill: impl FnOnce(&Path))
     for directory in ["bin", "etc", "tmp"] {
         fs::create_dir_all(tree.join(directory)).expect("the work directory takes files");
     }
-    fs::copy("/bin/busybox", tree.join("bin/busybox")).expect("the machine has busybox");
+    testkit::copy_program("/bin/busybox", tree.join("bin/busybox"));
     for applet in APPLETS {
         symlink("busybox", tree.join("bin").join(applet)).expect("a directory takes links");
     }

@@ -1,7 +1,6 @@
 //! What cannot be saved or restored.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 
 use serde_json::json;
@@ -133,8 +132,7 @@ fn what_is_no_criu_is_told() {
     host.run();
     host.counts_beyond(1);
     let program = host.path("no-criu");
-    fs::write(&program, "#!/bin/sh\nexit 1\n").unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    testkit::write_script(&program, "#!/bin/sh\nexit 1\n");
     let line = format!("--criu {} checkpoint a", program.display());
     let complaint = host.line(&line).fails();
     assert!(complaint.contains("criu failed") || complaint.contains("CRIU"), "{complaint}");

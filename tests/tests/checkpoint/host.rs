@@ -206,7 +206,12 @@ impl Host {
         let place = self.directory.path().to_str().unwrap();
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(!mounts.contains(place), "a mount is left: {mounts}");
-        assert!(!self.has_processes(), "a process is left");
+        let deadline = Instant::now() + EVENT_MAX;
+        // One that was killed may take a moment to die.
+        while self.has_processes() {
+            assert!(Instant::now() < deadline, "a process is left");
+            std::thread::yield_now();
+        }
     }
 
     fn has_processes(&self) -> bool {

@@ -82,8 +82,9 @@ fn a_running_container_is_not_removed_without_force() {
 #[test]
 fn a_command_of_docker_s_that_is_missing_is_told_from_a_misspelling() {
     let sandbox = Sandbox::new();
-    sandbox.line("cais build .").code(2).says("build is a command of Docker's");
-    sandbox.line("cais container cp a b").code(2).says("cp is a command of Docker's");
+    sandbox.line("cais swarm init").code(2).says("swarm is a command of Docker's");
+    sandbox.line("cais checkpoint ls web").code(2).says("checkpoint is a command of Docker's");
+    sandbox.line("cais start --checkpoint c web").code(1).says("not supported");
     sandbox.line("cais rum busybox").code(2).says("'run'");
     let outcome = sandbox.line("cais run --no-such-flag busybox");
     outcome.code(125).says("--no-such-flag");
@@ -171,4 +172,47 @@ fn an_id_file_that_cannot_be_made_costs_no_container() {
     sandbox.line("cais run --cidfile id --network none busybox no-such-program").code(127);
     sandbox.line("cais create --cidfile id2 --pull never no-such-image").code(1);
     assert!(!sandbox.work().join("id2").exists());
+}
+
+#[test]
+fn whoever_only_looks_or_fails_makes_no_root() {
+    let sandbox = Sandbox::new();
+    for words in [
+        "images -a",
+        "ps -a",
+        "volume ls",
+        "network ls",
+        "info",
+        "version",
+        "system df -v",
+        "system fsck",
+        "history no",
+        "inspect no",
+        "logs no",
+        "diff no",
+        "rmi no",
+        "rm no",
+        "stop no",
+        "stats --no-stream",
+        "image tree",
+        "volume inspect no",
+        "volume rm no",
+        "network inspect no",
+        "network rm no",
+        "run --pull never no",
+        "create --pull never no",
+        "push no:1",
+        "save no:1",
+        "tag no no:2",
+        "commit no",
+        "export no",
+        "cp no:/x .",
+    ] {
+        let script = format!(
+            "$E --root typo/root --run-root typo/run {words} >/dev/null 2>&1; \
+             [ ! -e typo ] || {{ find typo; rm -r typo; }}"
+        );
+        let left = sandbox.shell(&script);
+        assert_eq!(left.ok(), "", "{words} leaves something");
+    }
 }

@@ -119,6 +119,32 @@ fn all_tags_of_a_repository_are_pushed() {
 }
 
 #[test]
+fn of_an_index_the_platform_that_is_asked_for_is_pushed() {
+    let sandbox = Sandbox::new();
+    let _hub = hub(&sandbox);
+    let script = "set -e; R=127.0.0.1:5001; $E pull -q busybox >/dev/null; \
+                  $E tag busybox $R/app:here; echo other >other; \
+                  tar c other | $E import --platform linux/s390x - $R/app:there >/dev/null; \
+                  $E push -qa $R/app >/dev/null; \
+                  $E manifest create $R/app:1 $R/app:here $R/app:there >/dev/null; \
+                  $E manifest push --purge $R/app:1 >/dev/null; \
+                  $E rmi -f busybox $R/app:here $R/app:there >/dev/null; \
+                  $E pull -q --platform linux/s390x $R/app:1 >/dev/null; $E pull -q $R/app:1 >/dev/null; \
+                  $E tag $R/app:1 $R/new:1; $E push -q --platform linux/s390x $R/new:1; \
+                  skopeo inspect --tls-verify=false --format '{{.Architecture}}' docker://$R/new:1; \
+                  $E save --platform linux/s390x $R/app:1 | tar xO index.json | grep -c manifest; \
+                  $E push -q $R/new:1; \
+                  skopeo inspect --tls-verify=false --format '{{.Architecture}}' docker://$R/new:1";
+    let own = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
+    works(&sandbox, script)
+        .out(&format!("127.0.0.1:5001/new:1\ns390x\n1\n127.0.0.1:5001/new:1\n{own}\n"));
+    sandbox
+        .cais(["push", "--platform", "linux/ppc64le", "127.0.0.1:5001/new:1"])
+        .code(1)
+        .says("linux/ppc64le");
+}
+
+#[test]
 fn a_saved_image_is_loaded_by_everybody_and_saved_again_the_same() {
     let sandbox = Sandbox::new();
     let script = "$E pull -q busybox >/dev/null; $E tag busybox other:2; \

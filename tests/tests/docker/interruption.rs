@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use testkit::{Sandbox, many_files};
 
 /// How long a pull may take until it has stored as much as a test waits for.
-const STORED_MAX: Duration = Duration::from_secs(60);
+const STORED_MAX: Duration = Duration::from_secs(180);
 
 #[test]
 fn a_pull_can_be_killed_at_any_byte() {

@@ -192,6 +192,85 @@ fn limits_reach_the_kernel() {
     assert_eq!(limits["Max core file size"], json!(["0", "0"]));
 }
 
+/// The hierarchies of version 1 in which a container's first process is in a group of its own, and
+/// those in which it is where whoever started it is; the host's names for them.
+fn groups(sandbox: &Sandbox, name: &str) -> (BTreeSet<String>, BTreeSet<String>) {
+    let ask = |field: &str| {
+        let format = format!("{{{{.{field}}}}}");
+        sandbox.cais(["inspect", "-f", &format, name]).ok().trim().to_owned()
+    };
+    let own = format!("/cais-{}", ask("Id"));
+    let text = sandbox.shell(&format!("cat /proc/{}/cgroup", ask("State.Pid")));
+    let (mut joined, mut spared) = (BTreeSet::new(), BTreeSet::new());
+    for line in text.ok().lines() {
+        let (controllers, path) =
+            line.split_once(':').and_then(|(_, rest)| rest.split_once(':')).expect("three fields");
+        let set = if path.ends_with(&own) { &mut joined } else { &mut spared };
+        set.insert(controllers.trim_start_matches("name=").to_owned());
+    }
+    assert!(joined.remove("") || !spared.remove(""), "it is in version 2's: {text}");
+    (joined, spared)
+}
+
+#[test]
+fn it_sees_no_group_but_its_own() {
+    let sandbox = Sandbox::new();
+    let start = |name: &str, options: &str| {
+        let line = format!("cais run -d --name {name} --network none {options} busybox sleep 1000");
+        let _ = sandbox.line(&line).ok();
+        groups(&sandbox, name)
+    };
+    let mounted = |name: &str| -> BTreeSet<String> {
+        let list = "mount | grep ' type cgroup ' | cut -d ' ' -f 3";
+        let list = sandbox.cais(["exec", name, "sh", "-c", list]);
+        list.ok().lines().filter_map(|path| path.rsplit('/').next()).map(str::to_owned).collect()
+    };
+    let (joined, spared) = start("plain", "");
+    assert_eq!(mounted("plain"), joined);
+    let counted = ["cpu", "memory", "pids", "devices", "blkio"];
+    let is_counted = |name: &String| name.split(',').any(|part| counted.contains(&part));
+    assert!(!spared.iter().any(is_counted), "{spared:?}");
+    let inside = sandbox.cais(["exec", "plain", "cat", "/proc/self/cgroup"]);
+    assert!(inside.ok().lines().all(|line| line.ends_with(":/")), "{inside}");
+
+    // Who could mount the others would find the host's groups there.
+    for (name, options) in [
+        ("limited", "-m 64m"),
+        ("admin", "--cap-add SYS_ADMIN"),
+        ("unconfined", "--security-opt seccomp=unconfined"),
+        ("privileged", "--privileged"),
+    ] {
+        let (joined, spared) = start(name, options);
+        assert_eq!((spared, mounted(name)), (BTreeSet::new(), joined), "{options}");
+    }
+
+    // Who comes to a container and can mount them finds the container's groups there.
+    let _ = sandbox.line("cais run -d --name visited --network none busybox sleep 1000").ok();
+    let (_, spared) = groups(&sandbox, "visited");
+    if let Some(spared) = spared.iter().find(|name| *name != "systemd") {
+        let visit =
+            |script: &str| sandbox.cais(["exec", "--privileged", "visited", "sh", "-c", script]);
+        let found = visit(&format!(
+            "mkdir -p /tmp/x && mount -t cgroup -o {spared} none /tmp/x && cat /tmp/x/cgroup.procs"
+        ));
+        let found: BTreeSet<&str> = found.ok().lines().collect();
+        assert!(found.contains("1") && !found.contains("0"), "{found:?}");
+        assert_eq!(groups(&sandbox, "visited").1, BTreeSet::new());
+        let again = visit("cat /proc/self/cgroup; test ! -e /tmp/x/release_agent");
+        assert!(again.ok().lines().all(|line| line.ends_with(":/")), "{again}");
+    }
+
+    // A limit makes it join what it was spared, with all its processes.
+    let _ = sandbox.cais(["exec", "-d", "plain", "sleep", "1000"]).ok();
+    let _ = sandbox.cais(["update", "--cpuset-cpus", "0", "plain"]).ok();
+    assert!(!groups(&sandbox, "plain").1.contains("cpuset"));
+    let allowed = "grep -h Cpus_allowed_list /proc/[0-9]*/status | sort -u";
+    sandbox.cais(["exec", "plain", "sh", "-c", allowed]).out("Cpus_allowed_list:\t0\n");
+    for name in ["plain", "limited", "admin", "unconfined", "privileged", "visited"] {
+        let _ = sandbox.cais(["rm", "-f", name]).ok();
+    }
+}
+
 #[test]
 fn its_surroundings_are_as_asked_for() {
     let sandbox = sandbox();

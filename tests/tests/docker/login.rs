@@ -111,8 +111,8 @@ fn a_keychain_gets_the_secret_and_the_file_does_not() {
         { echo 'credentials not found in native keychain'; exit 1; };; erase) rm -f $HOME/kept;; esac\n";
     let bin = sandbox.work().join("bin");
     std::fs::create_dir(&bin).expect("the work directory takes entries");
-    std::fs::write(bin.join("docker-credential-mine"), keychain).expect("a script can be written");
-    let script = "set -e; chmod +x bin/*; PATH=$PWD/bin:$PATH; mkdir -p $HOME/.docker; \
+    testkit::write_script(bin.join("docker-credential-mine"), keychain);
+    let script = "set -e; PATH=$PWD/bin:$PATH; mkdir -p $HOME/.docker; \
         echo '{\"credsStore\":\"mine\"}' >$HOME/.docker/config.json; \
         echo secret | $E login -u me --password-stdin 127.0.0.1:5002; cat $HOME/kept; \
         grep -c secret $HOME/.docker/config.json || true; \

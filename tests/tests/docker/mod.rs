@@ -1,18 +1,29 @@
 //! Docker's verbs.
 
+mod adoption;
 mod bad_input;
+mod completion;
+mod cp;
 mod demonstration;
 mod distribution;
+mod events;
 mod exit_code;
 mod image;
 mod interruption;
 mod isolation;
 mod liar;
 mod life;
+mod log;
 mod login;
 mod network;
+mod options;
 mod power;
 mod pull;
+mod reboot;
+mod scale;
+mod services;
 mod sharing;
 mod terminal;
+mod upstream;
 mod user_namespace;
+mod volume;

@@ -60,16 +60,16 @@ fn a_damaged_layer_is_unpacked_again() {
     let layer = layer(&sandbox, "one");
 
     fs::write(layer.join("tree/text"), "short").unwrap();
-    finds(&sandbox, &[], "layer none `/text` is not what its archive has");
+    finds(&sandbox, &[], "layer would be unpacked again `/text` is not what its archive has");
     repairs(&sandbox, &[], "layer restored\n");
 
     damage(&layer.join("tree/text"));
     sandbox.line("cais system fsck").code(0).out(WELL);
-    finds(&sandbox, &["--deep"], "layer none `/text`");
+    finds(&sandbox, &["--deep"], "layer would be unpacked again `/text`");
     repairs(&sandbox, &["--deep"], "layer restored\n");
 
     fs::write(layer.join("layer.json"), "{").unwrap();
-    finds(&sandbox, &[], "layer none its record cannot be read");
+    finds(&sandbox, &[], "layer would be unpacked again its record cannot be read");
     repairs(&sandbox, &[], "layer restored\n");
     sandbox
         .cais(["run", "--rm", "--network", "none", "one", "cat", "/text"])
@@ -88,7 +88,7 @@ fn a_damaged_image_of_a_layer_is_written_again() {
         return;
     }
     fs::write(&image, vec![0; 4096]).unwrap();
-    finds(&sandbox, &[], "layer none its files cannot be read");
+    finds(&sandbox, &[], "layer would be unpacked again its files cannot be read");
     repairs(&sandbox, &[], "layer restored\n");
 }
 
@@ -99,7 +99,7 @@ fn what_a_registry_has_is_fetched_again() {
     let blobs = sandbox.root().join("blobs/sha256");
     let config = part(&sandbox, "busybox", "{{.Id}}");
     damage(&blobs.join(&config));
-    finds(&sandbox, &[], "blob none its content is sha256:");
+    finds(&sandbox, &[], "blob would be pulled from busybox@sha256:");
     let json = sandbox.line("cais system fsck --format json");
     let kinds: Vec<String> = json
         .code(1)
@@ -112,7 +112,7 @@ fn what_a_registry_has_is_fetched_again() {
 
     let layer = layer(&sandbox, "busybox");
     fs::remove_dir_all(&layer).unwrap();
-    finds(&sandbox, &[], "image none it lacks sha256:");
+    finds(&sandbox, &[], "image would be unpacked again it lacks sha256:");
     repairs(&sandbox, &[], "image restored\n");
     let run = sandbox.line("cais run --rm --network none busybox echo whole");
     run.code(0).out("whole\n");
@@ -126,9 +126,10 @@ fn what_nobody_can_restore_is_removed_unless_a_container_needs_it() {
     let config = part(&sandbox, "one", "{{.Id}}");
     let _ = sandbox.line("cais create --network none --name user one true").ok();
     damage(&blobs.join(&config));
+    finds(&sandbox, &[], "image none it lacks");
     finds(&sandbox, &["--repair"], "image none it lacks");
     let _ = sandbox.line("cais rm user").ok();
-    finds(&sandbox, &[], "image none it lacks");
+    finds(&sandbox, &[], "image would be removed it lacks");
     repairs(&sandbox, &[], "image removed\n");
     sandbox.line("cais images -aq").code(0).out("");
 }
@@ -144,13 +145,17 @@ fn records_and_strays_are_taken_away() {
     finds(
         &sandbox,
         &[],
-        "stray none its name is no digest\nstray none its name is no digest\nstray none it is no record of an image\nstray none it is no record of a tag\n",
+        &format!(
+            "{0} its name is no digest\n{0} its name is no digest\n\
+             {0} it is no record of an image\n{0} it is no record of a tag\n",
+            "stray would be removed"
+        ),
     );
     repairs(&sandbox, &[], "stray removed\nstray removed\nstray removed\nstray removed\n");
 
     let config = part(&sandbox, "one", "{{.Id}}");
     fs::remove_file(root.join("images").join(format!("{config}.json"))).unwrap();
-    finds(&sandbox, &[], "tag none it names sha256:");
+    finds(&sandbox, &[], "tag would be removed it names sha256:");
     repairs(&sandbox, &[], "tag removed\n");
 }
 
@@ -160,7 +165,7 @@ fn a_container_without_a_layer_is_told_of() {
     load(&sandbox);
     let _ = sandbox.line("cais create --network none --name user one true").ok();
     fs::remove_dir_all(layer(&sandbox, "one")).unwrap();
-    finds(&sandbox, &[], "container none it lacks the layer sha256:");
+    finds(&sandbox, &[], "container would be unpacked again it lacks the layer sha256:");
     repairs(&sandbox, &[], "container restored\n");
     let _ = sandbox.line("cais rm user").ok();
 }

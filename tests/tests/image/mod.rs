@@ -5,6 +5,7 @@
 mod diff;
 mod fsck;
 mod interruption;
+mod lazy;
 mod patch;
 mod space;
 mod tree;

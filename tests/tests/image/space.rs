@@ -170,7 +170,7 @@ fn volumes_are_made_listed_and_removed() {
     labels.code(0).out("1 local local\n");
     sandbox.line("cais volume create .odd").code(1).says("invalid");
     sandbox.line("cais volume create -d nfs two").code(1).says("nfs");
-    sandbox.line("cais volume create -o type=tmpfs two").code(1).says("type=tmpfs");
+    sandbox.line("cais volume create -o type=tmpfs two").code(1).says("missing required option");
     sandbox.line("cais volume inspect two").code(1).says("No such volume: two");
     sandbox.line("cais volume rm two").code(1).says("No such volume: two");
     sandbox.line("cais volume rm -f two").code(0).out("two\n");
@@ -178,4 +178,59 @@ fn volumes_are_made_listed_and_removed() {
     let left = sandbox.line("cais volume ls -q");
     assert_eq!(left.ok(), random.ok());
     clean(&sandbox);
+}
+
+#[test]
+fn what_builds_keep_and_what_was_broken_off_is_counted_and_pruned() {
+    let sandbox = Sandbox::new();
+    let _ = sandbox.cais(["pull", "-q", "busybox"]).ok();
+    let script = "dd if=/dev/zero of=/big bs=1000 count=400 2>/dev/null; echo x >/cache/x";
+    let dockerfile =
+        format!("FROM busybox\nRUN --mount=type=cache,target=/cache {script}\nRUN false || true\n");
+    std::fs::write(sandbox.work().join("Dockerfile"), dockerfile).unwrap();
+    let since = sandbox.host(["date", "+%s.%N"]).ok().to_owned();
+    let _ = sandbox.cais(["build", "-q", "-t", "built:1", "."]).ok();
+    let events = [
+        "events",
+        "--since",
+        &since,
+        "--until",
+        "0s",
+        "--filter",
+        "type=image",
+        "--format",
+        "{{.Action}} {{.Actor.Attributes.name}}",
+    ];
+    let events = sandbox.cais(events);
+    assert!(events.ok().starts_with("create sha256:"), "{events}");
+    assert!(events.ok().ends_with("\ntag built:1"), "{events}");
+    let _ = sandbox.cais(["rmi", "built:1"]).ok();
+    let name = "a".repeat(64);
+    std::fs::create_dir_all(sandbox.root().join("ingest")).unwrap();
+    std::fs::write(sandbox.root().join("ingest").join(&name), vec![1; 100_000]).unwrap();
+    let df = sandbox.cais(["system", "df", "--format", "{{.Type}} {{.Active}} {{.Size}}"]);
+    let line = |start: &str| {
+        let line = df.ok().lines().find(|line| line.starts_with(start));
+        line.unwrap_or_else(|| panic!("no {start} in {df}")).to_owned()
+    };
+    assert_eq!(line("Unfinished"), "Unfinished 0 102.4kB");
+    assert!(line("Build Cache").starts_with("Build Cache 0 4"), "{df}");
+    let verbose = sandbox.line("cais system df -v");
+    for part in ["exec.cachemount", "regular", "Build cache usage: 4"] {
+        assert!(verbose.ok().contains(part), "{part:?} is not in {verbose}");
+    }
+    let why = sandbox.cais(["system", "df", "--why", "--format", "{{.Type}} {{.HeldBy}}"]);
+    assert!(why.ok().contains("layer builds") && why.ok().contains("build cache builds"), "{why}");
+    let (held, taken) = (sum(&sandbox), du(&sandbox));
+    assert!(held.abs_diff(taken) * 100 <= taken, "{held} bytes are held, du says {taken}");
+    let pruned = sandbox.line("cais builder prune -af");
+    let reclaimed = pruned.ok().lines().last().unwrap();
+    assert!(reclaimed.starts_with("Total reclaimed space: 4"), "{pruned}");
+    let builder = ["events", "--since", &since, "--until", "0s", "--filter", "type=builder"];
+    assert!(sandbox.cais(builder).ok().contains("builder prune  (reclaimed=4"));
+    let all = sandbox.line("cais system prune -af");
+    let part = format!("Deleted unfinished downloads:\nsha256:{name}\n");
+    assert!(all.ok().contains(&part), "{all}");
+    let left = sandbox.cais(["system", "df", "--format", "{{.Type}} {{.TotalCount}}"]);
+    assert!(left.ok().ends_with("Build Cache 0"), "{left}");
 }

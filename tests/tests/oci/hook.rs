@@ -1,7 +1,6 @@
 //! The six kinds of hooks.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::{Value, json};
 
@@ -33,8 +32,7 @@ fn hooks_are_called_when_and_where_the_specification_says() {
     let oci = Oci::new();
     let path = |name: &str| oci.path(name).display().to_string();
     let script = REPORT.replace("ROOTFS", &path("rootfs")).replace("REPORTS", &path("reports"));
-    fs::write(oci.path("hook.sh"), script).unwrap();
-    fs::set_permissions(oci.path("hook.sh"), fs::Permissions::from_mode(0o755)).unwrap();
+    testkit::write_script(oci.path("hook.sh"), &script);
     let host = ["prestart", "createRuntime", "poststart", "poststop"];
     oci.bundle("a", &["sleep", "1000"], |config| {
         for kind in host.iter().chain(&["createContainer"]) {

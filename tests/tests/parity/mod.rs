@@ -1,6 +1,6 @@
 //! The same as a real Docker does: it is the specification, and it runs beside the binary.
 
-mod cases;
+pub(crate) mod cases;
 mod diff;
 mod edit;
 mod exchange;

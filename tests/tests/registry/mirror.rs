@@ -1,7 +1,7 @@
 //! A pull-through cache of another registry, which is another registry in the box.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 
 use oci::Digest;
 use serde_json::json;
@@ -221,13 +221,7 @@ fn a_blob_that_would_fill_the_disk_is_not_fetched() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let name = format!("docker.io=http://{}", listener.local_addr().unwrap());
     let server = std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        let mut seen = Vec::new();
-        while !seen.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            stream.read_exact(&mut byte).unwrap();
-            seen.push(byte[0]);
-        }
+        let (mut stream, _) = asked(&listener);
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\nx", 1u64 << 40);
         stream.write_all(head.as_bytes()).unwrap();
     });
@@ -236,4 +230,60 @@ fn a_blob_that_would_fill_the_disk_is_not_fetched() {
     assert_eq!(got.status, 502, "{}", got.text());
     assert!(got.text().contains("too long"), "{}", got.text());
     server.join().unwrap();
+}
+
+/// The next request that a server is sent: its connection and its head.
+fn asked(listener: &TcpListener) -> (TcpStream, String) {
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        seen.push(byte[0]);
+    }
+    (stream, String::from_utf8(seen).unwrap().to_lowercase())
+}
+
+#[test]
+fn a_mirror_that_was_killed_goes_on_where_it_was() {
+    const HELD: usize = 200_000;
+    let layer: Vec<u8> = (0..75_000u32).flat_map(u32::to_le_bytes).collect();
+    let path = format!("/v2/box/blobs/{}", Digest::of(&layer));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let name = format!("docker.io=http://{}", listener.local_addr().unwrap());
+    let (content, size) = (layer.clone(), layer.len());
+    let server = std::thread::spawn(move || {
+        let (mut first, head) = asked(&listener);
+        assert!(!head.contains("range:"), "{head}");
+        write!(first, "HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n").unwrap();
+        first.write_all(&content[..HELD]).unwrap();
+        let (mut second, head) = asked(&listener);
+        assert!(head.contains(&format!("range: bytes={HELD}-\r\n")), "{head}");
+        let (last, left) = (size - 1, size - HELD);
+        write!(
+            second,
+            "HTTP/1.1 206 Partial Content\r\nContent-Length: {left}\r\n\
+             Content-Range: bytes {HELD}-{last}/{size}\r\n\r\n"
+        )
+        .unwrap();
+        second.write_all(&content[HELD..]).unwrap();
+    });
+    let mut mirror = CaisRegistry::start(&["--mirror-of", &name]);
+    let mut client = mirror.connect();
+    write!(client, "GET {path} HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    let mut seen = Vec::new();
+    let mut buffer = vec![0; HELD];
+    let body = |seen: &[u8]| seen.windows(4).position(|w| w == b"\r\n\r\n").map(|at| at + 4);
+    while body(&seen).is_none_or(|at| seen.len() - at < HELD) {
+        let n = client.read(&mut buffer).unwrap();
+        assert!(n > 0, "the mirror passes on what has arrived");
+        seen.extend_from_slice(&buffer[..n]);
+    }
+    mirror.kill_and_restart();
+    let got = mirror.ask("GET", &path, &[], b"");
+    assert_eq!(got.status, 200, "{}", got.text());
+    assert!(got.body == layer);
+    server.join().unwrap();
+    let kept = mirror.ask("GET", &path, &[("Range", "bytes=4-7")], b"");
+    assert_eq!((kept.status, kept.body), (206, 1u32.to_le_bytes().to_vec()));
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::bundle;
 use super::contest::Contestant;
@@ -93,15 +93,35 @@ impl Engine {
     /// # Errors
     /// If the bundle cannot be written.
     pub(crate) fn runs(&self, world: &World, seccomp: Option<&Value>) -> Result<Contestant<'_>> {
-        let (kind, title) = match seccomp {
-            None => ("plain", format!("{}, without seccomp", self.name)),
-            Some(_) => ("seccomp", format!("{}, Docker's seccomp profile", self.name)),
-        };
-        let bundle = self.bundle(world, kind, &|spec| {
-            if let Some(profile) = seccomp {
-                spec["linux"]["seccomp"] = profile.clone();
+        match seccomp {
+            None => self.runs_changed(world, ("plain", "without seccomp"), &|_| {}),
+            Some(profile) => {
+                self.runs_changed(world, ("seccomp", "Docker's seccomp profile"), &|spec| {
+                    spec["linux"]["seccomp"] = profile.clone();
+                })
             }
-        })?;
+        }
+    }
+
+    /// The same without seccomp and with every device, which is what others have without rules for
+    /// them.
+    ///
+    /// # Errors
+    /// If the bundle cannot be written.
+    pub(crate) fn runs_with_devices(&self, world: &World) -> Result<Contestant<'_>> {
+        self.runs_changed(world, ("devices", "without seccomp, with every device"), &|spec| {
+            spec["linux"]["resources"]["devices"] = json!([{"allow": true, "access": "rwm"}]);
+        })
+    }
+
+    fn runs_changed<'a>(
+        &'a self,
+        world: &World,
+        (kind, what): (&'a str, &str),
+        change: &dyn Fn(&mut Value),
+    ) -> Result<Contestant<'a>> {
+        let title = format!("{}, {what}", self.name);
+        let bundle = self.bundle(world, kind, change)?;
         let bundle = bundle.display().to_string();
         let command = move |round| {
             Ok(self.command(&["run", "--bundle", &bundle, &format!("bench-{kind}-{round}")]))

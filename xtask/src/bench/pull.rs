@@ -66,7 +66,15 @@ pub(crate) fn make_disk(world: &World) -> Result<()> {
             .arg(&image),
     )?;
     fs::create_dir(&directory).context("make a directory for a disk")?;
-    output(Command::new("mount").args(["-o", "loop"]).arg(image).arg(directory)).map(drop)
+    // Without the cache of the file below it: who syncs would wait for two caches, and everything
+    // would be in memory twice.
+    let device =
+        output(Command::new("losetup").args(["--find", "--show", "--direct-io=on"]).arg(image))?;
+    let device = device.trim();
+    let mounted = output(Command::new("mount").arg(device).arg(directory));
+    // It goes with the mount.
+    output(Command::new("losetup").args(["--detach", device]))?;
+    mounted.map(drop)
 }
 
 /// Waits until the disk has everything, so that no turn pays for the one before.

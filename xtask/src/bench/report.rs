@@ -12,7 +12,7 @@ use super::world::{World, has_cgroup1, output, version};
 const HOW: &str = "\
 # Benchmarks
 
-Made by `cargo xtask bench --write`, as root, on a machine with the other engines installed (on Debian: `runc`, `crun`, `docker.io`, `skopeo`, `docker-registry`).
+Made by `cargo xtask bench --write`, as root, on a machine with the other engines installed (on Debian: `runc`, `crun`, `docker.io`, `skopeo`, `buildah`, `docker-registry`).
 Contestants take turns after a round that is not counted; the numbers are milliseconds, the median and in brackets the smallest and the largest.
 Wall time is that of the command, as a person waits for it.
 CPU time is user and system time of the command and of all its children, and of the daemon that works for it, if there is one; what the kernel does later, in threads of its own, is not in it for anybody.
@@ -98,6 +98,33 @@ pub(crate) fn page(sections: &[Section], world: &World) -> Result<String> {
     Ok(page)
 }
 
+/// A page on which some sections are measured anew: the others stay as they are, with the machine that
+/// they were measured on.
+pub(crate) fn merged(old: &str, sections: &[Section], world: &World) -> Result<String> {
+    let mut parts: Vec<String> = old.split("\n## ").map(str::to_owned).collect();
+    let machine = machine(world)?;
+    let apart = machine.lines().map(|line| line.trim_start_matches("- "));
+    let apart = format!("measured apart: {}", apart.collect::<Vec<_>>().join("; "));
+    for Section { title, table, notes } in sections {
+        let mut part = format!("{title}\n\n{table}\n");
+        for note in notes.iter().chain([&apart]) {
+            let _ = writeln!(part, "- {note}");
+        }
+        let place = parts.iter().position(|known| known.lines().next() == Some(title));
+        match place {
+            Some(place) => parts[place] = part,
+            None => parts.push(part),
+        }
+    }
+    let mut page = String::new();
+    for (place, part) in parts.iter().enumerate() {
+        let mark = if place == 0 { "" } else { "\n## " };
+        let _ = write!(page, "{mark}{}", part.trim_end());
+        page.push('\n');
+    }
+    Ok(page)
+}
+
 fn machine(world: &World) -> Result<String> {
     let processors = fs::read_to_string("/proc/cpuinfo")?;
     let models = processors.lines().filter_map(|line| line.strip_prefix("model name"));
@@ -111,7 +138,7 @@ fn machine(world: &World) -> Result<String> {
     let date = output(Command::new("date").args(["--utc", "+%Y-%m-%d"]))?;
     let cgroups = if has_cgroup1() { "version 1 (and 2, if mounted)" } else { "version 2" };
     let own = version(&world.cais.display().to_string()).unwrap_or_else(|| "cais".into());
-    let docker = ["dockerd", "/usr/bin/docker", "docker", "containerd", "skopeo"];
+    let docker = ["dockerd", "/usr/bin/docker", "docker", "containerd", "skopeo", "buildah"];
     let programs = [&["runc", "crun", world.youki.as_str()][..], &docker].concat();
     let mut versions: Vec<String> = std::iter::once(own)
         .chain(programs.iter().filter_map(|program| version(program)))

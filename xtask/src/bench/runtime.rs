@@ -21,6 +21,7 @@ const MANY_ROUNDS_MAX: usize = 5;
 /// All tables.
 pub(crate) fn measure(world: &World, rounds: usize) -> Result<Vec<Section>> {
     let mut notes = vec![
+        "bare system calls: a program without anything else makes the same namespaces, file systems and control group, executes `true` in them and removes them; it reads no bundle, filters no devices, switches no loopback link on and keeps no state".to_owned(),
         "`run` of a bundle that `runc spec` wrote (pid, net, ipc, uts, mnt and cgroup namespaces, read-only root) over unpacked files of busybox: create, start, wait and delete".to_owned(),
     ];
     let profile = profile(world, &mut notes)?;
@@ -35,7 +36,12 @@ pub(crate) fn measure(world: &World, rounds: usize) -> Result<Vec<Section>> {
         [(None, "without seccomp"), (profile.as_ref(), "Docker's seccomp profile")]
     {
         let contestants = engines.iter().map(|engine| engine.runs(world, seccomp));
-        let times = hold(&mut contestants.collect::<Result<Vec<_>>>()?, rounds)?;
+        let mut contestants = contestants.collect::<Result<Vec<_>>>()?;
+        if seccomp.is_none() {
+            contestants.push(engines[0].runs_with_devices(world)?);
+            contestants.push(floor(world)?);
+        }
+        let times = hold(&mut contestants, rounds)?;
         let title = format!("OCI runtime: `run true`, {what}");
         sections.push(Section::new(&title, &times, std::mem::take(&mut notes)));
     }
@@ -44,6 +50,17 @@ pub(crate) fn measure(world: &World, rounds: usize) -> Result<Vec<Section>> {
     sections.extend(many(world, &engines, rounds.min(MANY_ROUNDS_MAX))?);
     sections.push(steps(world, rounds)?);
     Ok(sections)
+}
+
+/// What no runtime can be below: the bare system calls, in a program that does nothing else.
+fn floor(world: &World) -> Result<Contestant<'_>> {
+    let rootfs = bundle::rootfs(world)?;
+    let command = move |round| {
+        let mut command = Command::new(beside(world, "floor"));
+        command.arg(&rootfs).arg(format!("cais-bench-bare-{round}"));
+        Ok(command)
+    };
+    Ok(Contestant { name: "bare system calls".into(), command: Box::new(command), daemon: None })
 }
 
 /// A further process in a container that runs.

@@ -8,14 +8,6 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use oci::{Platform, PlatformError, Reference, ReferenceError};
 
-use crate::output;
-
-/// How long ago an RFC 3339 time was, in words; empty where it is none.
-pub(super) fn age(time: &str, now: Timestamp) -> String {
-    time.parse::<Timestamp>()
-        .map_or_else(|_| String::new(), |time| output::human_duration(now.duration_since(time)))
-}
-
 /// An RFC 3339 time as Go prints times, in this machine's zone.
 pub(super) fn local_time(time: &str) -> String {
     let Ok(time) = time.parse::<Timestamp>() else { return time.to_owned() };
@@ -83,18 +75,3 @@ pub(super) fn platform(text: Option<&str>) -> Result<Option<Platform>> {
 
 /// What `docker run` is left with unless another sequence is chosen.
 pub(super) const DETACH_KEYS: &str = "ctrl-p,ctrl-q";
-
-/// Reads a sequence of keys: letters, and `ctrl-` with a letter or one of `@[\\]^_`.
-pub(super) fn detach_keys(text: &str) -> Result<Vec<u8>> {
-    let key = |name: &str| match name.as_bytes() {
-        [key] => Some(*key),
-        [b'c', b't', b'r', b'l', b'-', key @ (b'a'..=b'z' | b'@' | b'['..=b'_')] => {
-            Some(key.to_ascii_uppercase() - b'@')
-        }
-        _ => None,
-    };
-    let keys: Option<Vec<u8>> = text.split(',').map(key).collect();
-    keys.ok_or_else(|| {
-        Error::invalid(format!("invalid detach keys ({text})")).hint("as in ctrl-p,ctrl-q")
-    })
-}

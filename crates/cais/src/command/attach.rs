@@ -1,7 +1,9 @@
 //! `cais attach`
 
-use engine::{Outcome, Result};
+use clap::ArgAction;
+use engine::{Attached, Attaching, Outcome, Result};
 
+use super::grammar::Bool;
 use crate::session::Session;
 
 /// What `attach` takes.
@@ -13,6 +15,11 @@ pub(crate) struct Args {
     /// Do not attach STDIN
     #[arg(long)]
     no_stdin: bool,
+    /// Proxy all received signals to the process
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, value_parser = Bool)]
+    #[arg(num_args = 0..=1, require_equals = true)]
+    #[arg(default_value = "true", default_missing_value = "true", hide_default_value = true)]
+    sig_proxy: bool,
     /// The container, by name or id
     container: String,
 }
@@ -25,7 +32,8 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     if stdin && container.record.settings.tty && container.is_running() {
         super::run::needs_terminal("add --no-stdin where standard input is not a terminal")?;
     }
-    match engine.attach(&container, stdin, &keys)? {
+    let streams = Attached { stdin, stdout: true, stderr: true };
+    match engine.attach(&container, &Attaching { streams, keys: &keys, signals: args.sig_proxy })? {
         Outcome::Exited(code) => Ok(code),
         Outcome::Detached => Ok(0),
     }

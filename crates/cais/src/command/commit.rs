@@ -2,7 +2,7 @@
 
 use engine::{CommitOptions, Result};
 
-use super::{change, grammar};
+use super::grammar;
 use crate::session::Session;
 
 /// What `commit` takes.
@@ -42,7 +42,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     let container = engine.find(&args.container)?;
     session.relieve()?;
     let mut config = container.record.config.clone();
-    change::apply(&args.change, &mut config)?;
+    docker::apply_changes(&args.change, &mut config)?;
     let options = CommitOptions {
         author: args.author.clone(),
         message: args.message.clone(),

@@ -2,9 +2,9 @@
 
 use engine::Result;
 
-use super::filter::Filters;
 use super::prune;
 use crate::session::Session;
+use docker::Filters;
 
 /// What `container prune` takes.
 #[derive(Debug, clap::Args)]
@@ -19,7 +19,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     let filters = Filters::parse(&args.filter, &["label", "label!", "until"])?;
-    let filter = prune::filter(&filters)?;
+    let filter = docker::prune_filter(&filters)?;
     if !prune::goes_on(session, args.force, "all stopped containers")? {
         return Ok(0);
     }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use engine::{Container, Error, Kind, RemoveOptions, Result};
+use engine::{Attached, Container, Error, Kind, Lazily, RemoveOptions, Result, Settings};
 
 use super::create_options::CreateOptions;
 use crate::progress;
@@ -25,18 +25,21 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
-    let container = create(session, &args.create, &args.image_and_command)?;
+    let attached = args.create.attached()?;
+    let container = create(session, &args.create, attached, &args.image_and_command)?;
     session.say(&container.record.id).map(|()| 0)
 }
 
-/// Creates a container, pulling its image first where `--pull` says so.
+/// Creates a container that is run `attached`, pulling its image first where `--pull` says so.
 pub(super) fn create(
     session: &Session,
     options: &CreateOptions,
+    attached: Attached,
     image_and_command: &[String],
 ) -> Result<Container> {
     let (image, command) = image_and_command.split_first().expect("an image is required");
-    let settings = options.settings(image, command)?;
+    let settings =
+        Settings { attached, ..options.settings(image, command).map_err(Error::in_usage)? };
     let platform = super::platform(options.platform.as_deref())?;
     let engine = session.engine()?;
     let id_file = options.cidfile.as_deref().map(IdFile::create).transpose()?;
@@ -52,14 +55,28 @@ pub(super) fn create(
         Err(error)
             if error.kind() == Kind::NotFound && engine.lacks_image(image, platform.as_ref()) =>
         {
+            let note = || -> Result<()> {
+                if !options.quiet {
+                    let name = super::reference(image)?.familiar();
+                    progress::note(&format!("Unable to find image '{name}' locally"));
+                }
+                Ok(())
+            };
             match options.pull.as_str() {
                 "missing" => {
-                    if !options.quiet {
-                        let name = super::reference(image)?.familiar();
-                        progress::note(&format!("Unable to find image '{name}' locally"));
-                    }
+                    note()?;
                     pull()?;
                     engine.create(settings)
+                }
+                "lazy" => {
+                    note()?;
+                    session.relieve()?;
+                    let reference = super::reference(image)?;
+                    let (platform, quiet) = (platform.as_ref(), options.quiet);
+                    match progress::pull_lazily(engine, &reference, platform, quiet)? {
+                        Lazily::Whole(_) => engine.create(settings),
+                        Lazily::Arriving(arriving) => engine.create_arriving(settings, *arriving),
+                    }
                 }
                 _ => Err(error.hint("`cais pull` gets it, or leave out --pull never")),
             }

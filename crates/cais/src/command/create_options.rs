@@ -1,49 +1,23 @@
 //! The options of `run` and `create`, in Docker's grammar.
 
 mod health;
+mod limit;
 mod mount;
 pub(in crate::command) mod network;
+mod refused;
 pub(crate) mod value;
 
+pub(in crate::command) use limit::UpdateOptions;
 pub(crate) use value::environment;
+
+use super::grammar::Bool;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Args};
-use engine::{Error, Kind, Limits, RestartPolicy, Result, Seccomp, Security, Settings};
-
-/// Options of Docker's that are known, and not supported yet: long name, short name, whether a
-/// value follows. Each is a clear error, never ignored.
-const UNSUPPORTED: &[(&str, Option<char>, bool)] = &[
-    ("annotation", None, true),
-    ("attach", Some('a'), true),
-    ("blkio-weight", None, true),
-    ("blkio-weight-device", None, true),
-    ("cgroup-parent", None, true),
-    ("cpu-rt-period", None, true),
-    ("cpu-rt-runtime", None, true),
-    ("device-cgroup-rule", None, true),
-    ("device-read-bps", None, true),
-    ("device-read-iops", None, true),
-    ("device-write-bps", None, true),
-    ("device-write-iops", None, true),
-    ("disable-content-trust", None, false),
-    ("gpus", None, true),
-    ("ip6", None, true),
-    ("isolation", None, true),
-    ("kernel-memory", None, true),
-    ("link-local-ip", None, true),
-    ("log-driver", None, true),
-    ("log-opt", None, true),
-    ("oom-kill-disable", None, false),
-    ("runtime", None, true),
-    ("storage-opt", None, true),
-    ("use-api-socket", None, false),
-    ("volume-driver", None, true),
-    ("volumes-from", None, true),
-];
+use clap::{ArgAction, Args};
+use docker::grammar::{is_host, security_option};
+use engine::{Attached, Error, Kind, RestartPolicy, Result, Security, Settings};
 
 /// What can be said of a container when it is created.
 #[derive(Debug, Args)]
@@ -104,6 +78,9 @@ pub(crate) struct CreateOptions {
     /// Bind mount a volume
     #[arg(short, long, value_name = "[SOURCE:]TARGET[:OPTIONS]")]
     volume: Vec<String>,
+    /// Mount volumes from the specified container(s)
+    #[arg(long, value_name = "CONTAINER[:ro|rw]")]
+    volumes_from: Vec<String>,
     /// Attach a filesystem mount to the container
     #[arg(long, value_name = "type=TYPE,src=SOURCE,dst=TARGET")]
     mount: Vec<String>,
@@ -119,8 +96,8 @@ pub(crate) struct CreateOptions {
     /// Set platform if server is multi-platform capable
     #[arg(long, value_name = "OS/ARCH")]
     pub(crate) platform: Option<String>,
-    /// Pull image before creating
-    #[arg(long, value_name = "WHEN", default_value = "missing", value_parser = ["always", "missing", "never"])]
+    /// Pull image before creating; with lazy, start while its layers are still arriving
+    #[arg(long, value_name = "WHEN", default_value = "missing", value_parser = ["always", "missing", "never", "lazy"])]
     pub(crate) pull: String,
     /// Suppress the pull output
     #[arg(short, long)]
@@ -131,65 +108,50 @@ pub(crate) struct CreateOptions {
     /// Restart policy to apply when a container exits
     #[arg(long, value_name = "POLICY", default_value = "no")]
     restart: String,
+    /// Add an annotation to the container (passed through to the OCI runtime)
+    #[arg(long, value_name = "NAME=VALUE")]
+    annotation: Vec<String>,
+    /// Attach to STDIN, STDOUT or STDERR
+    #[arg(short, long, value_name = "STREAM")]
+    attach: Vec<String>,
+    /// Optional parent cgroup for the container
+    #[arg(long, value_name = "PATH", default_value = "", hide_default_value = true)]
+    cgroup_parent: String,
+    /// Runtime to use for this container: cais, also known as runc
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    runtime: String,
+    /// Container isolation technology: default
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    isolation: String,
+    /// Skip image verification
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, value_parser = Bool)]
+    #[arg(num_args = 0..=1, require_equals = true)]
+    #[arg(default_value = "true", default_missing_value = "true", hide_default_value = true)]
+    disable_content_trust: bool,
+    /// Volume driver for the container: local
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    volume_driver: String,
     #[command(flatten)]
     health: health::HealthOptions,
+    /// Let /proc/meminfo, cpuinfo, stat, uptime, loadavg and the processors online tell the
+    /// container's limits
+    #[arg(long)]
+    honest_proc: bool,
+    /// Storage driver options for the container: size
+    #[arg(long, value_name = "size=BYTES")]
+    storage_opt: Vec<String>,
+    /// Logging driver for the container: json-file, local, journald, syslog, none
+    #[arg(long, value_name = "DRIVER", default_value = "", hide_default_value = true)]
+    log_driver: String,
+    /// Log driver options
+    #[arg(long, value_name = "NAME=VALUE")]
+    log_opt: Vec<String>,
     #[command(flatten)]
-    limits: LimitOptions,
+    limits: limit::LimitOptions,
     #[command(flatten)]
     security: SecurityOptions,
     #[command(flatten)]
-    unsupported: Unsupported,
-}
-
-/// How much of the machine a container may use.
-#[derive(Debug, Args)]
-struct LimitOptions {
-    #[command(flatten)]
-    changing: UpdateOptions,
-    /// Tune container memory swappiness (0 to 100); -1 leaves it to the kernel
-    #[arg(long, value_name = "PERCENT")]
-    memory_swappiness: Option<i64>,
-    /// Ulimit options
-    #[arg(long, value_name = "TYPE=SOFT[:HARD]")]
-    ulimit: Vec<String>,
-    /// Tune host's OOM preferences (-1000 to 1000)
-    #[arg(long, value_name = "SCORE")]
-    oom_score_adj: Option<i32>,
-}
-
-/// The limits that can be changed while a container runs.
-#[derive(Debug, Args)]
-pub(crate) struct UpdateOptions {
-    /// Memory limit
-    #[arg(short, long, value_name = "BYTES")]
-    memory: Option<String>,
-    /// Memory soft limit
-    #[arg(long, value_name = "BYTES")]
-    memory_reservation: Option<String>,
-    /// Swap limit equal to memory plus swap: '-1' to enable unlimited swap
-    #[arg(long, value_name = "BYTES")]
-    memory_swap: Option<String>,
-    /// Number of CPUs
-    #[arg(long, value_name = "DECIMAL")]
-    cpus: Option<String>,
-    /// CPU shares (relative weight)
-    #[arg(short, long, value_name = "WEIGHT")]
-    cpu_shares: Option<u64>,
-    /// Limit CPU CFS (Completely Fair Scheduler) period
-    #[arg(long, value_name = "MICROSECONDS")]
-    cpu_period: Option<u64>,
-    /// Limit CPU CFS (Completely Fair Scheduler) quota
-    #[arg(long, value_name = "MICROSECONDS")]
-    cpu_quota: Option<i64>,
-    /// CPUs in which to allow execution (0-3, 0,1)
-    #[arg(long, value_name = "CPUS", default_value = "", hide_default_value = true)]
-    cpuset_cpus: String,
-    /// MEMs in which to allow execution (0-3, 0,1)
-    #[arg(long, value_name = "NODES", default_value = "", hide_default_value = true)]
-    cpuset_mems: String,
-    /// Tune container pids limit (set -1 for unlimited)
-    #[arg(long, value_name = "COUNT")]
-    pids_limit: Option<i64>,
+    refused: refused::Refused,
 }
 
 /// How a container is held.
@@ -213,10 +175,10 @@ struct SecurityOptions {
     /// Sysctl options
     #[arg(long, value_name = "NAME=VALUE")]
     sysctl: Vec<String>,
-    /// PID namespace to use: host
+    /// PID namespace to use: host, or container:NAME
     #[arg(long, default_value = "", hide_default_value = true)]
     pid: String,
-    /// IPC mode to use: private, host
+    /// IPC mode to use: private, shareable, none, host, or container:NAME
     #[arg(long, default_value = "", hide_default_value = true)]
     ipc: String,
     /// UTS namespace to use: host
@@ -230,53 +192,11 @@ struct SecurityOptions {
     userns: String,
 }
 
-/// The options that are only there to be refused.
-#[derive(Debug)]
-struct Unsupported(Option<&'static str>);
-
-impl clap::Args for Unsupported {
-    fn augment_args(command: clap::Command) -> clap::Command {
-        UNSUPPORTED.iter().fold(command, |command, (name, short, has_value)| {
-            let action = if *has_value { ArgAction::Append } else { ArgAction::SetTrue };
-            let arg = Arg::new(*name).long(*name).hide(true).action(action);
-            command.arg(match short {
-                Some(short) => arg.short(*short),
-                None => arg,
-            })
-        })
-    }
-
-    fn augment_args_for_update(command: clap::Command) -> clap::Command {
-        Self::augment_args(command)
-    }
-}
-
-impl clap::FromArgMatches for Unsupported {
-    fn from_arg_matches(matches: &ArgMatches) -> std::result::Result<Self, clap::Error> {
-        let given = |(name, _, has_value): &&(&str, Option<char>, bool)| {
-            let given = matches.value_source(name) == Some(ValueSource::CommandLine);
-            // A switch may be given to say that it is off.
-            given && (*has_value || matches.get_flag(name))
-        };
-        Ok(Self(UNSUPPORTED.iter().find(given).map(|(name, ..)| *name)))
-    }
-
-    fn update_from_arg_matches(
-        &mut self,
-        matches: &ArgMatches,
-    ) -> std::result::Result<(), clap::Error> {
-        *self = Self::from_arg_matches(matches)?;
-        Ok(())
-    }
-}
-
 impl CreateOptions {
     /// What the options, the image and the command mean.
     pub(crate) fn settings(&self, image: &str, command: &[String]) -> Result<Settings> {
-        if let Some(name) = self.unsupported.0 {
-            return Err(Error::new(Kind::Unsupported, format!("--{name} is not supported yet"))
-                .hint("leave the option out; `cais run --help` lists what is supported"));
-        }
+        self.refused.check()?;
+        self.check_words()?;
         let mut settings = Settings {
             name: self.name.clone().unwrap_or_default(),
             image: image.to_owned(),
@@ -301,10 +221,16 @@ impl CreateOptions {
             restart: value::restart_policy(&self.restart)?,
             healthcheck: self.health.healthcheck()?,
             mounts: mount::mounts(&self.volume, &self.mount, &self.tmpfs)?,
+            volumes_from: self.volumes_from.clone(),
             limits: self.limits.limits()?,
             security: self.security.security()?,
             devices: self.device.iter().map(|text| value::device(text)).collect::<Result<_>>()?,
             platform: self.platform.clone(),
+            annotations: pairs("annotation", &self.annotation)?,
+            cgroup_parent: value::cgroup_parent(&self.cgroup_parent)?,
+            honest_proc: self.honest_proc.then_some(0),
+            storage_bytes: value::storage(&self.storage_opt)?,
+            log: value::log(&self.log_driver, &self.log_opt),
             ..Settings::default()
         };
         self.network.apply(&mut settings)?;
@@ -323,37 +249,56 @@ impl CreateOptions {
     }
 }
 
-impl LimitOptions {
-    fn limits(&self) -> Result<Limits> {
-        let ulimits = self.ulimit.iter().map(|text| value::ulimit(text)).collect::<Result<_>>()?;
-        Ok(Limits {
-            memory_swappiness: self.memory_swappiness.map(value::swappiness).transpose()?.flatten(),
-            ulimits,
-            oom_score_adj: self.oom_score_adj,
-            ..self.changing.limits()?
-        })
+impl CreateOptions {
+    /// Whether streams to attach to were named.
+    pub(crate) fn is_attached(&self) -> bool {
+        !self.attach.is_empty()
     }
-}
 
-impl UpdateOptions {
-    /// What the options mean.
-    pub(crate) fn limits(&self) -> Result<Limits> {
-        let bytes = |name: &str, text: &Option<String>| {
-            text.as_ref().map(|text| value::bytes(name, text)).transpose()
-        };
-        Ok(Limits {
-            memory: bytes("memory", &self.memory)?,
-            memory_reservation: bytes("memory-reservation", &self.memory_reservation)?,
-            memory_swap: bytes("memory-swap", &self.memory_swap)?,
-            nano_cpus: self.cpus.as_ref().map(|text| value::nano_cpus(text)).transpose()?,
-            cpu_shares: self.cpu_shares,
-            cpu_period_us: self.cpu_period,
-            cpu_quota_us: self.cpu_quota,
-            cpuset_cpus: self.cpuset_cpus.clone(),
-            cpuset_mems: self.cpuset_mems.clone(),
-            pids: self.pids_limit,
-            ..Limits::default()
-        })
+    /// The streams that whoever runs it is attached to.
+    pub(crate) fn attached(&self) -> Result<Attached> {
+        let mut attached = Attached::default();
+        if self.attach.is_empty() {
+            return Ok(Attached { stdin: self.interactive, stdout: true, stderr: true });
+        }
+        for stream in &self.attach {
+            match stream.to_ascii_lowercase().as_str() {
+                "stdin" => attached.stdin = true,
+                "stdout" => attached.stdout = true,
+                "stderr" => attached.stderr = true,
+                _ => {
+                    return Err(Error::invalid(format!(
+                        "invalid argument \"{stream}\" for \"-a, --attach\" flag: valid streams are STDIN, STDOUT and STDERR"
+                    )));
+                }
+            }
+        }
+        Ok(attached)
+    }
+
+    /// Words of which Linux, or Cais, has one.
+    fn check_words(&self) -> Result<()> {
+        if !matches!(self.isolation.as_str(), "" | "default") {
+            let isolation = &self.isolation;
+            let message =
+                format!("Invalid isolation: \"{isolation}\" - linux only supports 'default'");
+            return Err(Error::new(Kind::Unsupported, message));
+        }
+        if !matches!(self.runtime.as_str(), "" | "cais" | "runc") {
+            let runtime = &self.runtime;
+            return Err(Error::new(Kind::NotFound, format!("Unknown runtime specified {runtime}"))
+                .hint("the runtime is part of Cais: leave --runtime out"));
+        }
+        if !self.disable_content_trust {
+            return Err(Error::new(Kind::Unsupported, "content trust is not supported")
+                .hint("name the image by its digest: NAME@sha256:…"));
+        }
+        if !matches!(self.volume_driver.as_str(), "" | "local") {
+            let driver = &self.volume_driver;
+            return Err(Error::new(Kind::NotFound, format!("plugin \"{driver}\" not found"))
+                .hint("volumes have the driver `local` alone"));
+        }
+        Ok(())
     }
 }
 
@@ -366,15 +311,15 @@ impl SecurityOptions {
             read_only: self.read_only,
             sysctls: pairs("sysctl", &self.sysctl)?,
             options: self.security_opt.clone(),
-            host_pid: is_host("pid", &self.pid, &[])?,
-            host_ipc: is_host("ipc", &self.ipc, &["private", "shareable"])?,
+            pid: value::pid_mode(&self.pid)?,
+            ipc: value::ipc_mode(&self.ipc)?,
             host_uts: is_host("uts", &self.uts, &[])?,
             host_cgroup: is_host("cgroupns", &self.cgroupns, &["private"])?,
             user_namespace: value::user_namespace(&self.userns)?,
             ..Security::default()
         };
         for option in &self.security_opt {
-            security_option(option, &mut security)?;
+            security_option(option, &mut security, &profile)?;
         }
         Ok(security)
     }
@@ -391,54 +336,10 @@ fn pairs(name: &str, texts: &[String]) -> Result<BTreeMap<String, String>> {
     texts.iter().map(split).collect()
 }
 
-/// Whether a namespace is the host's; `private` names are the default's.
-fn is_host(name: &str, text: &str, private: &[&str]) -> Result<bool> {
-    match text {
-        "host" => Ok(true),
-        "" => Ok(false),
-        other if private.contains(&other) => Ok(false),
-        other if other.starts_with("container:") || (name, other) == ("ipc", "none") => {
-            Err(Error::new(Kind::Unsupported, format!("--{name} {other} is not supported yet"))
-                .hint(format!("--{name} host is")))
-        }
-        other => {
-            Err(Error::invalid(format!("--{name}: invalid {} mode: {other}", name.to_uppercase())))
-        }
-    }
-}
-
-fn security_option(option: &str, security: &mut Security) -> Result<()> {
-    let (key, value) =
-        option.split_once('=').or_else(|| option.split_once(':')).unwrap_or((option, "true"));
-    match (key, value) {
-        ("no-new-privileges", "true" | "false") => security.no_new_privileges = value == "true",
-        ("seccomp", "unconfined") => security.seccomp = Seccomp::Unconfined,
-        ("seccomp", "builtin" | "default") => security.seccomp = Seccomp::Default,
-        ("seccomp", file) => {
-            let json = std::fs::read_to_string(file).map_err(|error| {
-                Error::caused(
-                    Kind::Invalid,
-                    format!("opening seccomp profile ({file}) failed"),
-                    error,
-                )
-            })?;
-            security.seccomp = Seccomp::Profile(json);
-        }
-        ("systempaths", "unconfined") => security.unmasked = true,
-        // There is nothing to switch off where the kernel has no such module.
-        ("apparmor", "unconfined") | ("label", "disable") => {}
-        ("apparmor" | "label" | "systempaths", _) => {
-            return Err(Error::new(
-                Kind::Unsupported,
-                format!("--security-opt {option} is not supported yet"),
-            ));
-        }
-        _ => {
-            let options =
-                "seccomp=unconfined, seccomp=FILE, no-new-privileges, systempaths=unconfined";
-            return Err(Error::invalid(format!("invalid --security-opt: \"{option}\""))
-                .hint(format!("options are {options}")));
-        }
-    }
-    Ok(())
+/// The text of a seccomp profile's file.
+fn profile(file: &str) -> Result<String> {
+    std::fs::read_to_string(file).map_err(|error| {
+        let doing = format!("opening seccomp profile ({file}) failed");
+        Error::caused(Kind::Invalid, doing, error)
+    })
 }

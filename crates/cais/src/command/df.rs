@@ -1,11 +1,15 @@
 //! `cais system df`
 
-use engine::{Container, DiskUsage, Engine, Error, Holding, ImageUsage, Result, VolumeUsage};
+use engine::{
+    BuildCacheUsage, Container, DiskUsage, Engine, Error, Holding, ImageUsage, Result, Unfinished,
+    VolumeUsage,
+};
 use jiff::Timestamp;
 use oci::Reference;
 use serde_json::{Value, json};
 
-use super::{ps, volume_ls};
+use super::ps;
+use super::volume::ls as volume_ls;
 use crate::output::{self, Format, Row, human_size};
 use crate::session::Session;
 
@@ -36,7 +40,7 @@ const CONTAINERS: (&str, &str) = (
 );
 const VOLUMES: (&str, &str) = ("Local Volumes space usage:", "{{.Name}}\t{{.Links}}\t{{.Size}}");
 const CACHE: (&str, &str) = (
-    "Build cache usage: 0B",
+    "Build cache usage: ",
     "{{.ID}}\t{{.CacheType}}\t{{.Size}}\t{{.CreatedSince}}\t{{.LastUsedSince}}\t{{.UsageCount}}\t{{.Shared}}",
 );
 const VERBOSE_HEADERS: &[(&str, &str)] = &[
@@ -101,9 +105,29 @@ fn summary(session: &Session, usage: &DiskUsage, format: Option<&str>) -> Result
         row("Images", usage.images.len(), used.count(), usage.layers_bytes, images_used),
         row("Containers", usage.containers.len(), running.count(), containers, containers_used),
         row("Local Volumes", usage.volumes.len(), linked.count(), volumes, volumes_used),
-        row("Build Cache", 0, 0, 0, 0),
+        cache_row(&usage.build_cache),
     ];
-    super::show(session, format, false, TABLE, HEADERS, &rows)
+    let rows = rows.into_iter().chain(unfinished_row(&usage.unfinished));
+    super::show(session, format, false, TABLE, HEADERS, &rows.collect::<Vec<Row>>())
+}
+
+/// As Docker counts, without what images and containers have in any case.
+fn cache_row(cache: &[BuildCacheUsage]) -> Row {
+    let used = cache.iter().filter(|entry| entry.is_used);
+    let bytes = |entries: &mut dyn Iterator<Item = &BuildCacheUsage>| {
+        entries.filter(|entry| !entry.is_shared).map(|entry| entry.bytes).sum::<u64>()
+    };
+    let (all, active) = (bytes(&mut cache.iter()), bytes(&mut used.clone()));
+    row("Build Cache", cache.len(), used.count(), all, active)
+}
+
+/// A row that Docker does not have, where there is anything to show.
+fn unfinished_row(unfinished: &[Unfinished]) -> Option<Row> {
+    let used = unfinished.iter().filter(|one| one.is_used);
+    let all: u64 = unfinished.iter().map(|one| one.bytes).sum();
+    let active: u64 = used.clone().map(|one| one.bytes).sum();
+    let is_any = !unfinished.is_empty();
+    is_any.then(|| row("Unfinished", unfinished.len(), used.count(), all, active))
 }
 
 fn row(kind: &str, total: usize, active: usize, size: u64, used: u64) -> Row {
@@ -136,6 +160,7 @@ fn verbose(
     };
     let containers = usage.containers.iter().map(container).collect::<Result<Vec<Row>>>()?;
     let volumes: Vec<Row> = usage.volumes.iter().map(volume_row).collect();
+    let cache: Vec<Row> = usage.build_cache.iter().map(|entry| entry_row(entry, now)).collect();
     if let Some(format) = format.filter(|format| *format != "table") {
         let fields =
             |rows: &[Row]| rows.iter().map(|row| row.fields.clone()).collect::<Vec<Value>>();
@@ -143,7 +168,7 @@ fn verbose(
             "Images": fields(&images),
             "Containers": fields(&containers),
             "Volumes": fields(&volumes),
-            "BuildCache": [],
+            "BuildCache": fields(&cache),
         }));
         return super::show(session, Some(format), false, "", &[], &[whole]);
     }
@@ -153,8 +178,26 @@ fn verbose(
     session.print("\n")?;
     table(session, VOLUMES, "", &volumes)?;
     session.print("\n")?;
-    table(session, CACHE, "CACHE ID", &[])?;
+    let bytes = usage.build_cache.iter().filter(|entry| !entry.is_shared).map(|entry| entry.bytes);
+    let title = format!("{}{}", CACHE.0, human_size(bytes.sum(), 4));
+    table(session, (&title, CACHE.1), "CACHE ID", &cache)?;
     Ok(0)
+}
+
+/// What builds keep; how often it was used nobody counts.
+fn entry_row(usage: &BuildCacheUsage, now: Timestamp) -> Row {
+    let age = super::age(&usage.used.to_string(), now);
+    let id = usage.id.get(..12).unwrap_or(&usage.id);
+    Row::from(json!({
+        "ID": id,
+        "CacheType": usage.kind,
+        "Size": human_size(usage.bytes, 4),
+        "CreatedSince": "N/A",
+        "LastUsedSince": format!("{age} ago"),
+        "UsageCount": "N/A",
+        "Shared": usage.is_shared.to_string(),
+        "InUse": usage.is_used.to_string(),
+    }))
 }
 
 fn table(session: &Session, (title, template): (&str, &str), id: &str, rows: &[Row]) -> Result<()> {

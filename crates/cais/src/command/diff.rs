@@ -77,7 +77,11 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
 }
 
 /// Docker's lines.
-fn letters(session: &Session, comparison: &Comparison, within: &[PathBuf]) -> Result<i32> {
+pub(in crate::command) fn letters(
+    session: &Session,
+    comparison: &Comparison,
+    within: &[PathBuf],
+) -> Result<i32> {
     use std::os::unix::ffi::OsStrExt;
     let mut text = Vec::new();
     for change in comparison.changes(within)? {

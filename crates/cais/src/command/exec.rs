@@ -65,6 +65,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
         detach: args.detach,
         detach_keys: keys,
         privileged: args.privileged,
+        ..Exec::default()
     };
     Ok(match engine.exec(&container, &exec)? {
         Outcome::Exited(code) => code,

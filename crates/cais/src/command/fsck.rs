@@ -37,16 +37,17 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
         session.say("Everything is as it should be")?;
         return Ok(0);
     }
-    let rows: Vec<Row> = findings.iter().map(row).collect();
+    let rows: Vec<Row> = findings.iter().map(|finding| row(finding, args.repair)).collect();
     super::show(session, args.format.as_deref(), false, TABLE, HEADERS, &rows)?;
     Ok(i32::from(left > 0))
 }
 
-fn row(finding: &Finding) -> Row {
+fn row(finding: &Finding, repairs: bool) -> Row {
+    let planned = finding.planned.as_deref().filter(|_| !repairs);
     Row::from(json!({
         "Type": finding.kind,
         "Name": finding.name,
         "Problem": finding.why,
-        "Remedy": finding.remedy.as_deref().unwrap_or("none"),
+        "Remedy": finding.remedy.as_deref().or(planned).unwrap_or("none"),
     }))
 }

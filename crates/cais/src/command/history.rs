@@ -31,6 +31,9 @@ pub(crate) struct Args {
     /// Don't truncate output
     #[arg(long)]
     no_trunc: bool,
+    /// Show history for the given platform; fails where the image here is for another one
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<String>,
     /// Only show image IDs
     #[arg(short, long)]
     quiet: bool,
@@ -40,7 +43,8 @@ pub(crate) struct Args {
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     let engine = session.engine()?;
-    let image = engine.image(&args.image)?;
+    let platform = super::platform(args.platform.as_deref())?;
+    let image = engine.image_for(&args.image, platform.as_ref())?;
     let history = image.config(engine.store())?.history;
     let id = image.id.to_string();
     let id = if args.no_trunc { id } else { id["sha256:".len()..][..12].to_owned() };

@@ -2,9 +2,9 @@
 
 use engine::Result;
 
-use super::filter::Filters;
 use super::prune;
 use crate::session::Session;
+use docker::Filters;
 
 /// What `image prune` takes.
 #[derive(Debug, clap::Args)]
@@ -22,8 +22,8 @@ pub(crate) struct Args {
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     let filters = Filters::parse(&args.filter, &["dangling", "label", "label!", "until"])?;
-    let filter = prune::filter(&filters)?;
-    let all = args.all || !prune::switch(&filters, "dangling", true)?;
+    let filter = docker::prune_filter(&filters)?;
+    let all = args.all || !docker::switch(&filters, "dangling", true)?;
     let what = match args.all {
         true => "all images without at least one container associated to them",
         false => "all dangling images",

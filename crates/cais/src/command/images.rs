@@ -1,16 +1,17 @@
 //! `cais images`
 
 use std::cmp::Reverse;
+use std::collections::HashSet;
 
 use engine::{Error, Kind, Result};
 use jiff::Timestamp;
-use oci::Reference;
+use oci::{Digest, Platform, Reference};
 use serde_json::json;
 use store::Image;
 
-use super::filter::{Filters, has_label};
 use crate::output::{self, Row};
 use crate::session::Session;
+use docker::{Filters, has_label};
 
 const TABLE: &str = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
 const TABLE_DIGESTS: &str =
@@ -23,6 +24,14 @@ const HEADERS: &[(&str, &str)] = &[
     ("CreatedSince", "CREATED"),
     ("CreatedAt", "CREATED AT"),
     ("Size", "SIZE"),
+];
+const TREE: &str = "{{.Image}}\t{{.ID}}\t{{.DiskUsage}}\t{{.ContentSize}}\t{{.Extra}}";
+const TREE_HEADERS: &[(&str, &str)] = &[
+    ("Image", "IMAGE"),
+    ("ID", "ID"),
+    ("DiskUsage", "DISK USAGE"),
+    ("ContentSize", "CONTENT SIZE"),
+    ("Extra", "EXTRA"),
 ];
 const FILTERS: &[&str] = &["before", "dangling", "label", "reference", "since"];
 
@@ -47,12 +56,30 @@ pub(crate) struct Args {
     /// Only show image IDs
     #[arg(short, long)]
     quiet: bool,
+    /// List images with their platforms, as a tree
+    #[arg(long)]
+    tree: bool,
     /// Only this repository, or this tag of it
     repository: Option<String>,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
+    let others = [
+        (args.quiet, "--quiet"),
+        (args.no_trunc, "--no-trunc"),
+        (args.digests, "--show-digest"),
+        (args.format.is_some(), "--format"),
+    ];
+    if let Some((_, other)) = others.iter().find(|(given, _)| *given && args.tree) {
+        return Err(Error::new(Kind::Invalid, format!("{other} is not yet supported with --tree"))
+            .hint("leave one of the two out"));
+    }
     let engine = session.engine()?;
+    let used: HashSet<Digest> = if args.tree {
+        engine.list()?.iter().map(|c| c.record.image_id).collect()
+    } else {
+        HashSet::new()
+    };
     let mut conditions = args.filter.clone();
     conditions.extend(args.repository.iter().map(|name| format!("reference={name}")));
     let filters = Filters::parse(&conditions, FILTERS)?;
@@ -74,17 +101,62 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
                 continue;
             }
         }
+        let mut shown = Vec::new();
         for name in names(&image) {
             if wanted(&name, &filters)? {
-                rows.push(row(&image, &name, args, now));
+                shown.push(name);
             }
         }
+        if args.tree && !shown.is_empty() {
+            rows.extend(branch(session, &image, &shown, used.contains(&image.id))?);
+        } else {
+            rows.extend(shown.iter().map(|name| row(&image, name, args, now)));
+        }
+    }
+    if args.tree {
+        return super::show(session, None, false, TREE, TREE_HEADERS, &rows);
     }
     if args.quiet {
         rows.dedup_by(|a, b| a.fields["ID"] == b.fields["ID"]);
     }
     let table = if args.digests { TABLE_DIGESTS } else { TABLE };
     super::show(session, args.format.as_deref(), args.quiet, table, HEADERS, &rows)
+}
+
+/// An image in the tree: its names, and the platform that it is for.
+fn branch(session: &Session, image: &Image, names: &[Name], is_used: bool) -> Result<Vec<Row>> {
+    let store = session.engine()?.store();
+    let blobs = image.layers.iter().filter(|layer| store.has_blob(&layer.blob.digest));
+    let content: u64 = blobs.map(|layer| layer.blob.size).sum();
+    let config = image.config(store)?;
+    let variant = Some(config.variant).filter(|variant| !variant.is_empty());
+    let platform = Platform { os: config.os, architecture: config.architecture, variant };
+    let id = &image.id.hex()[..12];
+    let line = |title: String, extra: &str| {
+        Row::from(json!({
+            "Image": title,
+            "ID": id,
+            "DiskUsage": output::human_size(image.size() + content, 3),
+            "ContentSize": output::human_size(content, 3),
+            "Extra": extra,
+        }))
+    };
+    let title = |name: &Name| match name.tag.as_ref() {
+        Some(tag) => tag.familiar(),
+        None => "<untagged>".to_owned(),
+    };
+    let blank = |name: &Name| {
+        let (id, sizes) = ("", "");
+        Row::from(json!({
+            "Image": title(name), "ID": id, "DiskUsage": sizes, "ContentSize": sizes, "Extra": "",
+        }))
+    };
+    let (last, before) = names.split_last().expect("an image that is shown has a name");
+    let extra = if is_used { "U" } else { "" };
+    let mut rows: Vec<Row> = before.iter().map(blank).collect();
+    rows.push(line(title(last), extra));
+    rows.push(line(format!("└─ {platform}"), ""));
+    Ok(rows)
 }
 
 /// The newest first; those of one time by their names.
@@ -136,30 +208,9 @@ fn wanted(name: &Name, filters: &Filters) -> Result<bool> {
         }
     }
     let shown = name.tag.as_ref().or(name.pin.as_ref());
-    Ok(filters.any("reference", |pattern| shown.is_some_and(|name| matches(pattern, name))))
-}
-
-/// Whether a pattern with `*` and `?` fits the name with its tag, or without.
-fn matches(pattern: &str, name: &Reference) -> bool {
-    let normal = pattern.parse::<Reference>().map(|pattern| pattern.familiar_name());
-    let tagged = format!("{}:{}", name.familiar_name(), name.tag().unwrap_or_default());
-    glob(pattern, &name.familiar_name())
-        || glob(pattern, &tagged)
-        || normal.is_ok_and(|normal| normal == name.familiar_name() && !pattern.contains(':'))
-}
-
-/// `*` is anything but a slash, `?` one character but a slash.
-fn glob(pattern: &str, text: &str) -> bool {
-    match (pattern.chars().next(), text.chars().next()) {
-        (None, end) => end.is_none(),
-        (Some('*'), next) => {
-            glob(&pattern[1..], text)
-                || next.is_some_and(|c| c != '/' && glob(pattern, &text[c.len_utf8()..]))
-        }
-        (Some('?'), Some(c)) if c != '/' => glob(&pattern[1..], &text[c.len_utf8()..]),
-        (Some(p), Some(c)) if p == c => glob(&pattern[p.len_utf8()..], &text[c.len_utf8()..]),
-        _ => false,
-    }
+    Ok(filters.any("reference", |pattern| {
+        shown.is_some_and(|name| docker::reference_matches(pattern, name))
+    }))
 }
 
 fn row(image: &Image, name: &Name, args: &Args, now: Timestamp) -> Row {
@@ -181,23 +232,4 @@ fn row(image: &Image, name: &Name, args: &Args, now: Timestamp) -> Row {
         "CreatedAt": super::local_time(created),
         "Size": output::human_size(image.size(), 3),
     }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn patterns_fit_names_and_tags() {
-        let check = |pattern: &str, name: &str, expected: bool| {
-            assert_eq!(matches(pattern, &name.parse().unwrap()), expected, "{pattern} {name}");
-        };
-        check("ubuntu", "ubuntu:24.04", true);
-        check("ubuntu:24*", "ubuntu:24.04", true);
-        check("ubuntu:22.04", "ubuntu:24.04", false);
-        check("bus*", "busybox", true);
-        check("*", "a/b", false);
-        check("*/*", "a/b", true);
-        check("docker.io/library/ubuntu", "ubuntu", true);
-    }
 }

@@ -19,7 +19,7 @@ pub(crate) struct Args {
     /// Set platform if server is multi-platform capable
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<String>,
-    /// The archive: a file, or - for standard input
+    /// The archive: a file, an address, or - for standard input
     file: String,
     /// The name of the image
     repository: Option<String>,
@@ -29,12 +29,11 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     let reference = args.repository.as_deref().map(super::reference).transpose()?;
     let platform = super::platform(args.platform.as_deref())?;
     let mut config = ContainerConfig::default();
-    super::change::apply(&args.change, &mut config)?;
+    docker::apply_changes(&args.change, &mut config)?;
     let mut archive: Box<dyn Read> = match args.file.as_str() {
         "-" => Box::new(std::io::stdin()),
         url if url.starts_with("http://") || url.starts_with("https://") => {
-            return Err(Error::new(Kind::Unsupported, "import from a URL is not supported yet")
-                .hint("download it, and import the file"));
+            Box::new(session.engine()?.fetch(url)?)
         }
         path => Box::new(super::open(path.as_ref())?),
     };

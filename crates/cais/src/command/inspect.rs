@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal as _;
 
-use engine::{Engine, Error, Kind, Result};
+use engine::{Container, Engine, Error, Kind, Result};
 use serde_json::Value;
 
 use crate::output;
@@ -14,8 +14,11 @@ pub(crate) struct Args {
     /// Format output using a custom template
     #[arg(short, long)]
     format: Option<String>,
-    /// Only inspect objects of the given type
-    #[arg(long = "type", value_name = "container|image")]
+    /// Display total file sizes if the type is container
+    #[arg(short, long)]
+    size: bool,
+    /// Only inspect objects of the given type: container, image, network or volume
+    #[arg(long = "type", value_name = "TYPE")]
     kind: Option<String>,
     /// The objects, by name or id
     #[arg(required = true)]
@@ -26,9 +29,38 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     inspect(session, args, args.kind.as_deref())
 }
 
+/// What `image inspect` takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ImageArgs {
+    /// Format output using a custom template
+    #[arg(short, long)]
+    format: Option<String>,
+    /// Inspect the given platform; fails where an image here is for another one
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<String>,
+    /// The images, by name or id
+    #[arg(required = true)]
+    names: Vec<String>,
+}
+
 /// `cais image inspect`
-pub(super) fn run_image(session: &Session, args: &Args) -> Result<i32> {
-    inspect(session, args, Some("image"))
+pub(super) fn run_image(session: &Session, args: &ImageArgs) -> Result<i32> {
+    let platform = super::platform(args.platform.as_deref())?;
+    if platform.is_some() {
+        let engine = session.engine()?;
+        args.names
+            .iter()
+            .try_for_each(|name| engine.image_for(name, platform.as_ref()).map(drop))?;
+    }
+    let ImageArgs { format, names, .. } = args;
+    let args = Args { format: format.clone(), size: false, kind: None, names: names.clone() };
+    inspect(session, &args, Some("image"))
+}
+
+/// The command [`run_image`].
+pub(super) mod image {
+    pub(crate) use super::ImageArgs as Args;
+    pub(in super::super) use super::run_image as run;
 }
 
 /// `cais container inspect`
@@ -37,10 +69,14 @@ pub(super) fn run_container(session: &Session, args: &Args) -> Result<i32> {
 }
 
 fn inspect(session: &Session, args: &Args, kind: Option<&str>) -> Result<i32> {
+    if let Some(kind) = kind.filter(|kind| !KINDS.contains(kind)) {
+        let kinds = KINDS.map(|kind| format!("{kind:?}")).join(", ");
+        return Err(Error::invalid(format!("unknown type: {kind:?}: must be one of {kinds}")));
+    }
     let engine = session.engine()?;
     let mut found = Vec::new();
     let code = super::each(&args.names, |name| {
-        found.push(object(engine, name, kind)?);
+        found.push(object(engine, name, kind, args.size)?);
         Ok(())
     })?;
     if !matches!(args.format.as_deref(), None | Some("" | "json")) {
@@ -64,33 +100,35 @@ fn complete(value: &mut Value) {
     }
 }
 
-/// Containers first, then images, as in Docker.
-fn object(engine: &Engine, name: &str, kind: Option<&str>) -> Result<Value> {
-    let missing = |what: &str| {
-        Error::new(Kind::NotFound, format!("No such {what}: {name}"))
-            .hint("`cais ps -a` and `cais images` list what there is")
-    };
-    if !matches!(kind, None | Some("container" | "image")) {
-        return Err(Error::invalid(format!(
-            "{:?} is not a valid value for --type",
-            kind.unwrap_or_default()
-        ))
-        .hint("container or image"));
-    }
-    if kind != Some("image") {
-        match engine.find(name) {
-            Err(error) if error.kind() == Kind::NotFound => {
-                if kind.is_some() {
-                    return Err(missing("container"));
-                }
-            }
-            outcome => return docker::container(engine, &outcome?),
+/// The kinds of objects, in the order in which Docker looks for them.
+const KINDS: [&str; 4] = ["container", "image", "network", "volume"];
+
+fn object(engine: &Engine, name: &str, kind: Option<&str>, size: bool) -> Result<Value> {
+    for of in KINDS.into_iter().filter(|of| kind.is_none_or(|kind| kind == *of)) {
+        let found = match of {
+            "container" => engine.find(name).and_then(|found| container(engine, &found, size)),
+            "image" => engine.image(name).and_then(|found| docker::image(engine, &found)),
+            "network" => engine.network(name).and_then(|found| docker::network(engine, &found)),
+            _ => engine.volume(name).map(|found| docker::volume(&found)),
+        };
+        match found {
+            Err(error) if error.kind() == Kind::NotFound => {}
+            outcome => return outcome,
         }
     }
-    match engine.image(name) {
-        Err(error) if error.kind() == Kind::NotFound => {
-            Err(missing(if kind.is_some() { "image" } else { "object" }))
-        }
-        outcome => docker::image(engine, &outcome?),
+    let message = format!("No such {}: {name}", kind.unwrap_or("object"));
+    let hint =
+        "`cais ps -a`, `cais images`, `cais network ls` and `cais volume ls` list what there is";
+    Err(Error::new(Kind::NotFound, message).hint(hint))
+}
+
+fn container(engine: &Engine, container: &Container, size: bool) -> Result<Value> {
+    let mut value = docker::container(engine, container)?;
+    if let (Value::Object(fields), true) = (&mut value, size) {
+        let written = engine.writable_bytes(container)?;
+        let image = engine.layers_bytes(container);
+        fields.insert("SizeRw".into(), written.into());
+        fields.insert("SizeRootFs".into(), (written + image).into());
     }
+    Ok(value)
 }

@@ -13,6 +13,9 @@ pub(crate) struct Args {
     /// Read from tar archive file, instead of STDIN
     #[arg(short, long, value_name = "FILE")]
     input: Option<PathBuf>,
+    /// Load only the given platform, if it is not this machine's
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<String>,
     /// Suppress the load output
     #[arg(short, long)]
     quiet: bool,
@@ -28,7 +31,8 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
         None => Box::new(std::io::stdin()),
     };
     session.relieve()?;
-    let loaded = session.engine()?.load(&mut archive, &mut |_| {}).map_err(|error| {
+    let platform = super::platform(args.platform.as_deref())?;
+    let loaded = session.engine()?.load(&mut archive, platform.as_ref(), &mut |_| {}).map_err(|error| {
         let name = args.input.as_ref().map_or("standard input".into(), |path| path.display().to_string());
         match (error.kind(), error.hint_text().map(str::to_owned)) {
             (Kind::Invalid, None) => Error::caused(Kind::Invalid, format!("load {name}"), error)

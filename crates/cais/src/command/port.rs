@@ -1,7 +1,7 @@
 //! `cais port`, and how `ps` shows ports.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, SocketAddr};
 
 use engine::{Container, Error, Kind, Port, Protocol, Result, parse_port};
 
@@ -35,13 +35,13 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
             Some(_) => String::new(),
             None => format!("{to_port}/{} -> ", protocol.name()),
         };
-        session.say(format!("{own}{address}:{port}"))?;
+        session.say(format!("{own}{}", SocketAddr::new(address, port)))?;
     }
     Ok(0)
 }
 
 /// A container's port, the address and port of the host that stand for it, and the protocol.
-type Shown = (u16, Option<(Ipv4Addr, u16)>, Protocol);
+type Shown = (u16, Option<(IpAddr, u16)>, Protocol);
 
 /// A run of ports: the first and the last.
 type Run = (u16, u16);
@@ -67,13 +67,14 @@ pub(super) fn column(container: &Container) -> String {
 
 fn show(mut all: Vec<Shown>) -> String {
     all.sort_unstable();
-    let mut open: BTreeMap<(Option<Ipv4Addr>, Protocol), Run> = BTreeMap::new();
+    let mut open: BTreeMap<(Option<IpAddr>, Protocol), Run> = BTreeMap::new();
     let mut order = Vec::new();
     let (mut runs, mut others) = (Vec::new(), Vec::new());
     for (port, host, protocol) in all {
         let key = match host {
             Some((address, public)) if public != port => {
-                others.push(format!("{address}:{public}->{port}/{}", protocol.name()));
+                let at = SocketAddr::new(address, public);
+                others.push(format!("{at}->{port}/{}", protocol.name()));
                 continue;
             }
             host => (host.map(|(address, _)| address), protocol),
@@ -95,10 +96,11 @@ fn show(mut all: Vec<Shown>) -> String {
     runs.join(", ")
 }
 
-fn name((address, protocol): (Option<Ipv4Addr>, Protocol), (first, last): Run) -> String {
+fn name((address, protocol): (Option<IpAddr>, Protocol), (first, last): Run) -> String {
     let run = if first == last { first.to_string() } else { format!("{first}-{last}") };
     match address {
-        Some(address) => format!("{address}:{run}->{run}/{}", protocol.name()),
+        Some(IpAddr::V4(address)) => format!("{address}:{run}->{run}/{}", protocol.name()),
+        Some(IpAddr::V6(address)) => format!("[{address}]:{run}->{run}/{}", protocol.name()),
         None => format!("{run}/{}", protocol.name()),
     }
 }
@@ -109,7 +111,8 @@ mod tests {
 
     #[test]
     fn neighbours_are_a_range() {
-        let any = Ipv4Addr::UNSPECIFIED;
+        let any: IpAddr = "0.0.0.0".parse().unwrap();
+        let any_v6: IpAddr = "::".parse().unwrap();
         let check = |ports: &[Shown], expected: &str| {
             assert_eq!(show(ports.to_vec()), expected);
         };
@@ -123,9 +126,17 @@ mod tests {
                 (80, Some((any, 80)), Protocol::Tcp),
                 (83, Some((any, 83)), Protocol::Tcp),
                 (443, None, Protocol::Tcp),
-                (22, Some((Ipv4Addr::LOCALHOST, 2222)), Protocol::Tcp),
+                (22, Some(("127.0.0.1".parse().unwrap(), 2222)), Protocol::Tcp),
             ],
             "0.0.0.0:80-81->80-81/tcp, 0.0.0.0:9->9/udp, 0.0.0.0:83->83/tcp, 443/tcp, 127.0.0.1:2222->22/tcp",
+        );
+        check(
+            &[
+                (80, Some((any_v6, 8080)), Protocol::Tcp),
+                (80, Some((any, 8080)), Protocol::Tcp),
+                (9, Some((any_v6, 9)), Protocol::Tcp),
+            ],
+            "[::]:9->9/tcp, 0.0.0.0:8080->80/tcp, [::]:8080->80/tcp",
         );
     }
 }

@@ -2,13 +2,12 @@
 
 use std::io::{BufRead as _, Write as _};
 
-use engine::{Error, Kind, PruneFilter, Result};
-use jiff::tz::TimeZone;
+use engine::{Error, Kind, Result};
 use store::Removed;
 
-use super::filter::Filters;
 use crate::output;
 use crate::session::Session;
+use docker::Filters;
 
 /// What `system prune` takes.
 #[derive(Debug, clap::Args)]
@@ -33,7 +32,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
         return Err(Error::invalid("the \"until\" filter is not supported with \"--volumes\"")
             .hint("volumes do not know when they were used last"));
     }
-    let filter = filter(&filters)?;
+    let filter = docker::prune_filter(&filters)?;
     if !args.force && !confirm(session, &warning(args))? {
         return Ok(0);
     }
@@ -51,6 +50,16 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     let images = engine.prune_images(args.all, &filter)?;
     bytes += images.bytes;
     text.push_str(&list("Deleted Images:", &image_lines(&images.removed)));
+    // What is kept of builds has no labels and no names.
+    if args.filter.is_empty() {
+        let builds = engine.prune_builds(args.all)?;
+        bytes += builds.bytes;
+        text.push_str(&list("Deleted build cache objects:", &builds.removed));
+        let unfinished = engine.prune_unfinished(args.all)?;
+        bytes += unfinished.bytes;
+        let digests: Vec<String> = unfinished.removed.iter().map(ToString::to_string).collect();
+        text.push_str(&list("Deleted unfinished downloads:", &digests));
+    }
     // Each list is followed by an empty line here, also between two of them.
     session.print(&text)?;
     report(session, "", bytes)
@@ -120,43 +129,6 @@ fn report(session: &Session, text: &str, bytes: u64) -> Result<i32> {
     session.print(text)?;
     session.say(format!("Total reclaimed space: {}", output::human_size(bytes, 4)))?;
     Ok(0)
-}
-
-/// The conditions that all kinds have in common.
-pub(super) fn filter(filters: &Filters) -> Result<PruneFilter> {
-    let now = jiff::Timestamp::now();
-    let zone = TimeZone::system().to_offset(now);
-    let mut until = None;
-    for text in filters.values("until") {
-        if until.is_some() {
-            return Err(Error::invalid("more than one until filter specified")
-                .hint("name the earliest of them"));
-        }
-        let time = output::parse_timestamp(text, now, zone).map_err(|error| {
-            Error::caused(Kind::Invalid, format!("invalid filter 'until={text}'"), error)
-                .hint("an age as in 24h, or a time as in 2026-01-02T03:04:05Z")
-        });
-        until = Some(time?);
-    }
-    let own = |key| filters.values(key).map(str::to_owned).collect();
-    Ok(PruneFilter { until, labels: own("label"), not_labels: own("label!") })
-}
-
-/// A condition that is true or false, in Go's words; `default` where it is not given.
-pub(super) fn switch(filters: &Filters, key: &str, default: bool) -> Result<bool> {
-    let mut value = default;
-    for text in filters.values(key) {
-        value = match text {
-            "1" | "t" | "T" | "true" | "TRUE" | "True" => true,
-            "0" | "f" | "F" | "false" | "FALSE" | "False" => false,
-            _ => {
-                return Err(
-                    Error::invalid(format!("invalid filter '{key}={text}'")).hint("true or false")
-                );
-            }
-        };
-    }
-    Ok(value)
 }
 
 /// Whether to go on: it was asked for, or confirmed.

@@ -12,7 +12,7 @@ pub(crate) struct Args {
     /// Push all tags of an image to the repository
     #[arg(short, long)]
     all_tags: bool,
-    /// Push a platform-specific manifest; fails where the image here is for another platform
+    /// Push a platform-specific manifest as a single-platform image; an index is not pushed
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<String>,
     /// Suppress verbose output

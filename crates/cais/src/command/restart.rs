@@ -22,7 +22,11 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     let engine = session.engine()?;
     let signal = args.signal.as_deref().map(engine::signal).transpose()?;
     super::each(&args.containers, |name| {
-        engine.restart(&engine.find(name)?, args.timeout, signal)?;
+        let container = engine.find(name)?;
+        if let Some(note) = engine.deafness(&container, args.timeout, signal) {
+            super::report(&note);
+        }
+        engine.restart(&container, args.timeout, signal)?;
         session.say(name)
     })
 }

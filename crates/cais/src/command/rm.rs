@@ -10,6 +10,9 @@ pub(crate) struct Args {
     /// Force the removal of a running container (uses SIGKILL)
     #[arg(short, long)]
     force: bool,
+    /// Remove the specified link
+    #[arg(short, long)]
+    link: bool,
     /// Remove anonymous volumes associated with the container
     #[arg(short, long)]
     volumes: bool,
@@ -22,6 +25,9 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     let engine = session.engine()?;
     let options = RemoveOptions { force: args.force, volumes: args.volumes };
     super::each(&args.containers, |name| {
+        if args.link {
+            return engine.remove_link(name).and_then(|()| session.say(name));
+        }
         let removed = engine.find(name).and_then(|container| engine.remove(&container, options));
         match removed {
             // What is not there needs no force to go away; Docker says nothing about it either.

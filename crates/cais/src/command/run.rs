@@ -2,10 +2,12 @@
 
 use std::io::IsTerminal;
 
-use engine::{Container, Engine, Error, Outcome, Own, RemoveOptions, Result};
+use clap::ArgAction;
+use engine::{Attached, Attaching, Container, Engine, Error, Outcome, RemoveOptions, Result};
 
 use super::create;
 use super::create_options::CreateOptions;
+use super::grammar::Bool;
 use crate::session::Session;
 
 /// What `run` takes.
@@ -20,6 +22,11 @@ pub(crate) struct Args {
     /// Override the key sequence for detaching a container
     #[arg(long, value_name = "KEYS", default_value = super::DETACH_KEYS, hide_default_value = true)]
     detach_keys: String,
+    /// Proxy received signals to the process
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, value_parser = Bool)]
+    #[arg(num_args = 0..=1, require_equals = true)]
+    #[arg(default_value = "true", default_missing_value = "true", hide_default_value = true)]
+    sig_proxy: bool,
     /// The image, by name or id; then the command and its arguments, or arguments for what the
     /// image runs
     // One argument, so that every word behind the image is the container's, even `--name`.
@@ -33,14 +40,20 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     if !args.detach && args.create.tty && args.create.interactive {
         needs_terminal("leave out -t where standard input is not a terminal")?;
     }
-    let container = create::create(session, &args.create, &args.image_and_command)?;
+    if args.detach && args.create.is_attached() {
+        return Err(Error::invalid(
+            "conflicting options: cannot specify both --attach and --detach",
+        ));
+    }
+    let streams = if args.detach { Attached::default() } else { args.create.attached()? };
+    let container = create::create(session, &args.create, streams, &args.image_and_command)?;
     let engine = session.engine()?;
     if args.detach {
         or_remove(engine, &container, engine.start(&container))?;
         return session.say(&container.record.id).map(|()| 0);
     }
-    let own = Own { stdin: args.create.interactive, stdout: true, stderr: true };
-    let outcome = engine.start_attached(&container, own, &keys);
+    let by = Attaching { streams, keys: &keys, signals: args.sig_proxy };
+    let outcome = engine.start_attached(&container, &by);
     match or_remove(engine, &container, outcome)? {
         Outcome::Exited(code) => Ok(code),
         Outcome::Detached => Ok(0),

@@ -16,7 +16,7 @@ pub(crate) struct Args {
     /// Write to a file, instead of STDOUT
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Save only the given platform; fails where an image here is for another one
+    /// Save only the given platform; fails where no image here is for it
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<String>,
     /// The images, by name or id

@@ -1,6 +1,6 @@
 //! `cais start`
 
-use engine::{Error, Outcome, Own, Result};
+use engine::{Attached, Attaching, Error, Kind, Outcome, Result};
 
 use crate::session::Session;
 
@@ -16,12 +16,23 @@ pub(crate) struct Args {
     /// Override the key sequence for detaching a container
     #[arg(long, value_name = "KEYS", default_value = super::DETACH_KEYS, hide_default_value = true)]
     detach_keys: String,
+    /// Restore from this checkpoint
+    #[arg(long, value_name = "CHECKPOINT", hide = true)]
+    checkpoint: Option<String>,
+    /// Use a custom checkpoint storage directory
+    #[arg(long, value_name = "DIR", hide = true)]
+    checkpoint_dir: Option<String>,
     /// The containers, by name or id
     #[arg(required = true)]
     containers: Vec<String>,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
+    if args.checkpoint.is_some() || args.checkpoint_dir.is_some() {
+        let text = "start --checkpoint: checkpoints of containers with an image are not supported";
+        return Err(Error::new(Kind::Unsupported, text)
+            .hint("`cais oci checkpoint` and `cais oci restore` do it for bundles"));
+    }
     let engine = session.engine()?;
     if !(args.attach || args.interactive) {
         return super::each(&args.containers, |name| {
@@ -37,11 +48,12 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     };
     let container = engine.find(name)?;
     let stdin = args.interactive && container.record.settings.open_stdin;
-    let own = Own { stdin, stdout: true, stderr: true };
+    let streams = Attached { stdin, stdout: true, stderr: true };
     let keys = super::detach_keys(&args.detach_keys)?;
+    let by = Attaching { streams, keys: &keys, signals: true };
     let outcome = match container.is_running() {
-        true => engine.attach(&container, stdin, &keys),
-        false => engine.start_attached(&container, own, &keys),
+        true => engine.attach(&container, &by),
+        false => engine.start_attached(&container, &by),
     };
     match outcome? {
         Outcome::Exited(code) => Ok(code),

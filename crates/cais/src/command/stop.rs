@@ -26,7 +26,14 @@ pub(crate) struct Args {
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     let engine = session.engine()?;
     let signal = args.signal.as_deref().map(engine::signal).transpose()?;
-    let stop = |name: &str| engine.stop(&engine.find(name)?, args.timeout, signal);
+    let stop = |name: &str| {
+        let container = engine.find(name)?;
+        // Said before, instead of a silence as long as the timeout.
+        if let Some(note) = engine.deafness(&container, args.timeout, signal) {
+            super::report(&note);
+        }
+        engine.stop(&container, args.timeout, signal)
+    };
     let mut code = 0;
     for names in args.containers.chunks(AT_ONCE_MAX) {
         // Together, since each may take as long as its timeout.

@@ -2,6 +2,7 @@
 
 use clap::{Args, FromArgMatches};
 
+use super::inspect::image as image_inspect;
 use super::manifest::{
     annotate as manifest_annotate, create as manifest_create, inspect as manifest_inspect,
     push as manifest_push, rm as manifest_rm,
@@ -10,7 +11,12 @@ use super::network::{
     connect as network_connect, create as network_create, disconnect as network_disconnect,
     inspect as network_inspect, ls as network_ls, prune as network_prune, rm as network_rm,
 };
-use super::registry::{gc, serve};
+use super::registry::{gc, serve as registry_serve};
+use super::volume::{
+    cp as volume_cp, create as volume_create, diff as volume_diff, export as volume_export,
+    import as volume_import, inspect as volume_inspect, ls as volume_ls, mv as volume_mv,
+    prune as volume_prune, restore as volume_restore, rm as volume_rm, snapshot as volume_snapshot,
+};
 use super::*;
 
 /// Makes a [`Verb`] of a module that has `Args` and `run`, or another function in its place.
@@ -37,6 +43,26 @@ macro_rules! verb {
     };
 }
 
+mod compose;
+
+use compose::COMPOSE;
+
+/// What stands at the top level and behind `system`.
+const EVENTS: Verb = verb!(
+    "events",
+    events,
+    "Get real time events",
+    "cais events\n  cais events --since 10m --filter type=container --filter event=die\n  cais events --format '{{.Action}} {{.Actor.Attributes.name}}'"
+);
+
+/// As [`EVENTS`].
+const INFO: Verb = verb!(
+    "info",
+    info,
+    "Display system-wide information",
+    "cais info\n  cais info -f '{{.ServerVersion}} {{.Driver}}'"
+);
+
 /// `cais container …`, and at the top level.
 pub(super) const CONTAINER: &[Verb] = &[
     verb!(
@@ -50,6 +76,12 @@ pub(super) const CONTAINER: &[Verb] = &[
         commit,
         "Create a new image from a container's changes",
         "cais commit -m 'tools added' web mine:2\n  cais commit -c 'CMD [\"sh\"]' -c 'ENV A=1' web mine:3"
+    ),
+    verb!(
+        "cp",
+        cp,
+        "Copy files/folders between a container and the local filesystem",
+        "cais cp web:/etc/nginx/nginx.conf .\n  cais cp ./site/. web:/usr/share/nginx/html\n  cais cp web:/var/log - | tar -t"
     ),
     verb!("create", create, "Create a new container", "cais create --name web nginx"),
     verb!(
@@ -142,6 +174,12 @@ pub(super) const CONTAINER: &[Verb] = &[
 
 /// `cais image …`, and at the top level under the names of [`TOP_IMAGE`].
 pub(super) const IMAGE: &[Verb] = &[
+    verb!(
+        "build",
+        build,
+        "Build an image from a Dockerfile",
+        "cais build -t app .\n  cais build -t app:1 -f app.Dockerfile --build-arg VERSION=1 --target web src\n  cais build --secret id=token,src=token.txt -o type=local,dest=out .\n  cais build --check ."
+    ),
     verb!("history", history, "Show the history of an image", "cais history ubuntu"),
     verb!(
         "import",
@@ -151,7 +189,7 @@ pub(super) const IMAGE: &[Verb] = &[
     ),
     verb!(
         "inspect",
-        inspect::run_image,
+        image_inspect,
         "Display detailed information on one or more images",
         "cais image inspect -f '{{.Architecture}}' ubuntu"
     ),
@@ -267,6 +305,7 @@ pub(super) const MANIFEST: &[Verb] = &[
 /// The commands about images that stand at the top level too, by their names there and in the
 /// group.
 pub(super) const TOP_IMAGE: &[(&str, &str)] = &[
+    ("build", "build"),
     ("history", "history"),
     ("images", "ls"),
     ("import", "import"),
@@ -288,7 +327,7 @@ pub(super) const REGISTRY: &[Verb] = &[
     ),
     verb!(
         "serve",
-        serve,
+        registry_serve,
         "Serve a registry of images from this machine's store",
         "cais registry serve\n  cais registry serve --addr 0.0.0.0:443 --tls-cert site.crt --tls-key site.key --htpasswd users\n  cais registry serve --mirror-of docker.io --mirror-of quay.io"
     ),
@@ -297,16 +336,42 @@ pub(super) const REGISTRY: &[Verb] = &[
 /// `cais system …`
 pub(super) const SYSTEM: &[Verb] = &[
     verb!(
+        "adopt",
+        adopt,
+        "Give running containers another monitor where theirs was killed",
+        "cais system adopt\n  cais system adopt web"
+    ),
+    verb!(
         "df",
         df,
         "Show disk usage, and who holds every byte",
         "cais system df -v\n  cais system df --why\n  cais system df --format '{{.Type}}: {{.Reclaimable}}'"
     ),
     verb!(
+        "dial-stdio",
+        dial_stdio,
+        "Pass the API on between its socket and standard input and output",
+        "docker -H ssh://host version"
+    ),
+    EVENTS,
+    verb!(
+        "exposure",
+        exposure,
+        "List every way from outside to a process of a container",
+        "cais system exposure\n  cais system exposure -a --format json"
+    ),
+    verb!(
         "fsck",
         fsck,
         "Check everything that is kept, and repair what is broken",
         "cais system fsck\n  cais system fsck --deep --repair"
+    ),
+    INFO,
+    verb!(
+        "install",
+        install,
+        "Have containers with a restart policy started when the machine starts",
+        "cais system install\n  cais system install --uninstall"
     ),
     verb!(
         "migrate",
@@ -320,11 +385,88 @@ pub(super) const SYSTEM: &[Verb] = &[
         "Remove unused data",
         "cais system prune -f\n  cais system prune -a --volumes"
     ),
+    verb!(
+        "restore",
+        restore,
+        "Start the containers whose restart policy asks for it, as after a start of the machine",
+        "cais system restore"
+    ),
 ];
+
+/// `cais bake`, and behind `buildx`.
+const BAKE: Verb = verb!(
+    "bake",
+    bake,
+    "Build what a file describes",
+    "cais bake\n  cais bake --print\n  cais bake -f docker-bake.hcl --set app.args.VERSION=2 app"
+);
+
+/// `cais buildx …`
+pub(super) const BUILDX: &[Verb] = &[
+    BAKE,
+    verb!("build", build, "Build an image from a Dockerfile", "cais buildx build -t app ."),
+    verb!(
+        "prune",
+        builder_prune,
+        "Remove build cache",
+        "cais buildx prune -f\n  cais buildx prune -a"
+    ),
+];
+
+/// `cais builder …`
+pub(super) const BUILDER: &[Verb] = &[
+    verb!("build", build, "Build an image from a Dockerfile", "cais builder build -t app ."),
+    verb!(
+        "prune",
+        builder_prune,
+        "Remove build cache",
+        "cais builder prune -f\n  cais builder prune -a"
+    ),
+];
+
+/// `cais debug …`
+pub(super) const DEBUG: &[Verb] = &[verb!(
+    "build",
+    debug_build,
+    "Show the command that failed in the last build, or open a shell where it failed",
+    "cais debug build\n  cais debug build --shell\n  cais debug build src -- cat /etc/os-release"
+)];
+
+/// `cais why …`
+pub(super) const WHY: &[Verb] = &[verb!(
+    "cache",
+    why_cache,
+    "Show which steps of the last build were done, and the first thing that differs",
+    "cais why cache\n  cais why cache -f app.Dockerfile src"
+)];
 
 /// `cais volume …`
 pub(super) const VOLUME: &[Verb] = &[
-    verb!("create", volume_create, "Create a volume", "cais volume create --label app=web data"),
+    verb!("cp", volume_cp, "Copy a volume to a new one", "cais volume cp data data-test"),
+    verb!(
+        "create",
+        volume_create,
+        "Create a volume",
+        "cais volume create --label app=web data\n  cais volume create -o type=nfs -o device=:/srv -o o=addr=192.0.2.1 shared\n  cais volume create -o size=1g small"
+    ),
+    verb!(
+        "diff",
+        volume_diff,
+        "Show what changed in a volume since a snapshot, or differs between two volumes",
+        "cais volume diff data@before\n  cais volume diff data data-test"
+    ),
+    verb!(
+        "export",
+        volume_export,
+        "Write a volume's content as a tar archive",
+        "cais volume export data | gzip >data.tar.gz\n  cais volume export -o data.tar data@before"
+    ),
+    verb!(
+        "import",
+        volume_import,
+        "Make a volume of a tar archive",
+        "cais volume import data.tar.gz data"
+    ),
     verb!(
         "inspect",
         volume_inspect,
@@ -332,34 +474,55 @@ pub(super) const VOLUME: &[Verb] = &[
         "cais volume inspect -f '{{.Mountpoint}}' data"
     ),
     verb!("ls" | "list", volume_ls, "List volumes", "cais volume ls -q -f dangling=true"),
+    verb!("mv", volume_mv, "Rename a volume", "cais volume mv data data-old"),
     verb!(
         "prune",
         volume_prune,
         "Remove unused local volumes",
         "cais volume prune\n  cais volume prune -a --filter label=scratch"
     ),
+    verb!(
+        "restore",
+        volume_restore,
+        "Give a volume the content of a snapshot",
+        "cais volume restore data before"
+    ),
+    verb!(
+        "snapshot",
+        volume_snapshot,
+        "Keep what a volume has now",
+        "cais volume snapshot data before\n  cais volume snapshot --list data\n  cais volume snapshot --rm data before"
+    ),
     verb!("rm" | "remove", volume_rm, "Remove one or more volumes", "cais volume rm data"),
 ];
 
 /// The commands that stand behind the name of what they are about.
 pub(super) const GROUPS: &[(&str, &str, &[Verb])] = &[
+    ("builder", "Manage builds", BUILDER),
+    ("buildx", "Build with BuildKit's words", BUILDX),
+    ("compose", "Define and run projects of several containers", COMPOSE),
     ("container", "Manage containers", CONTAINER),
+    ("debug", "Look around where something failed", DEBUG),
     ("image", "Manage images", IMAGE),
     ("manifest", "Manage image manifests and manifest lists", MANIFEST),
     ("network", "Manage networks", NETWORK),
     ("registry", "Serve a registry of images", REGISTRY),
     ("system", "Manage Cais", SYSTEM),
     ("volume", "Manage volumes", VOLUME),
+    ("why", "Explain what happened", WHY),
 ];
 
 /// The commands about Cais itself, and about anything.
 pub(super) const OWN: &[Verb] = &[
+    BAKE,
     verb!(
         "copy",
         copy,
         "Copy an image between registries, archives, directories and the store, without unpacking",
         "cais copy ubuntu:24.04 registry.example.com/mirror/ubuntu:24.04\n  cais copy --all docker://alpine:3 oci:layout:alpine\n  cais copy store:mine:1 docker-archive:mine.tar:mine:1"
     ),
+    EVENTS,
+    INFO,
     verb!(
         "inspect",
         inspect,
@@ -379,5 +542,22 @@ pub(super) const OWN: &[Verb] = &[
         "Search Docker Hub for images",
         "cais search --filter is-official=true postgres\n  cais search registry.example.com/app"
     ),
-    verb!("version", version, "Show the Cais version information", "cais version"),
+    verb!(
+        "serve",
+        serve,
+        "Serve the Docker Engine API: docker and everything that speaks its API work with it",
+        "cais serve\n  cais serve --docker\n  cais serve -H unix:///run/user/me.sock\n  cais serve -H tcp://0.0.0.0:2376 --tlsverify --tlscacert ca.pem --tlscert cert.pem --tlskey key.pem"
+    ),
+    verb!(
+        "server",
+        server,
+        "Serve the Kubernetes API of a cluster: kubectl works with it; nothing runs pods yet",
+        "cais server\n  cais server --listen 127.0.0.1:0 --data-dir ./cluster --kubeconfig ./kubeconfig\n  cais server --datastore memory"
+    ),
+    verb!(
+        "version",
+        version,
+        "Show the Cais version information",
+        "cais version\n  cais version -f '{{.Server.Version}}'"
+    ),
 ];

@@ -55,7 +55,7 @@ impl Log {
     }
 
     fn line(&self, level: &str, text: &str) {
-        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let now = seconds(jiff::Timestamp::now());
         let line = if self.json {
             format!("{}\n", json!({ "level": level, "msg": text, "time": now }))
         } else {
@@ -67,6 +67,13 @@ impl Log {
             None => complain(&line),
         }
     }
+}
+
+/// The time as RFC 3339 writes it, in seconds.
+fn seconds(now: jiff::Timestamp) -> String {
+    now.round(jiff::TimestampRound::new().smallest(jiff::Unit::Second).mode(jiff::RoundMode::Trunc))
+        .unwrap_or(now)
+        .to_string()
 }
 
 /// Says something on standard error.

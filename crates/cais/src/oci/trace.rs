@@ -3,7 +3,7 @@
 
 use oci::runtime::{LinuxSeccomp, Process, Spec};
 
-use rustix::fs::{StatVfsMountFlags, statfs, statvfs};
+use rustix::fs::{StatVfsMountFlags, statvfs};
 
 use super::log::Log;
 
@@ -36,9 +36,8 @@ pub(super) fn executed(log: &Log) {
     log.debug("setns_init: about to exec");
 }
 
-/// How the program that runs is kept from being written to, by what its file is on.
+/// Whether the program that runs is kept from being written to.
 fn sealed(log: &Log) {
-    const OVERLAY_MAGIC: i64 = 0x794c_7630;
     if !log.is_debug() {
         return;
     }
@@ -47,9 +46,6 @@ fn sealed(log: &Log) {
     if !read_only {
         log.debug(&format!("exeseal: {EXE} is not sealed"));
         return;
-    }
-    if statfs(EXE).is_ok_and(|files| files.f_type == OVERLAY_MAGIC) {
-        log.debug(&format!("runc exeseal: using overlayfs for sealed {EXE}"));
     }
     log.debug(&format!("runc exeseal: using {EXE} clone"));
 }

@@ -22,7 +22,8 @@ fn is_obeyed(c: char) -> bool {
 }
 
 fn spell(text: &str, is_spelt: impl Fn(char) -> bool) -> Cow<'_, str> {
-    if !text.contains(&is_spelt) {
+    let is_plain = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    if is_plain || !text.contains(&is_spelt) {
         return Cow::Borrowed(text);
     }
     let mut plain = String::with_capacity(text.len() + 16);

@@ -1,5 +1,6 @@
 //! Rows through `--format`: a table, JSON lines, or a template of the user's.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
@@ -23,11 +24,28 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// The same, with all text as it may be shown in a cell.
-    fn printable(&self) -> Self {
+    /// The same, with all text as it may be shown in a cell, as most is anyway.
+    fn printable(&self) -> Cow<'_, Self> {
+        if is_printable(&self.fields) && self.labels.values().all(|value| is_plain(value)) {
+            return Cow::Borrowed(self);
+        }
         let label =
             |(key, value): (&String, &String)| (key.clone(), printable_line(value).into_owned());
-        Self { fields: printable(&self.fields), labels: self.labels.iter().map(label).collect() }
+        let labels = self.labels.iter().map(label).collect();
+        Cow::Owned(Self { fields: printable(&self.fields), labels })
+    }
+}
+
+fn is_plain(text: &str) -> bool {
+    matches!(printable_line(text), Cow::Borrowed(_))
+}
+
+fn is_printable(value: &Value) -> bool {
+    match value {
+        Value::String(text) => is_plain(text),
+        Value::Array(values) => values.iter().all(is_printable),
+        Value::Object(fields) => fields.values().all(is_printable),
+        _ => true,
     }
 }
 
@@ -100,12 +118,9 @@ pub(crate) fn render(
     rows: &[Row],
 ) -> Result<(), RenderError> {
     let text = match format {
-        Format::Table(template) => {
-            let rows: Vec<Row> = rows.iter().map(Row::printable).collect();
-            columns(&table(template, headers, &rows)?)
-        }
-        Format::Json => body("{{json .}}", rows)?,
-        Format::Template(template) => body(template, rows)?,
+        Format::Table(template) => columns(&table(template, headers, rows)?),
+        Format::Json => body("{{json .}}", rows.iter().map(Cow::Borrowed))?,
+        Format::Template(template) => body(template, rows.iter().map(Cow::Borrowed))?,
     };
     Ok(out.write_all(text.as_bytes())?)
 }
@@ -116,11 +131,14 @@ fn table(template: &str, headers: &[(&str, &str)], rows: &[Row]) -> Result<Strin
     let mut text = String::new();
     Template::parse(template)?.mode(Mode::Header).execute(&Value::Object(named), &mut text)?;
     text.push('\n');
-    text.push_str(&body(template, rows)?);
+    text.push_str(&body(template, rows.iter().map(Row::printable))?);
     Ok(text)
 }
 
-fn body(template: &str, rows: &[Row]) -> Result<String, RenderError> {
+fn body<'a>(
+    template: &str,
+    rows: impl Iterator<Item = Cow<'a, Row>>,
+) -> Result<String, RenderError> {
     let template = Template::parse(template)?.mode(Mode::Strict);
     let mut text = String::new();
     for row in rows {

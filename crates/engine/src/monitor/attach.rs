@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with,
     bind, listen, recv, send, socket_with,
@@ -26,6 +27,8 @@ pub(crate) enum Message<'a> {
     InputEnd,
     /// Client to monitor: the size of the terminal, rows and columns.
     Resize(u16, u16),
+    /// Client to monitor: only the end is wanted, no output.
+    Quiet,
     /// Monitor to client: bytes of standard output, or of the terminal.
     Stdout(&'a [u8]),
     /// Monitor to client: bytes of standard error.
@@ -43,6 +46,7 @@ impl<'a> Message<'a> {
             Self::Resize(rows, columns) => {
                 packet(b'w', &[rows.to_be_bytes(), columns.to_be_bytes()].concat())
             }
+            Self::Quiet => packet(b'q', &[]),
             Self::Stdout(bytes) => packet(b'1', bytes),
             Self::Stderr(bytes) => packet(b'2', bytes),
             Self::Exit(code) => packet(b'x', &code.to_be_bytes()),
@@ -59,6 +63,7 @@ impl<'a> Message<'a> {
                 let [a, b, c, d] = payload.try_into().ok()?;
                 Self::Resize(u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
             }
+            b'q' => Self::Quiet,
             b'1' => Self::Stdout(payload),
             b'2' => Self::Stderr(payload),
             b'x' => Self::Exit(i32::from_be_bytes(payload.try_into().ok()?)),
@@ -122,7 +127,13 @@ pub(crate) fn send_packet(socket: impl AsFd, packet: &[u8], wait: bool) -> io::R
 
 /// Receives one packet into `buffer`; an empty one means that the other side has gone.
 pub(crate) fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<&[u8]> {
-    let (read, _) = rustix::io::retry_on_intr(|| recv(&socket, &mut *buffer, RecvFlags::empty()))?;
+    let read = loop {
+        match recv(&socket, &mut *buffer, RecvFlags::empty()) {
+            // It went without reading all of ours (unix(7)): what it said before that comes next.
+            Err(Errno::INTR | Errno::CONNRESET) => {}
+            received => break received?.0,
+        }
+    };
     Ok(&buffer[..read])
 }
 
@@ -136,6 +147,7 @@ mod tests {
             Message::Input(b"abc"),
             Message::InputEnd,
             Message::Resize(24, 80),
+            Message::Quiet,
             Message::Stdout(b""),
             Message::Stderr(b"x"),
             Message::Exit(-1),

@@ -170,6 +170,8 @@ pub(crate) struct Checker<'a> {
     started: Instant,
     next: Instant,
     running: Option<Running>,
+    /// Is told when the status is another one.
+    changed: Box<dyn Fn(HealthStatus) + 'a>,
 }
 
 /// A check that is being executed.
@@ -191,12 +193,18 @@ impl fmt::Debug for Checker<'_> {
 }
 
 impl<'a> Checker<'a> {
-    /// `directory` is the container's run directory.
-    pub(crate) fn new(check: &Healthcheck, directory: &'a Path, probe: Probe<'a>) -> Self {
+    /// `directory` is the container's run directory, `health` what was found before, by another
+    /// monitor.
+    pub(crate) fn new(
+        check: &Healthcheck,
+        (directory, health): (&'a Path, Health),
+        probe: Probe<'a>,
+        changed: Box<dyn Fn(HealthStatus) + 'a>,
+    ) -> Self {
         let (pace, started) = (Pace::new(check), Instant::now());
-        let next = started + pace.interval(Duration::ZERO, HealthStatus::Starting);
-        let health = Health::default();
-        let checker = Self { probe, pace, directory, health, started, next, running: None };
+        let next = started + pace.interval(Duration::ZERO, health.status);
+        let checker =
+            Self { probe, pace, directory, health, started, next, running: None, changed };
         checker.save();
         checker
     }
@@ -274,9 +282,13 @@ impl<'a> Checker<'a> {
     fn record(&mut self, result: HealthResult) {
         let age = self.started.elapsed();
         let starting = self.health.status == HealthStatus::Starting;
+        let before = self.health.status;
         self.health.add(result, self.pace.retries, !(starting && age < self.pace.start_period));
         self.next = Instant::now() + self.pace.interval(age, self.health.status);
         self.save();
+        if self.health.status != before {
+            (self.changed)(self.health.status);
+        }
     }
 
     /// Shows others what was found. It lies in memory; where that is full, the last result stands.

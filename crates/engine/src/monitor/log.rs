@@ -1,20 +1,34 @@
-//! The container's log: Docker's `json-file` lines, bounded on disk by rotation.
+//! The container's log: where its lines go, and how they are bounded.
 //!
-//! A line is `{"log":"text\n","stream":"stdout","time":"RFC 3339"}`. A line longer than
-//! [`LINE_BYTES_MAX`] is split, and only its last part ends in a newline.
+//! A file has Docker's `json-file` lines, `{"log":"text\n","stream":"stdout","time":"RFC 3339"}`,
+//! whatever the driver. A line longer than 16 KiB is split, and only its last part ends in a
+//! newline. Bytes that are no UTF-8 come back as they were: see [`line`].
+//!
+//! Readers read files, so that none of them holds anybody up.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+mod buffer;
+mod compress;
+mod direct;
+pub(crate) mod file;
+mod journald;
+mod line;
+pub(crate) mod plan;
+mod rate;
+mod remote;
+mod syslog;
 
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
 
-/// The longest text of one entry, in bytes; Docker splits there too.
-const LINE_BYTES_MAX: usize = 16 * 1024;
-/// A log file is rotated when it has grown beyond this many bytes.
-const FILE_BYTES_MAX: u64 = 20 * 1024 * 1024;
-/// Files kept, the current one included: a container's log never takes more than 100 MiB.
-pub(crate) const FILES_MAX: u32 = 5;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::container::Record;
+
+use self::buffer::Buffer;
+use self::direct::Direct;
+use self::plan::Plan;
 
 /// One of a container's two output streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,180 +41,145 @@ pub enum Stream {
 }
 
 /// One line of a log file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct Entry {
     /// The text; ends in a newline unless it is the part of a longer line.
-    pub log: String,
+    #[serde(deserialize_with = "text")]
+    pub(crate) log: Vec<u8>,
     /// The stream that it was written to.
-    pub stream: Stream,
+    pub(crate) stream: Stream,
     /// When it was written, RFC 3339 with nanoseconds, UTC.
-    pub time: String,
+    pub(crate) time: String,
+    /// What is said of the container.
+    #[serde(default)]
+    pub(crate) attrs: BTreeMap<String, String>,
 }
 
-/// The path of a rotated file: 0 is the current one, larger numbers are older.
-#[must_use]
-pub(crate) fn file(path: &Path, age: u32) -> PathBuf {
-    if age == 0 {
-        return path.to_owned();
+/// Text, or bytes in the place of it.
+fn text<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<u8>, D::Error> {
+    struct Text;
+    impl serde::de::Visitor<'_> for Text {
+        type Value = Vec<u8>;
+
+        fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            out.write_str("a string")
+        }
+
+        fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+            Ok(line::unescape_binary(bytes.to_vec()))
+        }
     }
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{age}"));
-    name.into()
+    input.deserialize_bytes(Text)
 }
 
-/// Appends to a log.
+/// Takes what a container writes.
 #[derive(Debug)]
-pub(crate) struct Writer {
-    path: PathBuf,
-    out: File,
-    bytes: u64,
-    partial: [Vec<u8>; 2],
-    encoded: Vec<u8>,
+pub(crate) struct Writer(Inner);
+
+#[derive(Debug)]
+enum Inner {
+    Direct(Box<Direct>),
+    /// `None` once it was ended.
+    Buffer(Option<Buffer>),
 }
 
 impl Writer {
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let out = File::options().append(true).create(true).open(path)?;
-        let bytes = out.metadata()?.len();
-        let partial = [Vec::new(), Vec::new()];
-        Ok(Self { path: path.to_owned(), out, bytes, partial, encoded: Vec::new() })
+    /// Opens the log of a container, whose files are at `path`.
+    ///
+    /// # Errors
+    /// If the files cannot be opened, or the service not be reached.
+    pub(crate) fn open(plan: &Plan, path: &Path, record: &Record) -> io::Result<Self> {
+        let direct = Direct::open(plan, path, record)?;
+        Ok(Self(match plan.buffer {
+            None => Inner::Direct(Box::new(direct)),
+            Some(bytes) => Inner::Buffer(Some(Buffer::start(bytes, direct)?)),
+        }))
     }
 
-    /// Takes what a stream wrote; whole lines reach the disk at once.
-    pub(crate) fn write(&mut self, stream: Stream, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            let held = self.partial[stream as usize].len();
-            let room = (LINE_BYTES_MAX - held).min(bytes.len());
-            let (end, whole) = match bytes[..room].iter().position(|&b| b == b'\n') {
-                Some(newline) => (newline + 1, true),
-                None => (room, held + room == LINE_BYTES_MAX),
-            };
-            self.partial[stream as usize].extend_from_slice(&bytes[..end]);
-            bytes = &bytes[end..];
-            if whole {
-                self.encode(stream)?;
+    /// Takes what a stream wrote; whole lines are kept at once.
+    pub(crate) fn write(&mut self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.0 {
+            Inner::Direct(direct) => direct.write(stream, bytes),
+            Inner::Buffer(buffer) => {
+                if let Some(buffer) = buffer {
+                    buffer.write(stream, bytes);
+                }
+                Ok(())
             }
         }
-        self.flush()
     }
 
-    /// Writes what is left without a newline: the container has ended.
+    /// Keeps what is left without a newline: the container has ended.
     pub(crate) fn finish(&mut self) -> io::Result<()> {
-        for stream in [Stream::Stdout, Stream::Stderr] {
-            if !self.partial[stream as usize].is_empty() {
-                self.encode(stream)?;
+        match &mut self.0 {
+            Inner::Direct(direct) => direct.finish(),
+            Inner::Buffer(buffer) => {
+                buffer.take().into_iter().for_each(Buffer::finish);
+                Ok(())
             }
         }
-        self.flush()
     }
 
-    fn encode(&mut self, stream: Stream) -> io::Result<()> {
-        let text = &mut self.partial[stream as usize];
-        let log = String::from_utf8_lossy(text).into_owned();
-        text.clear();
-        let entry = Entry { log, stream, time: crate::clock::now() };
-        serde_json::to_writer(&mut self.encoded, &entry)?;
-        self.encoded.push(b'\n');
-        Ok(())
+    /// Whether it takes nothing any more, and is to be opened anew for another run.
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(self.0, Inner::Buffer(None))
     }
 
-    /// Writes what is encoded. What the disk does not take is lost, and what comes later starts on
-    /// a line of its own.
-    fn flush(&mut self) -> io::Result<()> {
-        let flushed = self.try_flush();
-        if flushed.is_err() {
-            self.encoded.clear();
-            self.encoded.push(b'\n');
-            self.bytes = self.out.metadata().map_or(self.bytes, |meta| meta.len());
+    /// What becomes readable when [`Writer::advance`] has something to do.
+    pub(crate) fn source(&self) -> Option<BorrowedFd<'_>> {
+        match &self.0 {
+            Inner::Direct(direct) => direct.source(),
+            Inner::Buffer(_) => None,
         }
-        flushed
     }
 
-    fn try_flush(&mut self) -> io::Result<()> {
-        if self.encoded.is_empty() {
-            return Ok(());
+    /// Takes note of what has happened meanwhile.
+    pub(crate) fn advance(&mut self) {
+        if let Inner::Direct(direct) = &mut self.0 {
+            direct.advance();
         }
-        if self.bytes > 0 && self.bytes + self.encoded.len() as u64 > FILE_BYTES_MAX {
-            self.rotate()?;
-        }
-        self.out.write_all(&self.encoded)?;
-        self.bytes += self.encoded.len() as u64;
-        self.encoded.clear();
-        Ok(())
     }
+}
 
-    fn rotate(&mut self) -> io::Result<()> {
-        for age in (0..FILES_MAX - 1).rev() {
-            match std::fs::rename(file(&self.path, age), file(&self.path, age + 1)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
-        self.out = File::options().append(true).create(true).open(&self.path)?;
-        self.bytes = 0;
-        Ok(())
-    }
+/// A writer to files alone.
+#[cfg(test)]
+pub(crate) fn plain_writer(path: &Path, bounds: file::Bounds) -> Writer {
+    let plan = Plan { files: Some(bounds), ..Plan::default() };
+    Writer(Inner::Direct(Box::new(Direct::open_files(&plan, path).unwrap())))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// All files of a log that exist, oldest first.
-    fn files(path: &Path) -> Vec<PathBuf> {
-        (0..FILES_MAX).rev().map(|age| file(path, age)).filter(|path| path.exists()).collect()
-    }
-
-    fn entries(path: &Path) -> Vec<Entry> {
-        let read = |path| std::fs::read_to_string(path).unwrap();
-        files(path)
-            .iter()
-            .flat_map(|path| {
-                read(path).lines().map(|l| serde_json::from_str(l).unwrap()).collect::<Vec<_>>()
-            })
-            .collect()
-    }
-
     #[test]
-    fn lines_are_whole_and_streams_do_not_mix() {
+    fn streams_do_not_mix_and_a_rate_is_marked() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        let mut log = Writer::open(&path).unwrap();
+        let attrs = [("a".to_owned(), "\"1\"".to_owned())].into();
+        let bounds = file::Bounds { file_bytes: None, files: 1, compress: false };
+        let plan = Plan { files: Some(bounds), attrs, max_rate: Some(1), ..Plan::default() };
+        let mut log = Writer(Inner::Direct(Box::new(Direct::open_files(&plan, &path).unwrap())));
         log.write(Stream::Stdout, b"one\ntw").unwrap();
         log.write(Stream::Stderr, b"error\n").unwrap();
-        log.write(Stream::Stdout, b"o\nend").unwrap();
+        log.write(Stream::Stdout, b"o\n").unwrap();
+        log.write(Stream::Stderr, &b"1234567\n".repeat(10_000)).unwrap();
         log.finish().unwrap();
-        let text: Vec<_> = entries(&path).into_iter().map(|e| (e.stream, e.log)).collect();
-        let out = |t: &str| (Stream::Stdout, t.to_owned());
-        let expected = [out("one\n"), (Stream::Stderr, "error\n".into()), out("two\n"), out("end")];
-        assert_eq!(text, expected);
-    }
-
-    #[test]
-    fn a_long_line_is_split_and_nothing_is_lost() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("log");
-        let mut log = Writer::open(&path).unwrap();
-        let line = "x".repeat(LINE_BYTES_MAX * 2 + 10) + "\n";
-        log.write(Stream::Stdout, line.as_bytes()).unwrap();
-        let parts = entries(&path);
-        assert_eq!(parts.len(), 3);
-        assert_eq!(parts.into_iter().map(|e| e.log).collect::<String>(), line);
-    }
-
-    #[test]
-    fn the_log_is_bounded() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("log");
-        let mut log = Writer::open(&path).unwrap();
-        let chunk = ("y".repeat(1023) + "\n").repeat(1024);
-        for _ in 0..130 {
-            log.write(Stream::Stdout, chunk.as_bytes()).unwrap();
-        }
-        let sizes: Vec<u64> =
-            files(&path).iter().map(|path| path.metadata().unwrap().len()).collect();
-        assert_eq!(sizes.len(), FILES_MAX as usize);
-        let chunk_max = 2 * chunk.len() as u64;
-        assert!(sizes.iter().all(|&size| size <= FILE_BYTES_MAX + chunk_max), "{sizes:?}");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let entries: Vec<Entry> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert!(entries.iter().all(|entry| entry.attrs["a"] == "\"1\""));
+        let shown =
+            |entry: &Entry| format!("{:?} {}", entry.stream, String::from_utf8_lossy(&entry.log));
+        let first: Vec<String> = entries.iter().take(3).map(shown).collect();
+        assert_eq!(first, ["Stdout one\n", "Stderr error\n", "Stdout two\n"]);
+        let last: Vec<String> = entries.iter().rev().take(2).map(shown).collect();
+        let dropped = 10_000 - (entries.len() - 4);
+        let mark = format!(
+            "Stderr cais: {dropped} lines ({} bytes) dropped: the container wrote more than max-rate allows\n",
+            dropped * 8
+        );
+        assert!(last.contains(&mark), "{last:?} {mark}");
+        assert!((1000..9000).contains(&dropped), "{dropped}");
     }
 }

@@ -13,15 +13,26 @@ use rustix::process::Signal;
 use rustix::termios::{Winsize, tcgetwinsize, tcsetwinsize};
 
 use crate::detach::DetachKeys;
+use crate::monitor::forward::Forwarder;
+use crate::settings::Attached;
 
 use super::attach::{self, Message, PAYLOAD_BYTES_MAX};
 use super::health::{Checker, HealthStatus};
+use super::honest::Honest;
 use super::log::{self, Stream};
+use super::pace::Pace;
 use super::resolver::Resolver;
 
 /// How often a pipe is read whose process has ended: it holds at most a mebibyte of what that wrote
 /// (pipe(7)), and others may write to it for ever.
 const DRAIN_READS_MAX: usize = 2 * (1 << 20) / PAYLOAD_BYTES_MAX;
+
+/// Pieces of output, of at most [`PAYLOAD_BYTES_MAX`], that are kept for a client that came by and
+/// does not take them.
+const PENDING_MAX: usize = 32;
+
+/// Seconds that whoever started a process may take nothing of its last words.
+const FAREWELL_S: i64 = 10;
 
 /// The ends of a process' standard streams that are held on this side.
 #[derive(Debug, Default)]
@@ -34,6 +45,24 @@ pub(crate) struct Streams {
     pub(crate) terminal: Option<OwnedFd>,
 }
 
+impl Streams {
+    /// The numbers of the pipes that are the process' standard input, output and error; 0 where
+    /// there is none.
+    pub(crate) fn pipes(&self) -> [u64; 3] {
+        let of = |fd: &OwnedFd| rustix::fs::fstat(fd).map_or(0, |stat| stat.st_ino);
+        let output = |stream| {
+            let own = self.outputs.iter().find(|output| output.stream == stream);
+            own.and_then(|output| output.fd.as_ref()).map_or(0, of)
+        };
+        match self.terminal {
+            Some(_) => [0; 3],
+            None => {
+                [self.input.as_ref().map_or(0, of), output(Stream::Stdout), output(Stream::Stderr)]
+            }
+        }
+    }
+}
+
 /// One stream that the process writes.
 #[derive(Debug)]
 pub(crate) struct Output {
@@ -42,24 +71,13 @@ pub(crate) struct Output {
     pub(crate) stream: Stream,
 }
 
-/// This process' own standard streams, attached to the process that is watched.
-#[derive(Debug, Clone, Copy)]
-pub struct Own {
-    /// Whether standard input is passed on.
-    pub stdin: bool,
-    /// Whether standard output is passed on.
-    pub stdout: bool,
-    /// Whether standard error is passed on.
-    pub stderr: bool,
-}
-
 /// Everything the loop watches.
 #[derive(Debug)]
 pub(crate) struct Relay<'a> {
     pub(crate) process: &'a Process,
     pub(crate) streams: Streams,
     pub(crate) log: Option<log::Writer>,
-    pub(crate) own: Option<Own>,
+    pub(crate) own: Option<Attached>,
     pub(crate) listener: Option<OwnedFd>,
     pub(crate) clients: Vec<Client>,
     pub(crate) signals: Option<SignalFd>,
@@ -69,13 +87,20 @@ pub(crate) struct Relay<'a> {
     pub(crate) health: Option<Checker<'a>>,
     /// Answers the container's questions about names.
     pub(crate) names: Option<Resolver<'a>>,
+    /// Passes on what comes to its ports by `::1`.
+    pub(crate) forward: Option<Forwarder>,
+    /// Tells the container its limits.
+    pub(crate) honest: Option<Honest>,
     /// Ends the process once it is unhealthy.
     pub(crate) replace: Option<Ending>,
     detached: bool,
+    pace: Pace,
     /// Bytes that standard input did not accept yet.
     pub(crate) backlog: Vec<u8>,
     /// Whether standard input is closed once the backlog is written.
     pub(crate) input_ended: bool,
+    /// Whether the end of a client's input is the end of the process' input.
+    pub(crate) input_once: bool,
 }
 
 /// Somebody attached through the socket.
@@ -84,17 +109,68 @@ pub(crate) struct Client {
     socket: OwnedFd,
     pending: VecDeque<Vec<u8>>,
     gone: bool,
+    /// Whether the process waits while this client is slow.
+    holds: bool,
+    /// Bytes that it was too slow for.
+    missed: u64,
+    /// Whether it wants to hear of the end alone.
+    quiet: bool,
 }
 
 impl Client {
-    pub(crate) fn new(socket: OwnedFd) -> Self {
-        Self { socket, pending: VecDeque::new(), gone: false }
+    /// Somebody who came by: the process does not wait for them.
+    fn guest(socket: OwnedFd) -> Self {
+        Self {
+            socket,
+            pending: VecDeque::new(),
+            gone: false,
+            holds: false,
+            missed: 0,
+            quiet: false,
+        }
     }
 
-    /// Tells it that the process has ended. What it is too slow to take now is lost to it; the log
-    /// has it.
+    /// Whoever started the process and stands in for its terminal: if they are slow, it is, as in a
+    /// pipeline.
+    pub(crate) fn starter(socket: OwnedFd) -> Self {
+        Self { holds: true, ..Self::guest(socket) }
+    }
+
+    /// Somebody who waits for the end.
+    pub(crate) fn observer(socket: OwnedFd) -> Self {
+        Self { quiet: true, ..Self::guest(socket) }
+    }
+
+    /// Passes on output, or drops it where it would have to be kept for too long.
+    fn show(&mut self, message: &Message<'_>, length: usize) {
+        if self.quiet {
+            return;
+        }
+        if !self.holds && self.pending.len() >= PENDING_MAX {
+            self.missed += length as u64;
+            return;
+        }
+        if self.missed > 0 {
+            let missed = std::mem::take(&mut self.missed);
+            let mark = format!("cais: {missed} bytes were dropped here; the log has them\r\n");
+            self.push(Message::Stderr(mark.as_bytes()).encode());
+        }
+        self.push(message.encode());
+    }
+
+    /// Tells it that the process has ended. Whoever started the process is waited for as long as it
+    /// goes on taking what was written; what others are too slow to take now is lost to them, and
+    /// the log has it.
     pub(crate) fn farewell(mut self, code: i32) {
         self.push(Message::Exit(code).encode());
+        while self.holds && !self.pending.is_empty() && !self.gone {
+            let mut set = [PollFd::new(&self.socket, PollFlags::OUT)];
+            let patience = Timespec { tv_sec: FAREWELL_S, tv_nsec: 0 };
+            match rustix::io::retry_on_intr(|| poll(&mut set, Some(&patience))) {
+                Ok(ready) if ready > 0 => self.flush(),
+                _ => return,
+            }
+        }
     }
 
     fn push(&mut self, packet: Vec<u8>) {
@@ -127,6 +203,9 @@ enum Source {
     Client(usize),
     Health,
     Names,
+    Forward,
+    Log,
+    Honest,
     Process,
 }
 
@@ -161,10 +240,14 @@ impl<'a> Relay<'a> {
             keys: None,
             health: None,
             names: None,
+            honest: None,
+            forward: None,
             replace: None,
             detached: false,
+            pace: Pace::new(),
             backlog: Vec::new(),
             input_ended: false,
+            input_once: true,
         }
     }
 
@@ -177,7 +260,7 @@ impl<'a> Relay<'a> {
         // Gets its size when there is something to read: most monitors wait most of the time.
         let mut buffer = Vec::new();
         loop {
-            let mut asked = false;
+            let (mut asked, mut forwards) = (false, false);
             for (source, ready) in self.wait()? {
                 match source {
                     Source::Output(index) => self.output(index, &mut buffer)?,
@@ -188,7 +271,10 @@ impl<'a> Relay<'a> {
                     Source::Client(index) => self.client(index, ready),
                     // Looked at below, whatever happened.
                     Source::Health => {}
+                    Source::Log => self.log.iter_mut().for_each(log::Writer::advance),
+                    Source::Honest => self.honest.iter_mut().for_each(Honest::answer),
                     Source::Names => asked = true,
+                    Source::Forward => forwards = true,
                     Source::Process => {
                         self.drain(&mut buffer)?;
                         return self.process.wait().map(Some);
@@ -197,19 +283,23 @@ impl<'a> Relay<'a> {
             }
             self.check();
             self.answer(asked);
+            if let Some(forward) = self.forward.as_mut().filter(|_| forwards) {
+                forward.advance();
+            }
             if std::mem::take(&mut self.detached) {
                 return Ok(None);
             }
             self.clients.retain(|client| !client.gone);
+            self.pace.gather();
         }
     }
 
     /// Waits for whatever happens first; the process' end comes last, so that what it wrote
-    /// before is passed on first. A slow client holds back the process' output; a full standard
-    /// input holds back those who write to it.
+    /// before is passed on first. A slow client holds back the process' output if it started it; a
+    /// full standard input holds back those who write to it.
     fn wait(&self) -> io::Result<Vec<(Source, PollFlags)>> {
         let mut set: Vec<(Source, PollFd<'_>)> = Vec::with_capacity(8);
-        let slow = self.clients.iter().any(|client| !client.pending.is_empty());
+        let slow = self.clients.iter().any(|client| client.holds && !client.pending.is_empty());
         for (index, output) in self.streams.outputs.iter().enumerate().filter(|_| !slow) {
             if let Some(fd) = &output.fd {
                 set.push((Source::Output(index), PollFd::new(fd, PollFlags::IN)));
@@ -239,6 +329,12 @@ impl<'a> Relay<'a> {
         set.extend(health.map(|fd| (Source::Health, fd)));
         let names = self.names.iter().flat_map(Resolver::sources);
         set.extend(names.map(|fd| (Source::Names, fd)));
+        let forward = self.forward.iter().flat_map(Forwarder::sources);
+        set.extend(forward.map(|fd| (Source::Forward, fd)));
+        let honest = self.honest.iter().flat_map(Honest::sources);
+        set.extend(honest.map(|fd| (Source::Honest, fd)));
+        let log = self.log.as_ref().and_then(log::Writer::source);
+        set.extend(log.map(|fd| (Source::Log, PollFd::from_borrowed_fd(fd, PollFlags::IN))));
         let end = PollFd::from_borrowed_fd(self.process.pidfd(), PollFlags::IN);
         set.push((Source::Process, end));
         let (sources, mut fds): (Vec<_>, Vec<_>) = set.into_iter().unzip();
@@ -284,11 +380,15 @@ impl<'a> Relay<'a> {
     /// Passes on one piece of output.
     fn output(&mut self, index: usize, buffer: &mut Vec<u8>) -> io::Result<()> {
         let Some(fd) = &self.streams.outputs[index].fd else { return Ok(()) };
-        buffer.resize(PAYLOAD_BYTES_MAX, 0);
+        buffer.resize(self.pace.piece(), 0);
+        buffer.shrink_to(self.pace.piece());
         match rustix::io::read(fd, buffer.as_mut_slice()) {
             // A terminal whose last user has gone answers EIO.
             Ok(0) | Err(Errno::IO) => self.streams.outputs[index].fd = None,
-            Ok(read) => return self.deliver(index, &buffer[..read]),
+            Ok(read) => {
+                self.pace.add(fd, read, buffer.len());
+                return self.deliver(index, &buffer[..read]);
+            }
             Err(Errno::AGAIN | Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -306,11 +406,13 @@ impl<'a> Relay<'a> {
             self.streams.outputs[index].fd = None;
         }
         let message = match stream {
-            Stream::Stdout => Message::Stdout(bytes),
-            Stream::Stderr => Message::Stderr(bytes),
+            Stream::Stdout => Message::Stdout,
+            Stream::Stderr => Message::Stderr,
         };
         for client in &mut self.clients {
-            client.push(message.encode());
+            for piece in bytes.chunks(PAYLOAD_BYTES_MAX) {
+                client.show(&message(piece), piece.len());
+            }
         }
         Ok(())
     }
@@ -373,7 +475,7 @@ impl<'a> Relay<'a> {
         match rustix::io::read(rustix::stdio::stdin(), buffer.as_mut_slice()) {
             Err(Errno::AGAIN | Errno::INTR) => {}
             Ok(0) | Err(_) => {
-                self.own = self.own.map(|own| Own { stdin: false, ..own });
+                self.own = self.own.map(|own| Attached { stdin: false, ..own });
                 self.end_input();
             }
             Ok(read) => {
@@ -404,7 +506,7 @@ impl<'a> Relay<'a> {
     fn greet(&mut self) {
         let Some(listener) = &self.listener else { return };
         if let Ok(socket) = attach::accept(listener) {
-            self.clients.push(Client::new(socket));
+            self.clients.push(Client::guest(socket));
         }
     }
 
@@ -421,8 +523,10 @@ impl<'a> Relay<'a> {
         let message = message.ok().and_then(Message::decode);
         match message {
             Some(Message::Input(bytes)) => self.input(bytes),
-            Some(Message::InputEnd) => self.end_input(),
+            Some(Message::InputEnd) if self.input_once => self.end_input(),
+            Some(Message::InputEnd) => {}
             Some(Message::Resize(rows, columns)) => self.resize(rows, columns),
+            Some(Message::Quiet) => self.clients[index].quiet = true,
             _ => self.clients[index].gone = true,
         }
     }
@@ -436,7 +540,7 @@ impl<'a> Relay<'a> {
     }
 }
 
-impl Own {
+impl Attached {
     fn takes(self, stream: Stream) -> bool {
         match stream {
             Stream::Stdout => self.stdout,

@@ -6,20 +6,24 @@
 
 use std::fmt;
 use std::fs;
-use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, UdpSocket};
 use std::time::{Duration, Instant};
 
 use net::dns::{self, Answer, DATAGRAM_MAX, Listeners, Question};
 use rustix::event::{PollFd, PollFlags};
-use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
+use self::stream::Stream;
+pub(super) use self::stream::{connect, is_early};
 use crate::id;
 
-/// How long one name server may take before the next is asked, and a connection may be silent.
-const PATIENCE: Duration = Duration::from_secs(3);
-const SILENCE_MAX: Duration = Duration::from_secs(10);
+mod stream;
+
+/// How long one name server may take before the next is asked.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often each server is asked over UDP: one question or answer may be lost. With one server that
+/// is less than the five seconds after which resolvers ask us again (resolv.conf(5)).
+const ROUNDS: usize = 2;
 /// Questions and connections that are passed on at once.
 const PENDING_MAX: usize = 64;
 const STREAMS_MAX: usize = 16;
@@ -51,10 +55,51 @@ pub(crate) struct Resolver<'a> {
     udp: UdpSocket,
     tcp: TcpListener,
     judge: Judge<'a>,
-    /// The servers that the container was given; the host's where empty.
-    servers: Vec<IpAddr>,
+    servers: Servers,
     pending: Vec<Pending>,
     streams: Vec<Stream>,
+}
+
+/// Who is asked what we do not know.
+#[derive(Debug)]
+pub(crate) struct Servers {
+    /// Those that the container was given; the host's where empty.
+    pub(crate) given: Vec<SocketAddr>,
+    /// How long each may take.
+    patience: Duration,
+}
+
+impl Servers {
+    /// Those of these addresses that can be asked.
+    pub(crate) fn given<'a>(addresses: impl Iterator<Item = &'a str>) -> Self {
+        Self { given: addresses.filter_map(server).collect(), patience: PATIENCE }
+    }
+
+    /// The servers to ask: those that were given, else the host's as they are now.
+    fn list(&self) -> Vec<SocketAddr> {
+        if !self.given.is_empty() {
+            return self.given.clone();
+        }
+        let text = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        let servers = text.lines().filter_map(crate::network::name_server);
+        servers.filter_map(server).take(SERVERS_MAX).collect()
+    }
+}
+
+/// Where a name server is asked. A link-local address comes with its interface, as in `fe80::1%eth0`
+/// (RFC 4007, 11), whose number is looked up.
+fn server(text: &str) -> Option<SocketAddr> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Some(SocketAddr::new(address, PORT));
+    }
+    let (address, interface) = text.split_once('%')?;
+    let is_name = !interface.contains('/') && interface != "." && interface != "..";
+    let index = || {
+        let text = fs::read_to_string(format!("/sys/class/net/{interface}/ifindex")).ok()?;
+        text.trim_end().parse().ok()
+    };
+    let scope = interface.parse().ok().or_else(|| if is_name { index() } else { None })?;
+    Some(SocketAddrV6::new(address.parse().ok()?, PORT, 0, scope).into())
 }
 
 /// A question that was passed on.
@@ -65,18 +110,7 @@ struct Pending {
     message: Vec<u8>,
     from: SocketAddr,
     /// Servers that are still to be asked.
-    rest: Vec<IpAddr>,
-    deadline: Instant,
-}
-
-/// A connection; once a question on it is not ours, its bytes are passed on.
-struct Stream {
-    client: TcpStream,
-    upstream: Option<TcpStream>,
-    /// From the client, and not passed on or answered yet.
-    asked: Vec<u8>,
-    /// For the client.
-    replies: Vec<u8>,
+    rest: Vec<SocketAddr>,
     deadline: Instant,
 }
 
@@ -87,7 +121,7 @@ impl fmt::Debug for Resolver<'_> {
 }
 
 impl<'a> Resolver<'a> {
-    pub(crate) fn new(listeners: Listeners, servers: Vec<IpAddr>, judge: Judge<'a>) -> Self {
+    pub(crate) fn new(listeners: Listeners, servers: Servers, judge: Judge<'a>) -> Self {
         let (udp, tcp) = (listeners.udp.into(), listeners.tcp.into());
         Self { udp, tcp, judge, servers, pending: Vec::new(), streams: Vec::new() }
     }
@@ -103,7 +137,7 @@ impl<'a> Resolver<'a> {
     /// When [`Resolver::advance`] has something to do even if nothing else happens.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let pending = self.pending.iter().map(|pending| pending.deadline);
-        pending.chain(self.streams.iter().map(|stream| stream.deadline)).min()
+        pending.chain(self.streams.iter().map(Stream::deadline)).min()
     }
 
     /// Answers, passes on and gives up, whatever is due.
@@ -133,8 +167,8 @@ impl<'a> Resolver<'a> {
         let answer = match (self.judge)(&question) {
             Verdict::Known(answer) => answer,
             Verdict::PassOn if self.pending.len() < PENDING_MAX => {
-                let rest = servers(&self.servers);
-                match Pending::begin(&question, message, from, rest) {
+                let rest = self.servers.list().repeat(ROUNDS);
+                match Pending::begin(&question, message, from, rest, self.servers.patience) {
                     Some(pending) => return self.pending.push(pending),
                     None => Answer::Failure,
                 }
@@ -146,20 +180,28 @@ impl<'a> Resolver<'a> {
     }
 
     fn hear_servers(&mut self) {
-        let udp = &self.udp;
+        let (udp, patience) = (&self.udp, self.servers.patience);
         let now = Instant::now();
         self.pending.retain_mut(|pending| {
             let mut reply = [0; REPLY_MAX];
             let failed = match pending.upstream.recv(&mut reply) {
                 Ok(len) => {
                     let reply = &mut reply[..len];
-                    if pending.question.is_answered_by(&pending.message, pending.id, reply) {
+                    let is_answer =
+                        pending.question.is_answered_by(&pending.message, pending.id, reply);
+                    // One that cannot, or will not, tell is no better than one that is not there,
+                    // as long as there is another.
+                    let is_last = pending.rest.is_empty();
+                    if is_answer && !is_last && dns::is_failure(reply) {
+                        true
+                    } else if is_answer {
                         dns::set_id(reply, pending.question.id);
                         let _ = udp.send_to(reply, pending.from);
                         return false;
+                    } else {
+                        // Not an answer to what was asked, so from nobody who was.
+                        false
                     }
-                    // Not an answer to what was asked, so from nobody who was.
-                    false
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
                 // Nobody listens there.
@@ -168,7 +210,7 @@ impl<'a> Resolver<'a> {
             if !failed && now < pending.deadline {
                 return true;
             }
-            if pending.ask_next().is_some() {
+            if pending.ask_next(patience).is_some() {
                 return true;
             }
             let answer = pending.question.answer(&pending.message, &Answer::Failure, DATAGRAM_MAX);
@@ -183,7 +225,8 @@ impl Pending {
         question: &Question,
         message: &[u8],
         from: SocketAddr,
-        rest: Vec<IpAddr>,
+        rest: Vec<SocketAddr>,
+        patience: Duration,
     ) -> Option<Self> {
         let mut rest = rest;
         let (upstream, id) = ask_first(message, &mut rest)?;
@@ -195,28 +238,28 @@ impl Pending {
             message,
             from,
             rest,
-            deadline: Instant::now() + PATIENCE,
+            deadline: Instant::now() + patience,
         })
     }
 
-    fn ask_next(&mut self) -> Option<()> {
+    fn ask_next(&mut self, patience: Duration) -> Option<()> {
         (self.upstream, self.id) = ask_first(&self.message, &mut self.rest)?;
-        self.deadline = Instant::now() + PATIENCE;
+        self.deadline = Instant::now() + patience;
         Some(())
     }
 }
 
 /// Asks the first server that can be, under an id and from a port that nobody can guess.
-fn ask_first(message: &[u8], rest: &mut Vec<IpAddr>) -> Option<(UdpSocket, u16)> {
+fn ask_first(message: &[u8], rest: &mut Vec<SocketAddr>) -> Option<(UdpSocket, u16)> {
     while !rest.is_empty() {
         let server = rest.remove(0);
         let ask = || -> io::Result<(UdpSocket, u16)> {
             let own: IpAddr = match server {
-                IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-                IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+                SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+                SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
             };
             let socket = UdpSocket::bind((own, 0))?;
-            socket.connect((server, PORT))?;
+            socket.connect(server)?;
             socket.set_nonblocking(true)?;
             let id = u16::from_ne_bytes(id::random::<2>().map_err(io::Error::other)?);
             let mut message = message.to_vec();
@@ -231,141 +274,25 @@ fn ask_first(message: &[u8], rest: &mut Vec<IpAddr>) -> Option<(UdpSocket, u16)>
     None
 }
 
-/// The servers to ask: those that were given, else the host's as they are now.
-fn servers(given: &[IpAddr]) -> Vec<IpAddr> {
-    if !given.is_empty() {
-        return given.to_vec();
-    }
-    let text = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    let servers = text.lines().filter_map(crate::network::name_server);
-    servers.filter_map(|server| server.parse().ok()).take(SERVERS_MAX).collect()
-}
-
-impl Stream {
-    fn new(client: TcpStream) -> Self {
-        let deadline = Instant::now() + SILENCE_MAX;
-        Self { client, upstream: None, asked: Vec::new(), replies: Vec::new(), deadline }
-    }
-
-    fn sources(&self) -> impl Iterator<Item = PollFd<'_>> {
-        let flags = |reads: bool, writes: bool| {
-            let mut flags = PollFlags::empty();
-            flags.set(PollFlags::IN, reads);
-            flags.set(PollFlags::OUT, writes);
-            flags
-        };
-        let (asks, replies) = (!self.asked.is_empty(), !self.replies.is_empty());
-        let upstream = self.upstream.as_ref();
-        // One who does not take what was written is not read from.
-        let client = PollFd::new(&self.client, flags(upstream.is_none() || !asks, replies));
-        let upstream = upstream.map(|server| PollFd::new(server, flags(!replies, asks)));
-        [client].into_iter().chain(upstream)
-    }
-
-    /// Does what can be done; an error ends the connection.
-    fn advance(&mut self, judge: &Judge<'_>, given: &[IpAddr]) -> io::Result<()> {
-        let mut moved = false;
-        if self.upstream.is_none() || self.asked.is_empty() {
-            moved |= read(&mut self.client, &mut self.asked)?;
-        }
-        while self.upstream.is_none() && self.answer(judge, given)? {}
-        if let Some(server) = &mut self.upstream {
-            moved |= write(server, &mut self.asked)?;
-            if self.replies.is_empty() {
-                moved |= read(server, &mut self.replies)?;
-            }
-        }
-        moved |= write(&mut self.client, &mut self.replies)?;
-        let now = Instant::now();
-        if moved {
-            self.deadline = now + SILENCE_MAX;
-        }
-        if now >= self.deadline { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
-    }
-
-    /// Answers the first whole question, if it is ours; else connects to who is asked.
-    fn answer(&mut self, judge: &Judge<'_>, given: &[IpAddr]) -> io::Result<bool> {
-        let Some(len) = self.asked.first_chunk::<2>() else { return Ok(false) };
-        let end = 2 + usize::from(u16::from_be_bytes(*len));
-        let Some(message) = self.asked.get(2..end) else { return Ok(false) };
-        let question = Question::parse(message).ok_or(io::ErrorKind::InvalidData)?;
-        let answer = match judge(&question) {
-            Verdict::Known(answer) => answer,
-            Verdict::PassOn => {
-                self.upstream = servers(given).into_iter().find_map(|server| connect(server).ok());
-                match self.upstream {
-                    Some(_) => return Ok(true),
-                    None => Answer::Failure,
-                }
-            }
-            Verdict::Refused => Answer::Failure,
-        };
-        let reply = question.answer(message, &answer, usize::from(u16::MAX));
-        let len = u16::try_from(reply.len()).map_err(io::Error::other)?;
-        self.replies.extend(len.to_be_bytes());
-        self.replies.extend(reply);
-        self.asked.drain(..end);
-        Ok(true)
-    }
-}
-
-/// Begins a connection, without waiting for it.
-fn connect(server: IpAddr) -> io::Result<TcpStream> {
-    let family = if server.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-    match rustix::net::connect(&fd, &SocketAddr::new(server, PORT)) {
-        Ok(()) | Err(Errno::INPROGRESS) => Ok(fd.into()),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Reads what is there; whether there was something. The end of a stream is an error.
-fn read(from: &mut TcpStream, to: &mut Vec<u8>) -> io::Result<bool> {
-    let mut buffer = [0; REPLY_MAX];
-    match from.read(&mut buffer) {
-        Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-        // A question longer than all lengths that a message can have is none.
-        Ok(_) if to.len() > usize::from(u16::MAX) => Err(io::ErrorKind::InvalidData.into()),
-        Ok(len) => {
-            to.extend_from_slice(&buffer[..len]);
-            Ok(true)
-        }
-        Err(error) if is_early(&error) => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-/// Writes what can be; whether something could.
-fn write(to: &mut TcpStream, bytes: &mut Vec<u8>) -> io::Result<bool> {
-    if bytes.is_empty() {
-        return Ok(false);
-    }
-    match to.write(bytes) {
-        Ok(len) => {
-            bytes.drain(..len);
-            Ok(len > 0)
-        }
-        Err(error) if is_early(&error) => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-/// Whether it will go on by itself; a connection that is being made is not connected yet.
-fn is_early(error: &io::Error) -> bool {
-    use io::ErrorKind::{Interrupted, NotConnected, WouldBlock};
-    matches!(error.kind(), WouldBlock | Interrupted | NotConnected)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
     use rustix::event::{Timespec, poll};
 
     use super::*;
 
-    /// Where the server that questions are passed on to listens.
-    const SERVER: Ipv4Addr = Ipv4Addr::new(127, 83, 19, 7);
-    const NOBODY: Ipv4Addr = Ipv4Addr::new(127, 83, 19, 8);
+    /// Where nobody listens.
+    fn nobody() -> Ipv4Addr {
+        own(8)
+    }
+
+    /// An address of this process's own: the same tests may run elsewhere at the same time.
+    fn own(last: u8) -> Ipv4Addr {
+        let [.., high, low] = std::process::id().to_be_bytes();
+        Ipv4Addr::new(127, 64 | high & 63, low, last)
+    }
 
     fn question(name: &str, id: u16) -> Vec<u8> {
         let mut message = id.to_be_bytes().to_vec();
@@ -380,35 +307,47 @@ mod tests {
 
     fn judge(question: &Question) -> Verdict {
         match question.name.as_str() {
-            "db" => Verdict::Known(Answer::Addresses(vec![Ipv4Addr::LOCALHOST])),
+            "db" => Verdict::Known(Answer::Addresses(vec![Ipv4Addr::LOCALHOST.into()])),
             "inside" => Verdict::Refused,
             _ => Verdict::PassOn,
         }
     }
 
     fn resolver(servers: &[Ipv4Addr]) -> (Resolver<'static>, SocketAddr, SocketAddr) {
+        patient(servers, Duration::from_millis(200))
+    }
+
+    fn patient(
+        servers: &[Ipv4Addr],
+        patience: Duration,
+    ) -> (Resolver<'static>, SocketAddr, SocketAddr) {
         let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         udp.set_nonblocking(true).unwrap();
         tcp.set_nonblocking(true).unwrap();
         let (at_udp, at_tcp) = (udp.local_addr().unwrap(), tcp.local_addr().unwrap());
         let listeners = Listeners { udp: udp.into(), tcp: tcp.into() };
-        let servers = servers.iter().map(|server| (*server).into()).collect();
+        let given = servers.iter().map(|server| ((*server), PORT).into()).collect();
+        let servers = Servers { given, patience };
         (Resolver::new(listeners, servers, Box::new(judge)), at_udp, at_tcp)
     }
 
     /// Lets it do what there is to do once.
     fn turn(resolver: &mut Resolver<'_>) {
-        let limit = Timespec { tv_sec: 5, tv_nsec: 0 };
+        let left = resolver.deadline().map_or(Duration::from_secs(60), |deadline| {
+            deadline.saturating_duration_since(Instant::now())
+        });
+        let limit = Timespec::try_from(left).unwrap();
         let mut set: Vec<_> = resolver.sources().collect();
-        assert!(poll(&mut set, Some(&limit)).unwrap() > 0, "nothing happened");
+        let ready = poll(&mut set, Some(&limit)).unwrap();
+        assert!(ready > 0 || resolver.deadline().is_some(), "nothing happened");
         drop(set);
         resolver.advance();
     }
 
     fn client(to: SocketAddr) -> UdpSocket {
         let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         client.connect(to).unwrap();
         client
     }
@@ -420,7 +359,7 @@ mod tests {
 
     #[test]
     fn what_is_known_is_answered_and_the_rest_passed_on() {
-        let (mut resolver, at, _) = resolver(&[NOBODY, SERVER]);
+        let (mut resolver, at, _) = patient(&[nobody(), own(7)], Duration::from_secs(60));
         assert_eq!(resolver.deadline(), None);
         let client = client(at);
         let mut reply = [0; 512];
@@ -433,7 +372,7 @@ mod tests {
         let len = client.recv(&mut reply).unwrap();
         assert_eq!(summary(&reply[..len]), (2, 0));
 
-        let server = UdpSocket::bind((SERVER, PORT)).unwrap();
+        let server = UdpSocket::bind((own(7), PORT)).unwrap();
         server.set_nonblocking(true).unwrap();
         client.send(&question("example.com", 7)).unwrap();
         let (len, from) = loop {
@@ -460,12 +399,14 @@ mod tests {
 
     #[test]
     fn who_cannot_be_asked_is_a_failure() {
-        let (mut resolver, at, _) = resolver(&[NOBODY]);
+        let (mut resolver, at, _) = resolver(&[nobody()]);
         let client = client(at);
         client.send(&question("example.com", 9)).unwrap();
         client.send(b"odd").unwrap();
         turn(&mut resolver);
-        turn(&mut resolver);
+        while resolver.deadline().is_some() {
+            turn(&mut resolver);
+        }
         let mut reply = [0; 512];
         let len = client.recv(&mut reply).unwrap();
         assert_eq!(summary(&reply[..len]), (2, 0));
@@ -473,9 +414,9 @@ mod tests {
 
     #[test]
     fn connections_are_answered_and_bounded() {
-        let (mut resolver, _, at) = resolver(&[NOBODY]);
+        let (mut resolver, _, at) = resolver(&[nobody()]);
         let mut client = TcpStream::connect(at).unwrap();
-        client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let message = question("db", 3);
         let len = u16::try_from(message.len()).unwrap().to_be_bytes();
         // In pieces, and two in one.
@@ -497,5 +438,105 @@ mod tests {
         turn(&mut resolver);
         assert_eq!(resolver.streams.len(), STREAMS_MAX);
         drop(crowd);
+    }
+
+    /// Waits until the server was asked, and says what and by whom.
+    fn hear(resolver: &mut Resolver<'_>, server: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+        server.set_nonblocking(true).unwrap();
+        let mut message = [0; 512];
+        loop {
+            if let Ok((len, from)) = server.recv_from(&mut message) {
+                return (message[..len].to_vec(), from);
+            }
+            turn(resolver);
+        }
+    }
+
+    fn reply(server: &UdpSocket, message: &[u8], to: SocketAddr, code: u8) {
+        let mut answer = message.to_vec();
+        answer[2] |= 0x80;
+        answer[3] = answer[3] & 0xf0 | code;
+        server.send_to(&answer, to).unwrap();
+    }
+
+    #[test]
+    fn what_is_lost_is_asked_again_and_a_server_that_fails_makes_room() {
+        let first = UdpSocket::bind((own(17), PORT)).unwrap();
+        let second = UdpSocket::bind((own(18), PORT)).unwrap();
+        let (mut resolver, at, _) = resolver(&[own(17), own(18)]);
+        let client = client(at);
+        let mut got = [0; 512];
+        // The first says nothing, the second refuses, and the first is asked once more.
+        client.send(&question("example.com", 4)).unwrap();
+        hear(&mut resolver, &first);
+        let (asked, from) = hear(&mut resolver, &second);
+        reply(&second, &asked, from, 5);
+        let (asked, from) = hear(&mut resolver, &first);
+        reply(&first, &asked, from, 0);
+        turn(&mut resolver);
+        let len = client.recv(&mut got).unwrap();
+        assert_eq!(summary(&got[..len]), (0, 0));
+        // Nobody is left: what the last one says is the answer, be it that there is no such name.
+        client.send(&question("example.com", 5)).unwrap();
+        for code in [2, 5, 2] {
+            let server = if code == 5 { &second } else { &first };
+            let (asked, from) = hear(&mut resolver, server);
+            reply(server, &asked, from, code);
+            turn(&mut resolver);
+        }
+        let (asked, from) = hear(&mut resolver, &second);
+        reply(&second, &asked, from, 3);
+        turn(&mut resolver);
+        let len = client.recv(&mut got).unwrap();
+        assert_eq!((got[1], summary(&got[..len]).0), (5, 3));
+        assert_eq!(resolver.deadline(), None);
+    }
+
+    #[test]
+    fn a_connection_goes_to_the_next_server_if_the_first_is_not_there() {
+        let _silent = TcpListener::bind((own(27), PORT)).unwrap();
+        let second = TcpListener::bind((own(28), PORT)).unwrap();
+        second.set_nonblocking(true).unwrap();
+        let (mut resolver, _, at) = resolver(&[nobody(), own(27), own(28)]);
+        let mut client = TcpStream::connect(at).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let message = question("example.com", 3);
+        let len = u16::try_from(message.len()).unwrap().to_be_bytes();
+        client.write_all(&[&len[..], &message].concat()).unwrap();
+        let mut server = loop {
+            turn(&mut resolver);
+            if let Ok((server, _)) = second.accept() {
+                break server;
+            }
+        };
+        server.set_nonblocking(false).unwrap();
+        server.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let mut asked = vec![0; message.len() + 2];
+        server.read_exact(&mut asked).unwrap();
+        assert_eq!(asked[2..], message);
+        asked[4] |= 0x80;
+        server.write_all(&asked).unwrap();
+        turn(&mut resolver);
+        let mut got = vec![0; asked.len()];
+        client.read_exact(&mut got).unwrap();
+        assert_eq!(got, asked);
+        drop((client, server));
+        turn(&mut resolver);
+    }
+
+    #[test]
+    fn servers_are_addresses_of_both_families() {
+        let check = |text: &str, expected: Option<&str>| {
+            let expected = expected.map(|text| text.parse::<SocketAddr>().unwrap());
+            assert_eq!(server(text), expected, "{text}");
+        };
+        check("10.0.0.1", Some("10.0.0.1:53"));
+        check("2001:db8::1", Some("[2001:db8::1]:53"));
+        check("fe80::1%7", Some("[fe80::1%7]:53"));
+        check("fe80::1%lo", Some("[fe80::1%1]:53"));
+        check("fe80::1%../lo", None);
+        check("fe80::1%no-such-one", None);
+        check("10.0.0.1%lo", None);
+        check("name", None);
     }
 }

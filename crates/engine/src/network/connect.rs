@@ -1,16 +1,20 @@
 //! Connecting a container to a network, and disconnecting it, while it runs or before.
 
+use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 
-use super::{from_net, namespace_of};
+use super::from_net;
 use crate::Engine;
 use crate::container::{Container, Status};
 use crate::error::{Error, Kind, Result};
+use crate::event::Event;
+use crate::join::namespace_of;
 use crate::network::definition::Network;
 use crate::settings::{Membership, NetworkMode};
 
 impl Engine {
-    /// Connects a container to a further network; one that runs is there at once.
+    /// Connects a container to a further network, and links it to others there, each with the name
+    /// that it knows it by; one that runs is there at once.
     ///
     /// # Errors
     /// [`Kind::Exists`] if it is there already, [`Kind::Conflict`] if it has no network of its own.
@@ -19,6 +23,7 @@ impl Engine {
         network: &Network,
         container: &Container,
         attachment: Membership,
+        links: &[(String, String)],
     ) -> Result<()> {
         let mut container = container.clone();
         let _lock = container.lock()?;
@@ -54,17 +59,27 @@ impl Engine {
         }
         let attachment = Membership { network: network.name.clone(), ..attachment };
         if is_live(&container) {
-            let namespace = namespace_of(&container)?;
+            let namespace = namespace_of(&container, "net")?;
             let place = self.take_place(&container, &attachment)?;
-            if let Err(error) = self.attach_place(&place, namespace.as_fd()) {
+            container.state.places.push(place.clone());
+            let attached = self.link_all(&container, links).and_then(|lines| {
+                self.attach_place(&place, namespace.as_fd())?;
+                super::file::append_hosts(&container, &lines)
+            });
+            if let Err(error) = attached {
                 self.leave_place(&place, &container.record.id);
                 return Err(error);
             }
-            container.state.places.push(place);
+        }
+        container.record.settings.links.extend_from_slice(links);
+        if attachments.is_empty() {
+            container.record.settings.network = mode_of(&attachment.network);
         }
         attachments.push(attachment);
         container.record.settings.attachments = attachments;
-        self.save_record(&mut container)
+        self.save_record(&mut container)?;
+        self.emit(Event::network("connect", network).with("container", &container.record.id));
+        Ok(())
     }
 
     /// Disconnects a container from a network.
@@ -86,14 +101,20 @@ impl Engine {
         let places = &mut container.state.places;
         let index = places.iter().position(|place| place.network == network.name);
         if let Some(index) = index {
-            let is_way_out = super::way_out(places) == places.get(index);
+            let is_published = super::published_at(places) == places.get(index);
             let place = places.remove(index);
-            if is_way_out {
+            if is_published {
                 // They lead to the address that it had there.
                 self.release_ports(&container);
                 container.state.ports.clear();
             }
-            net::detach(&place.endpoint).map_err(from_net)?;
+            match place.endpoint.is_bridged() {
+                true => net::detach(&place.endpoint).map_err(from_net)?,
+                false => {
+                    let namespace = namespace_of(&container, "net")?;
+                    net::detach_inside(namespace.as_fd(), &place.endpoint).map_err(from_net)?;
+                }
+            }
             self.leave_place(&place, &container.record.id);
             if place.endpoint.is_way_out {
                 self.find_way_out(&mut container)?;
@@ -101,11 +122,47 @@ impl Engine {
         }
         let settings = &mut container.record.settings;
         settings.network = match attachments.first() {
-            None => NetworkMode::None,
-            Some(first) if first.network == super::DEFAULT => NetworkMode::Bridge,
-            Some(first) => NetworkMode::Named(first.network.clone()),
+            // It may be connected again, unlike one that was made without a network.
+            None => NetworkMode::Named(network.name.clone()),
+            Some(first) => mode_of(&first.network),
         };
         settings.attachments = attachments;
+        self.save_record(&mut container)?;
+        self.emit(Event::network("disconnect", network).with("container", &container.record.id));
+        Ok(())
+    }
+
+    /// What a running container finds in /etc/hosts of others that it is linked to.
+    fn link_all(
+        &self,
+        container: &Container,
+        links: &[(String, String)],
+    ) -> Result<Vec<(Ipv4Addr, String)>> {
+        links.iter().map(|(key, alias)| self.link_of(container, key, alias)).collect()
+    }
+
+    /// Removes the link `container/alias`: from its next start on, the container does not know the
+    /// other one by that name.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] if there is no such link, [`Kind::Conflict`] for the name of a container.
+    pub fn remove_link(&self, link: &str) -> Result<()> {
+        let Some((key, alias)) = link.trim_start_matches('/').split_once('/') else {
+            let text =
+                format!("Conflict, cannot remove the default link name of the container: {link}");
+            return Err(Error::new(Kind::Conflict, text).hint(
+                "a link is named as in web/db: a container, and the name it knows another one by",
+            ));
+        };
+        let mut container = self.find(key)?;
+        let _lock = container.lock()?;
+        let links = &mut container.record.settings.links;
+        let before = links.len();
+        links.retain(|(_, name)| name != alias);
+        if links.len() == before {
+            let name = &container.record.name;
+            return Err(Error::new(Kind::NotFound, format!("No such link: /{name}/{alias}")));
+        }
         self.save_record(&mut container)
     }
 
@@ -116,13 +173,21 @@ impl Engine {
             if bridge.internal {
                 continue;
             }
-            let namespace = namespace_of(container)?;
+            let namespace = namespace_of(container, "net")?;
             let endpoint = &mut container.state.places[index].endpoint;
             net::lead_out(namespace.as_fd(), endpoint).map_err(from_net)?;
             endpoint.is_way_out = true;
             break;
         }
         Ok(())
+    }
+}
+
+/// The mode of a container whose first network this is.
+fn mode_of(network: &str) -> NetworkMode {
+    match network {
+        super::DEFAULT => NetworkMode::Bridge,
+        name => NetworkMode::Named(name.to_owned()),
     }
 }
 

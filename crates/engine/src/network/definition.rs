@@ -6,28 +6,20 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
-use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
 
-use net::Subnet;
+use net::{NetworkV6, Subnet, Subnet6};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
+use super::driver::Driver;
 use super::{NETWORK_NAMESPACE, from_net};
 use crate::container::Container;
 use crate::error::{Doing, Error, Kind, Result};
+use crate::event::{Event, Subject};
 use crate::file::{create_dir, flock, read_json, write_json};
 use crate::{Engine, PruneFilter, clock, id};
-
-/// Options of a bridge that mean something here, in Docker's words.
-const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
-const MTU: &str = "com.docker.network.driver.mtu";
-/// Those that say what is so already.
-const IMPLIED: &[(&str, &str)] = &[
-    ("com.docker.network.bridge.enable_ip_masquerade", "true"),
-    ("com.docker.network.bridge.enable_icc", "true"),
-    ("com.docker.network.bridge.host_binding_ipv4", "0.0.0.0"),
-];
 
 /// A network, as `network inspect` shows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,7 +30,7 @@ pub struct Network {
     pub name: String,
     /// When it was made, RFC 3339.
     pub created: String,
-    /// `bridge`, `host` or `null`.
+    /// `bridge`, `macvlan`, `ipvlan`, `host` or `null`.
     pub driver: String,
     /// Free-form notes.
     pub labels: BTreeMap<String, String>,
@@ -46,7 +38,7 @@ pub struct Network {
     pub options: BTreeMap<String, String>,
     /// Whether containers may be connected by hand; that is so of every network here.
     pub attachable: bool,
-    /// Its bridge, if it has one.
+    /// Its bridge, or what its containers' interfaces stand on, if it has that.
     pub bridge: Option<net::Network>,
 }
 
@@ -61,12 +53,24 @@ pub struct NetworkOptions {
     pub range: Option<Subnet>,
     /// The bridge's address; the first of the subnet where `None`.
     pub gateway: Option<Ipv4Addr>,
+    /// Whether it has IPv6, too; what follows is of that half.
+    pub ipv6: bool,
+    /// Where its IPv6 addresses come from; chosen where `None`.
+    pub subnet_v6: Option<Subnet6>,
+    /// The part of it that addresses are chosen from.
+    pub range_v6: Option<Subnet6>,
+    /// The bridge's IPv6 address; the first of the subnet where `None`.
+    pub gateway_v6: Option<Ipv6Addr>,
+    /// Addresses that no container gets, by the names that users know them by.
+    pub reserved: BTreeMap<String, IpAddr>,
     /// Whether nothing leads out of it.
     pub internal: bool,
     /// Whether containers may be connected by hand.
     pub attachable: bool,
     /// Free-form notes.
     pub labels: BTreeMap<String, String>,
+    /// `bridge`, `macvlan` or `ipvlan`; a bridge where empty.
+    pub driver: String,
     /// What is asked of its driver.
     pub options: BTreeMap<String, String>,
 }
@@ -100,6 +104,8 @@ impl Engine {
             return Err(Error::new(Kind::Denied, message));
         }
         validate(name)?;
+        let driver = if asked.driver.is_empty() { "bridge" } else { asked.driver.as_str() };
+        let driver = Driver::parse(driver, &asked.options)?;
         // One at a time, since each is to stay clear of the others.
         let namespace = File::open(NETWORK_NAMESPACE).doing(|| "open our network".into())?;
         flock(&namespace, FlockOperation::LockExclusive)?;
@@ -108,13 +114,13 @@ impl Engine {
             return Err(Error::new(Kind::Exists, message));
         }
         let id = id::fresh()?;
-        let bridge = self.new_bridge(&asked, &id)?;
-        net::ensure_bridge(&bridge, &self.table()).map_err(from_net)?;
+        let bridge = self.new_bridge(&asked, driver, &id)?;
+        self.ensure_bridge(&bridge)?;
         let network = Network {
             id,
             name: asked.name,
             created: clock::now(),
-            driver: "bridge".into(),
+            driver: if asked.driver.is_empty() { "bridge".into() } else { asked.driver },
             labels: asked.labels,
             options: asked.options,
             attachable: asked.attachable,
@@ -122,41 +128,64 @@ impl Engine {
         };
         create_dir(&self.named_dir())?;
         write_json(&self.named_dir(), &format!("{}.json", network.name), &network)?;
+        self.emit(Event::network("create", &network));
         Ok(network)
     }
 
-    fn new_bridge(&self, asked: &NetworkOptions, id: &str) -> Result<net::Network> {
-        let mut in_use: Vec<Subnet> = self.networks()?.iter().filter_map(subnet).collect();
-        let subnet = match asked.subnet {
-            Some(subnet) => {
-                in_use.extend(net::in_use().map_err(from_net)?);
-                // What is only the default route's is free.
-                if in_use.iter().any(|used| used.overlaps(subnet)) {
-                    let message = "Pool overlaps with other one on this address space";
-                    return Err(Error::new(Kind::Conflict, message).hint(format!(
-                        "{subnet} is another network's, or a route's of this host"
-                    )));
-                }
-                subnet
-            }
-            None => {
-                in_use.extend(super::host_subnets()?);
-                net::ipam::choose_subnet(&in_use).map_err(from_net)?
-            }
+    fn new_bridge(&self, asked: &NetworkOptions, driver: Driver, id: &str) -> Result<net::Network> {
+        let known = self.networks()?;
+        let bridges: Vec<_> = known.iter().filter_map(|network| network.bridge.as_ref()).collect();
+        let stacked = driver.stacked();
+        if let (Some(parent), Some(_)) = (&driver.interface, stacked)
+            && let Some(user) = bridges.iter().find(|bridge| bridge.bridge == *parent)
+        {
+            let message =
+                format!("network {} is already using parent interface {parent}", user.name);
+            return Err(Error::new(Kind::Conflict, message));
+        }
+        // What stands on a parent is where the parent is: its addresses are the host's network's.
+        let is_part_of_host = stacked.is_some();
+        let subnet = choose_v4(asked, &bridges, is_part_of_host)?;
+        let v6 = match asked.ipv6 {
+            false => None,
+            true => Some(self.choose_v6(asked, &bridges, is_part_of_host)?),
         };
-        let first = Ipv4Addr::from_bits(subnet.address().to_bits().saturating_add(1));
-        let (name, mtu) = bridge_options(&asked.options)?;
+        let own = if stacked.is_some() { "dm" } else { "br" };
         let bridge = net::Network {
             name: asked.name.clone(),
-            bridge: name.unwrap_or_else(|| format!("br-{}", &id[..12])),
+            bridge: driver.interface.unwrap_or_else(|| format!("{own}-{}", &id[..12])),
             subnet,
-            gateway: asked.gateway.unwrap_or(first),
-            mtu,
+            gateway: asked.gateway.unwrap_or_else(|| first_host(subnet)),
+            mtu: driver.mtu,
             range: asked.range,
-            internal: asked.internal,
+            internal: asked.internal || stacked.is_some_and(|stacked| stacked.owns_parent),
+            v6,
+            reserved: asked.reserved.clone(),
+            stacked,
         };
         bridge.validate().map_err(|error| Error::invalid(error.to_string()))?;
         Ok(bridge)
+    }
+
+    fn choose_v6(
+        &self,
+        asked: &NetworkOptions,
+        bridges: &[&net::Network],
+        is_part_of_host: bool,
+    ) -> Result<NetworkV6> {
+        let half = |bridge: &&net::Network| bridge.v6.map(|v6| v6.subnet);
+        let mut in_use: Vec<Subnet6> = bridges.iter().filter_map(half).collect();
+        if !(is_part_of_host && asked.subnet_v6.is_some()) {
+            in_use.extend(net::in_use_v6().map_err(from_net)?);
+        }
+        let subnet = match asked.subnet_v6 {
+            Some(subnet) => refuse_overlap(subnet, &in_use)?,
+            None => {
+                net::ipam::choose_subnet_v6(self.unique_local_seed(), &in_use).map_err(from_net)?
+            }
+        };
+        let gateway = asked.gateway_v6.unwrap_or_else(|| first_host(subnet));
+        Ok(NetworkV6 { subnet, gateway, range: asked.range_v6 })
     }
 
     /// The network that a user made by this name.
@@ -178,12 +207,8 @@ impl Engine {
         let mut all = self.predefined()?;
         let dir = self.named_dir();
         for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let Some(name) = name.strip_suffix(".json").filter(|name| !name.starts_with('.'))
-            else {
-                continue;
-            };
-            all.extend(self.named_network(name)?);
+            let Some(name) = definition_name(&entry) else { continue };
+            all.extend(self.named_network(&name)?);
         }
         all.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(all)
@@ -191,26 +216,27 @@ impl Engine {
 
     fn predefined(&self) -> Result<Vec<Network>> {
         let bridge = self.chosen_bridge()?;
-        let make = |name: &str, driver: &str, bridge: Option<net::Network>| {
-            // The same each time that somebody looks.
-            let seed = format!("{}\0{name}", self.root.display());
-            let id = oci::Digest::of(seed.as_bytes()).hex().to_owned();
-            Network {
-                id,
-                name: name.into(),
-                created: String::new(),
-                driver: driver.into(),
-                labels: BTreeMap::new(),
-                options: BTreeMap::new(),
-                attachable: false,
-                bridge,
-            }
+        let make = |name: &str, driver: &str, bridge: Option<net::Network>| Network {
+            id: self.predefined_id(name),
+            name: name.into(),
+            created: String::new(),
+            driver: driver.into(),
+            labels: BTreeMap::new(),
+            options: BTreeMap::new(),
+            attachable: false,
+            bridge,
         };
         Ok(vec![
             make("bridge", "bridge", bridge),
             make("host", "host", None),
             make("none", "null", None),
         ])
+    }
+
+    /// The id of a network that is always there: the same each time that somebody looks.
+    pub(crate) fn predefined_id(&self, name: &str) -> String {
+        let seed = format!("{}\0{name}", self.root.display());
+        oci::Digest::of(seed.as_bytes()).hex().to_owned()
     }
 
     /// Finds a network by its name, its id, or the first digits of its id.
@@ -247,8 +273,7 @@ impl Engine {
         }
         let namespace = File::open(NETWORK_NAMESPACE).doing(|| "open our network".into())?;
         flock(&namespace, FlockOperation::LockExclusive)?;
-        let users = self.network_users(network)?;
-        if let Some((user, _)) = users.first() {
+        if let Some(user) = self.user(network)? {
             let message = format!(
                 "error while removing network: network {name} id {id} has active endpoints"
             );
@@ -258,15 +283,46 @@ impl Engine {
         if let Some(bridge) = bridge {
             net::remove_bridge(bridge, &self.table()).map_err(from_net)?;
         }
+        self.forget_network(network)?;
+        self.remove_unneeded_table()
+    }
+
+    /// Removes what is on disk of a network.
+    fn forget_network(&self, network: &Network) -> Result<()> {
+        let Network { name, id, .. } = network;
         // What ends with the machine anyway.
         let _ = fs::remove_dir_all(self.network_run_dir(id));
         let path = self.named_dir().join(format!("{name}.json"));
         fs::remove_file(&path).doing(|| format!("remove {}", path.display()))?;
-        match self.networks()?.iter().any(|network| network.bridge.is_some()) {
-            true => Ok(()),
-            // Nothing is left for the rules to be about.
-            false => net::remove_table(&self.table()).map_err(from_net),
+        self.emit(Event::network("destroy", network));
+        Ok(())
+    }
+
+    /// Removes the rules once nothing is left for them to be about.
+    fn remove_unneeded_table(&self) -> Result<()> {
+        let others = fs::read_dir(self.named_dir()).into_iter().flatten().flatten();
+        let is_needed = self.chosen_bridge()?.is_some()
+            || others.filter_map(|entry| definition_name(&entry)).next().is_some();
+        if is_needed { Ok(()) } else { net::remove_table(&self.table()).map_err(from_net) }
+    }
+
+    /// A container that is on a network, or is just being started there: it has an address, and
+    /// nobody has written down yet that it runs.
+    fn user(&self, network: &Network) -> Result<Option<Container>> {
+        let leases = self.leases_dir(&network.name, &network.id);
+        if fs::read_dir(leases).is_ok_and(|mut entries| entries.next().is_none()) {
+            // Nobody has an address there, so there is no need to look at all containers.
+            return Ok(None);
         }
+        let is_user = |container: &Container| match container.is_running() {
+            true => container.state.places.iter().any(|place| place.network_id == network.id),
+            false => {
+                let networks = container.record.settings.networks();
+                networks.iter().any(|asked| asked.network == network.name)
+                    && container.is_being_changed()
+            }
+        };
+        Ok(self.list()?.into_iter().find(is_user))
     }
 
     /// Removes the networks that users made and no container is on, or will be when it starts:
@@ -278,19 +334,48 @@ impl Engine {
         let memberships = |container: Container| container.record.settings.networks();
         let used: HashSet<String> =
             self.list()?.into_iter().flat_map(memberships).map(|m| m.network).collect();
-        let mut removed = Vec::new();
+        let namespace = File::open(NETWORK_NAMESPACE).doing(|| "open our network".into())?;
+        flock(&namespace, FlockOperation::LockExclusive)?;
+        let mut unused = Vec::new();
         for network in self.networks()? {
-            let unused = !network.is_predefined() && !used.contains(&network.name);
-            if !unused || !filter.takes(Some(&network.created), &network.labels) {
-                continue;
+            let idle = !network.is_predefined() && !used.contains(&network.name);
+            if idle
+                && filter.takes(Some(&network.created), &network.labels)
+                && self.user(&network)?.is_none()
+            {
+                unused.push(network);
             }
-            match self.remove_network(&network) {
-                // Used, or removed, by somebody else since.
-                Err(error) if matches!(error.kind(), Kind::Conflict | Kind::NotFound) => {}
-                outcome => {
-                    outcome?;
-                    removed.push(network.name);
-                }
+        }
+        let bridges: Vec<net::Network> =
+            unused.iter().filter_map(|network| network.bridge.clone()).collect();
+        net::remove_bridges(&bridges, &self.table()).map_err(from_net)?;
+        for network in &unused {
+            self.forget_network(network)?;
+        }
+        if !unused.is_empty() {
+            self.remove_unneeded_table()?;
+        }
+        self.emit(Event::prune(Subject::Network, 0));
+        Ok(unused.into_iter().map(|network| network.name).collect())
+    }
+
+    /// Removes the bridges and rules of roots that are there no more, each with the names of its
+    /// bridges. Those that a container is still at stay, and what carries no root, since nobody knows
+    /// whose it is.
+    ///
+    /// # Errors
+    /// If they cannot be listed or removed.
+    pub fn prune_abandoned_networks(&self) -> Result<Vec<(String, Vec<String>)>> {
+        let namespace = File::open(NETWORK_NAMESPACE).doing(|| "open our network".into())?;
+        flock(&namespace, FlockOperation::LockExclusive)?;
+        let mut removed = Vec::new();
+        for (root, own) in net::belongings().map_err(from_net)? {
+            // Where it cannot be looked, it may be.
+            let is_gone = matches!(Path::new(&root).try_exists(), Ok(false));
+            let is_idle = own.busy.is_empty() || !own.idle.is_empty();
+            if is_gone && is_idle {
+                net::remove_belongings(&own).map_err(from_net)?;
+                removed.push((root, if own.idle.is_empty() { own.tables } else { own.idle }));
             }
         }
         Ok(removed)
@@ -315,8 +400,51 @@ impl Engine {
     }
 }
 
-fn subnet(network: &Network) -> Option<Subnet> {
-    network.bridge.as_ref().map(|bridge| bridge.subnet)
+/// The name of the network that a file is about, if it is about one and not being written.
+fn definition_name(entry: &fs::DirEntry) -> Option<String> {
+    let name = entry.file_name().to_string_lossy().into_owned();
+    name.strip_suffix(".json").filter(|name| !name.starts_with('.')).map(str::to_owned)
+}
+
+fn choose_v4(
+    asked: &NetworkOptions,
+    bridges: &[&net::Network],
+    is_part_of_host: bool,
+) -> Result<Subnet> {
+    let mut in_use: Vec<Subnet> = bridges.iter().map(|bridge| bridge.subnet).collect();
+    match asked.subnet {
+        Some(subnet) => {
+            if !is_part_of_host {
+                in_use.extend(net::in_use().map_err(from_net)?);
+            }
+            refuse_overlap(subnet, &in_use)
+        }
+        None => {
+            in_use.extend(super::host_subnets()?);
+            net::ipam::choose_subnet(&in_use).map_err(from_net)
+        }
+    }
+}
+
+/// What is only the default route's is free.
+fn refuse_overlap<A: net::Address>(
+    subnet: net::Prefix<A>,
+    in_use: &[net::Prefix<A>],
+) -> Result<net::Prefix<A>> {
+    match in_use.iter().find(|used| used.overlaps(subnet)) {
+        None => Ok(subnet),
+        Some(used) => {
+            let message = "Pool overlaps with other one on this address space";
+            Err(Error::new(Kind::Conflict, message).hint(format!(
+                "{used} is another network's, or a route's of this host, and {subnet} overlaps it"
+            )))
+        }
+    }
+}
+
+/// The first address behind the network's own.
+fn first_host<A: net::Address>(subnet: net::Prefix<A>) -> A {
+    A::of_bits(subnet.address().bits().saturating_add(1))
 }
 
 pub(crate) fn no_such(name: &str) -> Error {
@@ -337,27 +465,6 @@ fn validate(name: &str) -> Result<()> {
     )))
 }
 
-/// The bridge's name and the MTU that the driver is asked for.
-fn bridge_options(options: &BTreeMap<String, String>) -> Result<(Option<String>, Option<u32>)> {
-    let (mut name, mut mtu) = (None, None);
-    for (key, value) in options {
-        match key.as_str() {
-            BRIDGE_NAME => name = Some(value.clone()),
-            MTU => {
-                let bad = || Error::invalid(format!("invalid {MTU} \"{value}\": not a number"));
-                mtu = Some(value.parse().map_err(|_| bad())?);
-            }
-            key if IMPLIED.contains(&(key, value.as_str())) => {}
-            key => {
-                let message = format!("network option {key}={value} is not supported yet");
-                let known = format!("{BRIDGE_NAME} and {MTU} are");
-                return Err(Error::new(Kind::Unsupported, message).hint(known));
-            }
-        }
-    }
-    Ok((name, mtu))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -368,18 +475,5 @@ mod tests {
             assert!(validate(name).is_err(), "{name}");
         }
         validate("a").unwrap();
-    }
-
-    #[test]
-    fn options_are_known_or_refused() {
-        let options = |pairs: &[(&str, &str)]| {
-            let own = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-            bridge_options(&own.collect())
-        };
-        let known = options(&[(BRIDGE_NAME, "br0"), (MTU, "1400")]).unwrap();
-        assert_eq!(known, (Some("br0".to_owned()), Some(1400)));
-        options(IMPLIED).unwrap();
-        assert!(options(&[(MTU, "x")]).is_err());
-        assert_eq!(options(&[("parent", "eth0")]).unwrap_err().kind(), Kind::Unsupported);
     }
 }

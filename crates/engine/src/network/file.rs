@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::Write as _;
 use std::net::Ipv4Addr;
 
 use crate::container::{Container, Placement};
@@ -32,7 +33,9 @@ pub(crate) fn write_files(
     let resolv = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     let resolv = match host && !has_own_resolver(settings) {
         true => resolv,
-        false => resolver(&resolv, settings),
+        false => {
+            resolver(&resolv, settings, places.iter().any(|place| place.endpoint.v6.is_some()))
+        }
     };
     let hostname = format!("{hostname}\n");
     for (name, text) in [("hosts", hosts), ("hostname", hostname), ("resolv.conf", resolv)] {
@@ -51,7 +54,9 @@ fn hosts(hostname: &str, domain: &str, places: &[Placement]) -> String {
     for place in places {
         let full = if domain.is_empty() { String::new() } else { format!("{hostname}.{domain} ") };
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{}\t{full}{hostname}", place.endpoint.address);
+        for address in place.endpoint.addresses() {
+            let _ = writeln!(text, "{address}\t{full}{hostname}");
+        }
     }
     text
 }
@@ -76,6 +81,19 @@ fn add_hosts(
     }
 }
 
+/// Adds names of others to a running container's /etc/hosts, which it may have changed.
+pub(super) fn append_hosts(container: &Container, links: &[(Ipv4Addr, String)]) -> Result<()> {
+    let lines: String =
+        links.iter().map(|(address, names)| format!("{address}\t{names}\n")).collect();
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let path = container.name_file("hosts");
+    let file = fs::File::options().append(true).open(&path);
+    let added = file.and_then(|mut file| file.write_all(lines.as_bytes()));
+    added.doing(|| format!("write {}", path.display()))
+}
+
 fn has_own_resolver(settings: &Settings) -> bool {
     let Settings { dns, dns_search, dns_options, .. } = settings;
     [dns, dns_search, dns_options].into_iter().any(|list| !list.is_empty())
@@ -86,8 +104,9 @@ pub(crate) fn name_server(line: &str) -> Option<&str> {
     line.trim().strip_prefix("nameserver").map(str::trim)
 }
 
-/// The container's resolver configuration, from the host's and what was asked.
-fn resolver(host: &str, settings: &Settings) -> String {
+/// The container's resolver configuration, from the host's and what was asked; `has_v6` says whether
+/// the container can reach servers by IPv6.
+fn resolver(host: &str, settings: &Settings, has_v6: bool) -> String {
     let named = settings.has_names();
     let keeps = |line: &&str| {
         let word = line.split_whitespace().next().unwrap_or_default();
@@ -105,7 +124,7 @@ fn resolver(host: &str, settings: &Settings) -> String {
             let own = settings.dns.iter().map(|server| format!("nameserver {server}\n"));
             own.collect::<String>() + &kept
         }
-        (false, true) => name_servers(&kept),
+        (false, true) => name_servers(&kept, has_v6),
     };
     let search: Vec<&str> =
         settings.dns_search.iter().map(String::as_str).filter(|name| *name != ".").collect();
@@ -135,10 +154,13 @@ fn in_order(text: &str) -> String {
     lines.into_iter().flat_map(|line| [line, "\n"]).collect()
 }
 
-/// The host's resolver configuration without name servers that only the host can reach.
-fn name_servers(host: &str) -> String {
+/// The host's resolver configuration without name servers that only the host can reach: those on
+/// its loopback interface, by IPv6 where the container has none, and on a link of the host's.
+fn name_servers(host: &str, has_v6: bool) -> String {
     let reachable = |line: &&str| {
-        name_server(line).is_none_or(|server| !(server.starts_with("127.") || server == "::1"))
+        let Some(server) = name_server(line) else { return true };
+        let on_host = server.starts_with("127.") || server == "::1" || server.contains('%');
+        !on_host && (has_v6 || !server.contains(':'))
     };
     let mut text: String = host.lines().filter(reachable).flat_map(|line| [line, "\n"]).collect();
     if !text.lines().any(|line| line.trim_start().starts_with("nameserver")) {
@@ -154,9 +176,13 @@ mod tests {
 
     #[test]
     fn name_servers_on_the_hosts_loopback_are_left_out() {
-        let text = name_servers("search a.b\nnameserver 127.0.0.53\nnameserver 10.0.0.1\n");
+        let text = name_servers("search a.b\nnameserver 127.0.0.53\nnameserver 10.0.0.1\n", false);
         assert_eq!(text, "search a.b\nnameserver 10.0.0.1\n");
-        assert_eq!(name_servers("nameserver ::1\n"), NAME_SERVERS);
+        assert_eq!(name_servers("nameserver ::1\n", true), NAME_SERVERS);
+        let both = "nameserver 2001:db8::1\nnameserver 10.0.0.1\n";
+        assert_eq!(name_servers(both, true), both);
+        assert_eq!(name_servers(both, false), "nameserver 10.0.0.1\n");
+        assert_eq!(name_servers("nameserver fe80::1%eth0\n", true), NAME_SERVERS);
     }
 
     #[test]
@@ -168,7 +194,7 @@ mod tests {
     fn what_was_asked_stands_in_the_place_of_the_hosts() {
         let own = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
         let host = "nameserver 10.0.0.1\nsearch a.b\noptions edns0\n";
-        assert_eq!(resolver(host, &Settings::default()), host);
+        assert_eq!(resolver(host, &Settings::default(), false), host);
         let asked = Settings {
             dns: own(&["1.1.1.1", "9.9.9.9"]),
             dns_search: own(&["."]),
@@ -176,12 +202,15 @@ mod tests {
             ..Settings::default()
         };
         let expected = "nameserver 1.1.1.1\nnameserver 9.9.9.9\noptions timeout:1\n";
-        assert_eq!(resolver(host, &asked), expected);
+        assert_eq!(resolver(host, &asked, false), expected);
         let named = Settings {
             attachments: vec![Membership { network: "n".into(), ..Membership::default() }],
             network: NetworkMode::Named("n".into()),
             ..asked
         };
-        assert_eq!(resolver(host, &named), "nameserver 127.0.0.11\noptions timeout:1 ndots:0\n");
+        assert_eq!(
+            resolver(host, &named, false),
+            "nameserver 127.0.0.11\noptions timeout:1 ndots:0\n"
+        );
     }
 }

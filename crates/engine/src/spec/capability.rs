@@ -1,6 +1,7 @@
 //! Capabilities: Docker's default set, and what `--cap-add` and `--cap-drop` make of it.
 
 use std::collections::HashSet;
+use std::sync::LazyLock;
 
 use oci::runtime::{Capability, LinuxCapabilities};
 use rustix::thread::{CapabilitySet, capability_is_in_bounding_set};
@@ -143,8 +144,14 @@ fn number(capability: Capability) -> usize {
     ALL.iter().position(|known| *known == capability).expect("every capability is in the table")
 }
 
-/// This process' own bounding set: nobody can give what they do not have.
+/// This process' own bounding set, as it was first asked for: nobody can give what they do not
+/// have.
 fn held() -> u64 {
+    static HELD: LazyLock<u64> = LazyLock::new(read_held);
+    *HELD
+}
+
+fn read_held() -> u64 {
     let bits = (0..ALL.len()).map(|number| 1 << number);
     // The kernel refuses to tell of those that it does not know.
     let is_held = |bit: &u64| {

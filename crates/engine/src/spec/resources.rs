@@ -11,9 +11,10 @@ use oci::runtime::{
 };
 
 use crate::error::{Doing, Error, Result};
-use crate::settings::{Device, Limits, Settings};
+use crate::monitor::honest;
+use crate::settings::{Device, DeviceRule, Limits, Settings};
 
-use super::cpuset;
+use super::{blockio, cpuset};
 
 /// Bytes below which no container can start; Docker's bound.
 const MEMORY_BYTES_MIN: i64 = 6 * 1024 * 1024;
@@ -37,11 +38,17 @@ pub(crate) fn resources(settings: &Settings, devices: &[LinuxDevice]) -> Result<
     check_oom_score(limits)?;
     resources.set_memory(memory(limits)?);
     resources.set_cpu(cpu(limits)?);
+    if let (Some(first), true) = (settings.honest_proc, limits.cpuset_cpus.is_empty()) {
+        let mut cpu = resources.cpu().clone().unwrap_or_default();
+        cpu.set_cpus(honest::processors(limits, first));
+        resources.set_cpu(Some(cpu));
+    }
     if let Some(count) = limits.pids.filter(|count| *count != 0) {
         let mut pids = LinuxPids::default();
         pids.set_limit(count);
         resources.set_pids(Some(pids));
     }
+    resources.set_block_io(blockio::block_io(limits)?);
     resources.set_devices(Some(device_rules(settings, devices)));
     Ok(resources)
 }
@@ -84,7 +91,8 @@ fn memory(limits: &Limits) -> Result<Option<LinuxMemory>> {
         return Err(Error::invalid(format!("invalid value: {swappiness}"))
             .hint("--memory-swappiness is from 0 to 100"));
     }
-    if limit.is_none() && reservation.is_none() && limits.memory_swappiness.is_none() {
+    let tuned = limits.memory_swappiness.is_some() || limits.oom_kill_disable;
+    if limit.is_none() && reservation.is_none() && !tuned {
         return Ok(None);
     }
     let mut memory = LinuxMemory::default();
@@ -94,6 +102,7 @@ fn memory(limits: &Limits) -> Result<Option<LinuxMemory>> {
     let implied = || limit.filter(|_| runtime::cgroup::accounts_swap()).map(|bytes| 2 * bytes);
     memory.set_swap(swap.or_else(implied));
     memory.set_swappiness(limits.memory_swappiness);
+    memory.set_disable_oom_killer(limits.oom_kill_disable.then_some(true));
     Ok(Some(memory))
 }
 
@@ -120,6 +129,17 @@ fn check_cpu(limits: &Limits) -> Result<()> {
     if limits.cpu_quota_us.is_some_and(|quota| quota > 0 && quota < CPU_QUOTA_US_MIN) {
         return Err(Error::invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)")
             .hint("--cpu-quota is in microseconds; -1 is no limit"));
+    }
+    let (runtime, period) = (limits.cpu_rt_runtime_us, limits.cpu_rt_period_us);
+    if let (Some(runtime), Some(period)) = (runtime, period)
+        && runtime > 0
+        && period > 0
+        && runtime.unsigned_abs() > period
+    {
+        return Err(Error::invalid(
+            "cpu real-time runtime cannot be higher than cpu real-time period",
+        )
+        .hint("raise --cpu-rt-period, or lower --cpu-rt-runtime"));
     }
     let online = |kind| PathBuf::from(format!("/sys/devices/system/{kind}/online"));
     cpuset::check(&limits.cpuset_cpus, "cpuset cpus", "CPUs", &online("cpu"))?;
@@ -155,6 +175,8 @@ fn cpu(limits: &Limits) -> Result<Option<LinuxCpu>> {
         cpu.set_period(Some(CPU_PERIOD_US));
         cpu.set_quota(Some(quota));
     }
+    cpu.set_realtime_runtime(limits.cpu_rt_runtime_us.filter(|runtime| *runtime != 0));
+    cpu.set_realtime_period(limits.cpu_rt_period_us.filter(|period| *period != 0));
     let text = |value: &String| Some(value.clone()).filter(|value| !value.is_empty());
     cpu.set_cpus(text(&limits.cpuset_cpus));
     cpu.set_mems(text(&limits.cpuset_mems));
@@ -179,6 +201,14 @@ fn device_rules(settings: &Settings, devices: &[LinuxDevice]) -> Vec<LinuxDevice
     for (node, device) in devices.iter().zip(&settings.devices) {
         let (major, minor) = (Some(node.major()), Some(node.minor()));
         rules.push(rule(true, node.typ(), major, minor, &device.permissions));
+    }
+    for DeviceRule { kind, major, minor, access } in &settings.limits.device_rules {
+        let kind = match kind {
+            'b' => LinuxDeviceType::B,
+            'c' => C,
+            _ => A,
+        };
+        rules.push(rule(true, kind, *major, *minor, access));
     }
     rules
 }

@@ -9,7 +9,9 @@ use net::{Endpoint, Error};
 use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
-use super::host::{Namespace, TABLE, container, endpoint, ip, network, on_host, other_network};
+use super::host::{
+    Namespace, TABLE, container, dual_network, endpoint, ip, network, nft, on_host, other_network,
+};
 
 #[test]
 fn containers_of_a_network_converse() {
@@ -50,6 +52,29 @@ fn a_container_finds_what_docker_would_give_it() {
 }
 
 #[test]
+fn a_container_may_have_link_local_addresses_too() {
+    on_host(|| {
+        let network = dual_network();
+        net::ensure_bridge(&network, TABLE).unwrap();
+        let with = |number, link_local: &[&str]| {
+            let namespace = Namespace::new();
+            let link_local = link_local.iter().map(|text| text.parse().unwrap()).collect();
+            let endpoint = Endpoint { link_local, ..endpoint(&network, number) };
+            net::attach(&network, namespace.as_fd(), &endpoint).unwrap();
+            namespace
+        };
+        let a = with(2, &["169.254.3.4", "fe80::5"]);
+        let b = with(3, &["169.254.200.1"]);
+        let addresses = a.ip("-o addr show eth0");
+        for expected in ["inet 172.17.0.2/16", "inet 169.254.3.4/16", "inet6 fe80::5/64"] {
+            assert!(addresses.contains(expected), "{expected}: {addresses}");
+        }
+        let to: std::net::Ipv4Addr = "169.254.3.4".parse().unwrap();
+        assert_eq!(b.converse(&a.listen(to)).to_string(), "169.254.200.1");
+    });
+}
+
+#[test]
 fn the_hosts_end_is_a_port_of_the_bridge() {
     on_host(|| {
         let network = other_network();
@@ -66,7 +91,7 @@ fn the_hosts_end_is_a_port_of_the_bridge() {
 fn without_a_network_a_container_talks_to_itself() {
     let container = Namespace::new();
     let listener = container.listen(Ipv4Addr::UNSPECIFIED);
-    assert!(!container.reaches(&listener));
+    container.expect(&listener, false);
     net::loopback_up(container.as_fd()).unwrap();
     assert_eq!(container.converse(&listener), Ipv4Addr::LOCALHOST);
     net::loopback_up(container.as_fd()).unwrap();
@@ -198,5 +223,60 @@ fn a_container_with_its_own_users_is_attached_as_any_other() {
         net::attach(&network(), container.as_fd(), &at).unwrap();
         assert_eq!(host.converse(&container.listen(at.address)), network().gateway);
         assert!(!container.ip("-o addr show eth0").contains("inet6"));
+    });
+}
+
+/// Between the two the way breaks, and heals: neither has to be told anything.
+#[test]
+fn after_a_partition_containers_find_each_other_again() {
+    on_host(|| {
+        let network = network();
+        net::ensure_bridge(&network, TABLE).unwrap();
+        let (a, at_a) = container(&network, 2);
+        let (b, at_b) = container(&network, 3);
+        let listener = b.listen(at_b.address);
+        a.converse(&listener);
+        ip(&format!("link set {} down", at_b.host_interface));
+        a.expect(&listener, false);
+        assert_eq!(a.converse(&a.listen(at_a.address)), at_a.address);
+        ip(&format!("link set {} up", at_b.host_interface));
+        a.converse(&listener);
+        // Another bridge of the same network, as after somebody has deleted ours.
+        ip("link del cais0");
+        net::ensure_bridge(&network, TABLE).unwrap();
+        for at in [&at_a, &at_b] {
+            ip(&format!("link set {} master cais0", at.host_interface));
+        }
+        a.converse(&listener);
+        assert_eq!(Namespace::current().converse(&listener), network.gateway);
+    });
+}
+
+/// A third of all packets is lost on the way to a published port and back.
+#[test]
+fn a_lossy_way_loses_nothing_of_a_connection() {
+    on_host(|| {
+        let neighbour = super::host::Neighbour::new().namespace;
+        let network = network();
+        net::ensure_bridge(&network, TABLE).unwrap();
+        let (a, at_a) = container(&network, 2);
+        let listener = a.listen(at_a.address);
+        let port = net::port::Port {
+            protocol: net::port::Protocol::Tcp,
+            address: Ipv4Addr::UNSPECIFIED.into(),
+            port: 8080,
+            to: at_a.address.into(),
+            to_port: listener.port(),
+        };
+        net::port::publish(TABLE, &network, &at_a, &[port]).unwrap();
+        nft("add table ip loss");
+        nft("add chain ip loss way { type filter hook forward priority 10; }");
+        nft("add rule ip loss way numgen random mod 3 0 counter drop");
+        let at = (super::host::Neighbour::HOST, 8080).into();
+        for _ in 0..4 {
+            neighbour.converse_by(at, &listener);
+        }
+        let counted = nft("list chain ip loss way");
+        assert!(!counted.contains("packets 0 "), "nothing was lost: {counted}");
     });
 }

@@ -1,20 +1,21 @@
 //! Fake hosts and containers: network namespaces that die with their last thread and descriptor.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::panic::resume_unwind;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use net::{Endpoint, Network};
+use net::{Endpoint, Network, NetworkV6};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 /// How long anything that should happen may take.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 /// How long a packet that is dropped is given to arrive after all.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(300);
 
@@ -31,7 +32,17 @@ pub(crate) fn network() -> Network {
         mtu: None,
         range: None,
         internal: false,
+        v6: None,
+        reserved: BTreeMap::new(),
+        stacked: None,
     }
+}
+
+/// Docker's default network, with IPv6.
+pub(crate) fn dual_network() -> Network {
+    let subnet = "fd00:17::/64".parse().unwrap();
+    let gateway = "fd00:17::1".parse().unwrap();
+    Network { v6: Some(NetworkV6 { subnet, gateway, range: None }), ..network() }
 }
 
 /// A network that nothing leads out of.
@@ -49,6 +60,9 @@ pub(crate) fn other_network() -> Network {
         mtu: Some(1400),
         range: None,
         internal: false,
+        v6: None,
+        reserved: BTreeMap::new(),
+        stacked: None,
     }
 }
 
@@ -115,24 +129,24 @@ impl Namespace {
     }
 
     /// Listens inside it.
-    pub(crate) fn listen(&self, address: Ipv4Addr) -> Listener {
+    pub(crate) fn listen(&self, address: impl Into<IpAddr>) -> Listener {
+        let address = address.into();
         self.run(|| Listener(TcpListener::bind((address, 0)).unwrap()))
     }
 
     /// Says a word from inside it to the listener, who says which address it came from.
-    pub(crate) fn converse(&self, listener: &Listener) -> Ipv4Addr {
+    pub(crate) fn converse(&self, listener: &Listener) -> IpAddr {
         let mut client = self.run(|| connect(listener.address(), DEADLINE)).unwrap();
         client.write_all(b"ahoy").unwrap();
         let (mut server, peer) = listener.accept();
         let mut word = [0; 4];
         server.read_exact(&mut word).unwrap();
         assert_eq!(&word, b"ahoy");
-        let IpAddr::V4(peer) = peer.ip() else { panic!("an IPv4 peer") };
-        peer
+        peer.ip()
     }
 
     /// As [`Namespace::converse`], by another address that leads to the listener.
-    pub(crate) fn converse_by(&self, address: SocketAddr, listener: &Listener) -> Ipv4Addr {
+    pub(crate) fn converse_by(&self, address: SocketAddr, listener: &Listener) -> IpAddr {
         let mut client = self.run(|| connect(address, DEADLINE)).unwrap();
         client.write_all(b"ahoy").unwrap();
         let (mut server, peer) = listener.accept();
@@ -143,18 +157,22 @@ impl Namespace {
         client.set_read_timeout(Some(DEADLINE)).unwrap();
         client.read_exact(&mut word).unwrap();
         assert_eq!(&word, b"yoha");
-        let IpAddr::V4(peer) = peer.ip() else { panic!("an IPv4 peer") };
-        peer
+        peer.ip()
     }
 
-    /// Whether anybody accepts at the address.
-    pub(crate) fn reaches_address(&self, address: SocketAddr) -> bool {
-        self.run(|| connect(address, PATIENCE)).is_ok()
+    /// Demands that somebody accepts at the address, or that nobody does.
+    #[track_caller]
+    pub(crate) fn expect_address(&self, address: SocketAddr, expected: bool) {
+        // What must work may take its time.
+        let patience = if expected { DEADLINE } else { PATIENCE };
+        let reached = self.run(|| connect(address, patience));
+        assert_eq!(reached.is_ok(), expected, "{address}: {reached:?}");
     }
 
-    /// Whether the listener can be reached from inside it.
-    pub(crate) fn reaches(&self, listener: &Listener) -> bool {
-        self.run(|| connect(listener.address(), PATIENCE)).is_ok()
+    /// Demands that the listener can be reached from inside it, or that it cannot.
+    #[track_caller]
+    pub(crate) fn expect(&self, listener: &Listener, expected: bool) {
+        self.expect_address(listener.address(), expected);
     }
 }
 
@@ -200,7 +218,15 @@ pub(crate) fn container(network: &Network, number: u8) -> (Namespace, Endpoint) 
 
 pub(crate) fn endpoint(network: &Network, number: u8) -> Endpoint {
     let [a, b, c, _] = network.subnet.address().octets();
-    Endpoint::new(network, Ipv4Addr::new(a, b, c, number), &format!("container-{number}"))
+    let address = Ipv4Addr::new(a, b, c, number);
+    let endpoint = Endpoint::new(network, address, &format!("container-{number}"));
+    match network.v6 {
+        None => endpoint,
+        Some(v6) => {
+            let bits = v6.subnet.address().to_bits() | u128::from(number);
+            endpoint.with_v6(network, Ipv6Addr::from_bits(bits))
+        }
+    }
 }
 
 /// A neighbour of the host: a third namespace behind the host's uplink, which it routes through.
@@ -212,6 +238,8 @@ impl Neighbour {
     /// The host's address on the uplink.
     pub(crate) const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
     pub(crate) const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+    pub(crate) const HOST_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+    pub(crate) const ADDRESS_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2);
 
     /// Connects one to the calling thread's host.
     pub(crate) fn new() -> Neighbour {
@@ -225,23 +253,30 @@ impl Neighbour {
         namespace.ip("addr add 192.0.2.2/24 dev uplink");
         namespace.ip("link set uplink up");
         namespace.ip("route add default via 192.0.2.1");
+        ip("addr add 2001:db8::1/64 dev far nodad");
+        namespace.ip("addr add 2001:db8::2/64 dev uplink nodad");
+        namespace.ip("-6 route add default via 2001:db8::1");
         Neighbour { namespace }
     }
 }
 
 /// A conversation with `at` over UDP from inside `client`, answered by `server`: which address the
 /// question came from, and the answer.
-pub(crate) fn exchange(client: &Namespace, server: &UdpSocket, at: SocketAddr) -> Option<IpAddr> {
-    let asking = client.run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap());
+pub(crate) fn exchange(client: &Namespace, server: &UdpSocket, at: SocketAddr) -> IpAddr {
+    let any: IpAddr = match at {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let asking = client.run(|| UdpSocket::bind((any, 0)).unwrap());
     asking.set_read_timeout(Some(DEADLINE)).unwrap();
     client.run(|| asking.send_to(b"ahoy", at)).unwrap();
-    server.set_read_timeout(Some(PATIENCE)).unwrap();
+    server.set_read_timeout(Some(DEADLINE)).unwrap();
     let mut word = [0; 4];
-    let (_, peer) = server.recv_from(&mut word).ok()?;
+    let (_, peer) = server.recv_from(&mut word).unwrap();
     server.send_to(b"yoha", peer).unwrap();
     let (_, from) = asking.recv_from(&mut word).unwrap();
     assert_eq!((from, &word), (at, b"yoha"));
-    Some(peer.ip())
+    peer.ip()
 }
 
 /// Runs `ip` in the calling thread's namespace.

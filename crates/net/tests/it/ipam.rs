@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -56,7 +56,7 @@ proptest! {
             match action {
                 Action::Allocate(owner) => {
                     let free = (2..=14).map(address).find(|a| !model.contains_key(a));
-                    let got = allocate(&dir, &network, &owner.to_string());
+                    let got = allocate(&dir, &network.pool(), &owner.to_string());
                     prop_assert_eq!(got.as_ref().ok().copied(), free);
                     match got {
                         Ok(got) => { model.insert(got, owner.to_string()); }
@@ -65,7 +65,7 @@ proptest! {
                 }
                 Action::Release(host, owner) => {
                     let (address, owner) = (address(host), owner.to_string());
-                    release(&dir, address, &owner).unwrap();
+                    release(&dir, address.into(), &owner).unwrap();
                     if model.get(&address) == Some(&owner) { model.remove(&address); }
                 }
                 Action::Reclaim(alive) => {
@@ -87,7 +87,7 @@ const CHILD_DIR: &str = "CAIS_TEST_LEASES";
 const PER_WORKER: usize = 50;
 
 fn work(dir: &Path, worker: &str) -> Vec<Ipv4Addr> {
-    (0..PER_WORKER).map(|_| allocate(dir, &host::network(), worker).unwrap()).collect()
+    (0..PER_WORKER).map(|_| allocate(dir, &host::network().pool(), worker).unwrap()).collect()
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn files_that_are_no_leases_are_left_alone() {
     let scratch = tempfile::tempdir().unwrap();
     let stranger = scratch.path().join("README");
     fs::write(&stranger, "").unwrap();
-    allocate(scratch.path(), &small(), "a").unwrap();
+    allocate(scratch.path(), &small().pool(), "a").unwrap();
     reclaim(scratch.path(), &|_| false).unwrap();
     assert!(stranger.exists());
     assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 1);
@@ -131,7 +131,7 @@ fn files_that_are_no_leases_are_left_alone() {
 fn where_nothing_was_leased_nothing_is_to_be_ended() {
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path().join("absent");
-    release(&dir, Ipv4Addr::new(172, 17, 0, 2), "a").unwrap();
+    release(&dir, Ipv4Addr::new(172, 17, 0, 2).into(), "a").unwrap();
     assert!(reclaim(&dir, &|_| false).unwrap().is_empty());
     assert!(!dir.exists());
 }
@@ -140,7 +140,7 @@ fn where_nothing_was_leased_nothing_is_to_be_ended() {
 fn an_owner_has_a_name() {
     let scratch = tempfile::tempdir().unwrap();
     for owner in ["", "a\0b", &"x".repeat(256)] {
-        let error = allocate(scratch.path(), &small(), owner).unwrap_err();
+        let error = allocate(scratch.path(), &small().pool(), owner).unwrap_err();
         assert!(matches!(error, Error::Invalid(_)), "{error:?}");
     }
 }
@@ -170,17 +170,52 @@ fn an_address_that_is_asked_for_is_anothers_or_none() {
     let dir = tempfile::tempdir().unwrap();
     let network = small();
     let address = Ipv4Addr::new(172, 17, 0, 5);
-    claim(dir.path(), &network, address, "a").unwrap();
-    claim(dir.path(), &network, address, "a").unwrap();
-    let error = claim(dir.path(), &network, address, "b").unwrap_err();
+    claim(dir.path(), &network.pool(), address, "a").unwrap();
+    claim(dir.path(), &network.pool(), address, "a").unwrap();
+    let error = claim(dir.path(), &network.pool(), address, "b").unwrap_err();
     assert_eq!(error.to_string(), "Address already in use: 172.17.0.5");
-    assert_eq!(owner(dir.path(), address).unwrap().as_deref(), Some("a"));
+    assert_eq!(owner(dir.path(), address.into()).unwrap().as_deref(), Some("a"));
     for wrong in [[172, 17, 0, 0], [172, 17, 0, 1], [172, 17, 0, 15], [172, 17, 0, 16]] {
-        assert!(claim(dir.path(), &network, wrong.into(), "b").is_err(), "{wrong:?}");
+        assert!(claim(dir.path(), &network.pool(), wrong.into(), "b").is_err(), "{wrong:?}");
     }
     let range = Some("172.17.0.4/31".parse().unwrap());
     let network = Network { range, ..network };
-    let free = allocate(dir.path(), &network, "b").unwrap();
+    let free = allocate(dir.path(), &network.pool(), "b").unwrap();
     assert_eq!(free, Ipv4Addr::new(172, 17, 0, 4));
-    assert!(allocate(dir.path(), &network, "c").is_err());
+    assert!(allocate(dir.path(), &network.pool(), "c").is_err());
+}
+
+/// The leases of both families are in one directory, and neither sees the other's.
+#[test]
+fn both_families_are_leased() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut network = host::dual_network();
+    let reserved =
+        ["172.17.0.2", "fd00:17::2", "fd00:17::4"].map(|a| (a.into(), a.parse().unwrap()));
+    network.reserved = reserved.into();
+    let v6 = |text: &str| text.parse::<Ipv6Addr>().unwrap();
+    let pool = network.pool_v6().unwrap();
+    assert_eq!(allocate(dir.path(), &network.pool(), "a").unwrap(), Ipv4Addr::new(172, 17, 0, 3));
+    assert_eq!(allocate(dir.path(), &pool, "a").unwrap(), v6("fd00:17::3"));
+    assert_eq!(allocate(dir.path(), &pool, "b").unwrap(), v6("fd00:17::5"));
+    for wrong in ["fd00:17::", "fd00:17::1", "fd00:17::4", "fd00:17::5", "fd00:18::2"] {
+        assert!(claim(dir.path(), &pool, v6(wrong), "c").is_err(), "{wrong}");
+    }
+    claim(dir.path(), &pool, v6("fd00:17::ffff:0:0:1"), "c").unwrap();
+    assert_eq!(owner(dir.path(), v6("fd00:17::3").into()).unwrap().as_deref(), Some("a"));
+    assert_eq!(reclaim(dir.path(), &|id| id == "c").unwrap().len(), 3);
+    assert_eq!(allocate(dir.path(), &pool, "d").unwrap(), v6("fd00:17::3"));
+}
+
+#[test]
+fn a_subnet_of_unique_local_addresses_is_chosen() {
+    let choose = |used: &[&str]| {
+        let used: Vec<_> = used.iter().map(|text| text.parse().unwrap()).collect();
+        net::ipam::choose_subnet_v6([1, 2, 3, 4, 5], &used).map(|subnet| subnet.to_string())
+    };
+    assert_eq!(choose(&[]).unwrap(), "fd01:203:405::/64");
+    assert_eq!(choose(&["fd01:203:405::/64"]).unwrap(), "fd01:203:405:1::/64");
+    assert_eq!(choose(&["fd01:203:405::/49"]).unwrap(), "fd01:203:405:8000::/64");
+    let error = choose(&["fd00::/8"]).unwrap_err().to_string();
+    assert_eq!(error, "every IPv6 subnet of fd01:203:405::/48 overlaps one in use");
 }

@@ -3,16 +3,16 @@
 use std::fs::File;
 use std::sync::Arc;
 
-use super::body::Body;
 use super::digest::AnyDigest;
 use super::failure::{Code, Failure};
 use super::handler::Registry;
-use super::head::Head;
 use super::range::{Range, requested};
-use super::reply::{Content, Reply};
 use super::repository::Repository;
 use super::route::{self, RepositoryName};
 use super::upload::Upload;
+use httpd::Body;
+use httpd::Head;
+use httpd::{Content, Reply};
 
 pub(super) fn unknown(digest: &AnyDigest) -> Failure {
     let what = "the repository has no such blob";

@@ -5,7 +5,7 @@ use std::io;
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
-use super::reply::Reply;
+use httpd::Reply;
 
 /// The specification's codes, and `UNKNOWN`, Docker's, for failures of the server itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,7 +122,7 @@ impl Failure {
 
     pub(super) fn reply(self) -> Reply {
         let body = json!({ "errors": self.errors }).to_string() + "\n";
-        let mut reply = Reply::new(self.status).json("application/json", body.into_bytes());
+        let mut reply = Reply::new(self.status).document("application/json", body.into_bytes());
         reply.headers.extend(self.headers);
         reply.log = self.cause;
         reply

@@ -13,14 +13,14 @@ use ureq::http::{StatusCode, header};
 use super::digest::AnyDigest;
 use super::failure::{Code, Failure};
 use super::handler::Registry;
-use super::head::Head;
 use super::mirror::{Place, Trouble};
 use super::range::{Range, requested};
-use super::reply::{Content, Reply};
 use super::route::RepositoryName;
 use super::upload::Upload;
 use crate::fault::Fault;
 use crate::http::Ask;
+use httpd::Head;
+use httpd::{Content, Reply};
 
 /// Blobs that are fetched at one time.
 const FETCHES_MAX: usize = 64;
@@ -75,6 +75,20 @@ impl Fetch {
     fn change(&self, change: impl FnOnce(&mut State)) {
         change(&mut self.lock());
         self.changed.notify_all();
+    }
+
+    /// Says where the blob is being written, and its size if that is known; once.
+    fn begin(&self, upload: &Upload<'_>, size: Option<u64>) -> Result<(), Trouble> {
+        if self.has_begun() {
+            return Ok(());
+        }
+        let file = upload.file().try_clone().map_err(|error| Trouble::Ours(error.into()))?;
+        self.change(|state| state.begun = Some((Arc::new(file), size)));
+        Ok(())
+    }
+
+    fn has_begun(&self) -> bool {
+        self.lock().begun.is_some()
     }
 
     fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
@@ -200,12 +214,17 @@ impl Registry {
     /// Brings a blob here.
     fn bring(&self, place: &Place, digest: &AnyDigest, fetch: &Fetch) -> Result<(), Trouble> {
         let repository = self.repositories.get(&place.name);
-        let ours = |error: io::Error| Trouble::Ours(error.into());
-        let mut upload = self.uploads.start(&repository).map_err(ours)?;
-        let brought = self.receive(place, digest, fetch, &mut upload);
-        if let Err(trouble) = brought {
-            upload.discard();
-            return Err(trouble);
+        let upload = self.uploads.resume(&repository, &partial_name(digest));
+        let mut upload = upload.map_err(Trouble::Ours)?;
+        fetch.change(|state| state.held = upload.offset());
+        match self.receive(place, digest, fetch, &mut upload) {
+            Ok(()) => {}
+            // Whoever asks next goes on with what is here, be it another process.
+            Err(trouble) if trouble.may_pass() => return Err(trouble),
+            Err(trouble) => {
+                upload.discard();
+                return Err(trouble);
+            }
         }
         self.finish(&repository, upload, digest).map(drop).map_err(|failure| match failure.status {
             400 => Trouble::Wrong("its blob does not have the digest asked for".to_owned()),
@@ -221,6 +240,10 @@ impl Registry {
         upload: &mut Upload<'_>,
     ) -> Result<(), Trouble> {
         let path = format!("blobs/{digest}");
+        if upload.offset() > 0 && *digest == upload.digest().into() {
+            // An earlier process was ended between its last byte and making it a blob.
+            return fetch.begin(upload, Some(upload.offset()));
+        }
         for attempt in 1.. {
             let fault = match receive_rest(place, &path, fetch, upload) {
                 Ok(()) => return Ok(()),
@@ -228,7 +251,7 @@ impl Registry {
             };
             let passes = matches!(
                 fault,
-                Trouble::Unreachable(_) if attempt < ATTEMPTS_MAX && upload.offset() > 0
+                Trouble::Unreachable(_) if attempt < ATTEMPTS_MAX && fetch.has_begun()
             );
             if !passes {
                 return Err(fault);
@@ -237,6 +260,11 @@ impl Registry {
         }
         Ok(())
     }
+}
+
+/// What of a blob has arrived: an upload whose name no client can say.
+fn partial_name(digest: &AnyDigest) -> String {
+    format!("fetch-{}", digest.to_string().replace(':', "-"))
 }
 
 /// Receives what an upload lacks of the blob at `path`.
@@ -259,10 +287,7 @@ fn receive_rest(
     if most > BLOB_BYTES_MAX {
         return Err(too_long(most));
     }
-    if from == 0 {
-        let file = upload.file().try_clone().map_err(|error| Trouble::Ours(error.into()))?;
-        fetch.change(|state| state.begun = Some((Arc::new(file), size)));
-    }
+    fetch.begin(upload, size)?;
     let mut body = response.into_body().into_reader();
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {

@@ -1,17 +1,17 @@
 //! From a request to an answer.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use httpd::{Body, Exchange, Head, Peer, Reply, Service};
 use serde_json::json;
 use store::Store;
 
-use super::body::Body;
+use super::access::Access;
 use super::failure::{Code, Failure};
-use super::head::Head;
 use super::mirror::Mirrors;
 use super::password::Passwords;
-use super::reply::Reply;
 use super::repository::Repositories;
 use super::route::Route;
 use super::upload::Uploads;
@@ -25,6 +25,70 @@ pub(super) struct Registry {
     pub(super) mirrors: Mirrors,
     pub(super) passwords: Option<Passwords>,
     pub(super) is_read_only: bool,
+}
+
+/// What a plain request to a port with TLS is told.
+const SPEAK_TLS: &str = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\n\
+    Connection: close\r\n\r\nThis registry speaks HTTPS.\n";
+
+/// A registry whose requests are told of.
+pub(super) struct Served {
+    pub(super) registry: Arc<Registry>,
+    pub(super) log: super::Log,
+}
+
+impl Service for Served {
+    fn serve(&self, exchange: &mut Exchange<'_>) {
+        let started = Instant::now();
+        let (head, peer) = (exchange.head(), address(exchange.peer()));
+        let (mut reply, user) = self.registry.answer(head, exchange.body(), peer.ip());
+        let (status, note) = (reply.status, reply.log.take());
+        let written = exchange.send(of_registry(reply));
+        (self.log)(&Access {
+            peer,
+            user,
+            method: head.method.clone(),
+            path: head.target.clone(),
+            agent: head.get("user-agent").unwrap_or_default().to_owned(),
+            status,
+            bytes: *written.as_ref().unwrap_or(&0),
+            duration: started.elapsed(),
+            note: note.or_else(|| written.as_ref().err().map(|error| format!("answer: {error}"))),
+        });
+    }
+
+    fn refuse(&self, status: u16, why: &'static str, peer: Peer) -> Reply {
+        (self.log)(&Access {
+            peer: address(peer),
+            user: None,
+            method: "-".to_owned(),
+            path: "-".to_owned(),
+            agent: String::new(),
+            status,
+            bytes: 0,
+            duration: Duration::ZERO,
+            note: Some(why.to_owned()),
+        });
+        of_registry(Failure::new(Code::Unsupported, why).status(status).reply())
+    }
+
+    fn refuse_plain(&self) -> &'static str {
+        SPEAK_TLS
+    }
+}
+
+/// With what every answer of a registry says.
+fn of_registry(reply: Reply) -> Reply {
+    let reply = reply.header("Docker-Distribution-Api-Version", "registry/2.0");
+    reply.header("X-Content-Type-Options", "nosniff")
+}
+
+/// A registry listens on networks alone.
+fn address(peer: Peer) -> SocketAddr {
+    match peer {
+        Peer::Tcp(address) => address,
+        Peer::Unix => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
+    }
 }
 
 impl Registry {
@@ -58,7 +122,7 @@ impl Registry {
         }
         match (method, route) {
             ("GET" | "HEAD", Route::Base) => {
-                Ok(Reply::new(200).json("application/json", b"{}".to_vec()))
+                Ok(Reply::new(200).document("application/json", b"{}".to_vec()))
             }
             ("GET" | "HEAD", Route::Catalog) => self.catalog(head),
             ("GET" | "HEAD", Route::Tags(name)) => {

@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use super::digest::AnyDigest;
 use super::failure::{Code, Failure};
 use super::handler::Registry;
-use super::head::{Head, encode};
-use super::reply::Reply;
 use super::route::RepositoryName;
+use httpd::Reply;
+use httpd::{Head, encode};
 
 /// Entries of one answer, whatever was asked for.
 const ENTRIES_MAX: usize = 1000;
@@ -81,7 +81,7 @@ impl Registry {
             "manifests": manifests,
         });
         let mut reply =
-            Reply::new(200).json(oci::media_type::OCI_INDEX, body.to_string().into_bytes());
+            Reply::new(200).document(oci::media_type::OCI_INDEX, body.to_string().into_bytes());
         if wanted.is_some() {
             reply = reply.header("OCI-Filters-Applied", "artifactType");
         }
@@ -122,7 +122,7 @@ impl Page {
 
     /// RFC 8288 for where the next page is.
     fn reply(&self, body: &Value, next: Option<&str>, path: &str) -> Reply {
-        let reply = Reply::new(200).json("application/json", body.to_string().into_bytes());
+        let reply = Reply::new(200).document("application/json", body.to_string().into_bytes());
         match next {
             None => reply,
             Some(last) => {

@@ -5,16 +5,16 @@ use std::collections::BTreeSet;
 use oci::Digest;
 use serde_json::json;
 
-use super::body::Body;
 use super::digest::AnyDigest;
 use super::document::{Document, MANIFEST_BYTES_MAX, Needed};
 use super::failure::{Code, Failure};
 use super::handler::Registry;
-use super::head::Head;
 use super::range;
-use super::reply::{Content, Reply};
 use super::repository::{Record, Repository};
 use super::route::{RepositoryName, Target, is_tag};
+use httpd::Body;
+use httpd::Head;
+use httpd::{Content, Reply};
 
 /// Tags that one push by digest may set; the specification wants ten.
 const TAGS_MAX: usize = 64;

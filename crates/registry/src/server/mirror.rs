@@ -15,9 +15,7 @@ use super::error::ServeError;
 use super::failure::{Code, Failure};
 use super::fetch::Fetches;
 use super::handler::Registry;
-use super::head::Head;
 use super::manifest::Pushed;
-use super::reply::{Content, Reply};
 use super::repository::Record;
 use super::route::{RepositoryName, Target};
 use crate::auth::Auth;
@@ -27,6 +25,8 @@ use crate::fault::Fault;
 use crate::http::{Answer, Ask};
 use crate::session::Session;
 use crate::{Config, HostConfig};
+use httpd::Head;
+use httpd::{Content, Reply};
 
 const HUB: &str = "docker.io";
 /// Tags of which it is remembered when they were looked at.
@@ -406,7 +406,7 @@ impl From<Fault> for Trouble {
 
 impl Trouble {
     /// Whether asking again later may help.
-    fn may_pass(&self) -> bool {
+    pub(super) fn may_pass(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::Limited(_))
     }
 

@@ -1,7 +1,7 @@
 //! Which part of a blob is asked for, and whether the asker has it already (RFC 9110, sections 13
 //! and 14).
 
-use super::head::Head;
+use httpd::Head;
 
 /// A part of something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

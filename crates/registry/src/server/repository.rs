@@ -8,6 +8,7 @@
 //!   aliases/sha512-<hex>     the SHA-256 of the same content
 //!   referrers/<subject>/<hex>  empty: that manifest has this subject
 //!   uploads/<id>             a blob that is being uploaded, locked by its writer
+//!   uploads/fetch-<digest>   a blob that is being fetched for a mirror, the same
 //! ```
 //!
 //! Each appears by one rename or creation and is on disk before a client is told so.

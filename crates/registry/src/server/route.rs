@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::digest::AnyDigest;
 use super::failure::{Code, Failure};
-use super::head::decode;
+use httpd::decode;
 
 const REPOSITORY_BYTES_MAX: usize = 255;
 const TAG_BYTES_MAX: usize = 128;

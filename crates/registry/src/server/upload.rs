@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
+use std::num::NonZeroU64;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use oci::{Digest, Hasher};
-use rustix::fs::FlockOperation;
+use rustix::fs::{Advice, FlockOperation, fadvise};
 use rustix::io::Errno;
 
 use super::durable;
@@ -17,6 +18,9 @@ use super::failure::{Code, Failure};
 use super::repository::Repository;
 
 const BUFFER_BYTES: usize = 128 << 10;
+/// Bytes after which the kernel is told to write them to the disk: while more comes, so that there is
+/// little to wait for at the end.
+const WRITE_OUT_BYTES: u64 = 8 << 20;
 /// Uploads whose digest is kept at hand; that of others is computed again when they go on.
 const HASHERS_MAX: usize = 4096;
 /// An upload that nothing was added to for so long has been given up by its client.
@@ -52,7 +56,25 @@ pub(super) enum Trouble {
 impl Uploads {
     /// Starts an upload to `repository`.
     pub(super) fn start(&self, repository: &Repository) -> io::Result<Upload<'_>> {
-        let id = durable::random_id()?;
+        self.create(repository, durable::random_id()?)
+    }
+
+    /// Goes on with the upload `id` to `repository`, or starts it under that name. One that somebody
+    /// else is writing to is left to them: then this is another one.
+    pub(super) fn resume(&self, repository: &Repository, id: &str) -> Result<Upload<'_>, Failure> {
+        match self.open(repository, id) {
+            Err(failure) if failure.status == 409 => Ok(self.start(repository)?),
+            Err(failure) if failure.status == 404 => match self.create(repository, id.to_owned()) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    Ok(self.start(repository)?)
+                }
+                created => Ok(created?),
+            },
+            opened => opened,
+        }
+    }
+
+    fn create(&self, repository: &Repository, id: String) -> io::Result<Upload<'_>> {
         // An empty repository may be removed at any other time.
         let _changing = repository.change()?;
         let path = repository.made("uploads")?.join(&id);
@@ -190,7 +212,15 @@ impl Upload<'_> {
             return Err(error);
         }
         self.hasher.update(bytes);
+        let written_out = self.offset / WRITE_OUT_BYTES * WRITE_OUT_BYTES;
         self.offset += bytes.len() as u64;
+        if let Some(more) = NonZeroU64::new(self.offset - written_out)
+            && more.get() >= WRITE_OUT_BYTES
+        {
+            // The kernel starts to write these pages, and keeps them, since they are not clean. Where
+            // it does neither, the sync at the end has more to do.
+            let _ = fadvise(&self.file, written_out, Some(more), Advice::DontNeed);
+        }
         Ok(())
     }
 

@@ -1,7 +1,6 @@
 //! What needs a process of its own: an environment to set, or a death to die.
 
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -96,9 +95,12 @@ fn a_killed_pull_leaves_nothing_visible_and_is_continued() {
 
 /// A keychain `docker-credential-test` in `folder` that runs `script`.
 fn write_keychain(folder: &Path, script: &str) {
-    let path = folder.join("docker-credential-test");
-    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+    let (text, path) = (folder.join("script"), folder.join("docker-credential-test"));
+    std::fs::write(&text, format!("#!/bin/sh\n{script}\n")).unwrap();
+    // By another process: a child of another test that has it open for writing, too, would keep it
+    // from being executed.
+    let mut install = std::process::Command::new("install");
+    assert!(install.args(["-m", "755"]).args([text, path]).status().unwrap().success());
 }
 
 #[test]

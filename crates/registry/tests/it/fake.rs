@@ -195,7 +195,7 @@ fn accept(listener: &TcpListener, ended: &AtomicBool, parts: &Parts) {
 }
 
 fn converse(mut stream: TcpStream, (site, twist, heard): &Parts) -> std::io::Result<()> {
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     let mut first = [0];
     stream.peek(&mut first)?;
     if first[0] == 0x16 {

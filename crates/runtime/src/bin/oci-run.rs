@@ -19,6 +19,7 @@
 //! | `run.hooks-at` | with `run.rounds`: as for hooks that want the host in sight, and the root here |
 //! | `run.rounds` | create and kill the container this often, instead of starting it |
 //! | `run.seal` | seal the driver's own executable first |
+//! | `run.part` | `DESTINATION:SUBPATH`, what of its source a mount shows |
 //! | `run.pid-file` | where to write the process id once the container runs |
 //! | `run.times` | print how many microseconds each step took, as JSON |
 
@@ -33,7 +34,7 @@ use oci::{Lower, Rootfs};
 use runtime::cgroup::{Cgroup, Unit};
 use runtime::container::{self, Console, Create};
 use runtime::{
-    Error, Exec, Launch, Oci, Process, Stdio, create, exec, release_root, seal_executable,
+    Error, Exec, Launch, Oci, Part, Process, Stdio, create, exec, release_root, seal_executable,
 };
 
 /// The annotations of a bundle.
@@ -186,6 +187,12 @@ fn run_in(bundle: &Bundle, cgroup: Option<&Cgroup>, times: &mut Times) -> Result
     let rootfs = bundle.rootfs();
     let copy_up: Vec<PathBuf> = bundle.list("copy-up").map(PathBuf::from).collect();
     let group_add: Vec<String> = bundle.list("group-add").map(String::from).collect();
+    let part = bundle.annotation("part").and_then(|text| text.split_once(':'));
+    let part = part.map(|(destination, subpath)| Part {
+        destination: destination.into(),
+        subpath: subpath.into(),
+        image: None,
+    });
     let state = bundle.state();
     let launch = Launch {
         id: "oci-run",
@@ -196,6 +203,7 @@ fn run_in(bundle: &Bundle, cgroup: Option<&Cgroup>, times: &mut Times) -> Result
         group_add: &group_add,
         init: bundle.annotation("init").is_some(),
         copy_up: &copy_up,
+        parts: part.as_slice(),
         state: Some(&state),
         no_pivot: bundle.annotation("no-pivot").is_some(),
         ..Launch::new(&bundle.spec, &rootfs, bundle.stdio())

@@ -1,7 +1,7 @@
 //! Making a group and applying limits.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use oci::runtime::LinuxResources;
 use super::hierarchy::{Hierarchy, Layout, Version};
 use super::limit::{self, Setting};
 use super::{Cgroup, Error, Node, bpf, device, file, freezer};
+use crate::weak::weakened;
 
 /// What a request means on this machine.
 pub(super) struct Plan {
@@ -28,8 +29,9 @@ impl Plan {
             "cgroup" => layout.v2().map(|h| h.version),
             _ => layout.version(controller),
         };
-        let swaps = Path::new("/proc/swaps").exists();
-        let settings = limit::settings(resources, &limit::Host { version: &version, read, swaps })?;
+        let swaps = || Path::new("/proc/swaps").exists();
+        let host = limit::Host { version: &version, read, swaps: &swaps };
+        let settings = limit::settings(resources, &host)?;
         let rules = resources.devices().as_deref().filter(|rules| !rules.is_empty());
         let devices = rules.map(device::Rules::read).transpose()?;
         Ok(Self { settings, devices })
@@ -38,6 +40,11 @@ impl Plan {
     /// Takes out the limit on processes, for later.
     pub(super) fn take_pids(&mut self) -> Vec<Setting> {
         self.settings.extract_if(.., |setting| setting.controller == "pids").collect()
+    }
+
+    /// Whether anything is limited but devices.
+    pub(super) fn has_limits(&self) -> bool {
+        !self.settings.is_empty()
     }
 
     fn controllers(&self) -> Vec<&str> {
@@ -64,38 +71,86 @@ impl Drop for Undo {
 }
 
 impl Cgroup {
-    /// Makes the group in every hierarchy; where it exists, only `holder` may be in it.
+    /// Makes the group in every hierarchy but those in `spared` that no limit needs; where it exists,
+    /// only `holder` may be in it.
     pub(super) fn make(
         &mut self,
         plan: &Plan,
-        undo: &mut Undo,
-        holder: Option<i32>,
+        spared: &[String],
+        (undo, holder): (&mut Undo, Option<i32>),
     ) -> Result<(), Error> {
         let layout = self.layout.clone();
         let needed = plan.controllers();
-        for (index, hierarchy) in layout.joined(&needed) {
-            let failed = |what: &str| {
-                let shown = hierarchy.mount.join(&self.path);
-                Error::io(format!("{what} control group {}", shown.display()))
-            };
-            let mut made = Vec::new();
-            let result = hierarchy.make(&self.path, &mut made);
-            undo.made.extend(made.into_iter().map(|path| (index, path)));
-            let new = result.map_err(failed("make"))?;
-            let dir = file::open_dir(hierarchy.root.as_fd(), &self.path).map_err(failed("open"))?;
-            let node = Node { hierarchy: index, dir };
-            if !new {
-                self.refuse_used(&node, holder)?;
-            }
-            if hierarchy.version == Version::V1 && hierarchy.has("cpuset") {
-                hierarchy.inherit_cpuset(&self.path).map_err(failed("prepare the cpuset of"))?;
-            }
+        for (index, hierarchy) in layout.joined(&needed, spared) {
+            self.make_in((index, hierarchy), (undo, holder))?;
             if hierarchy.version == Version::V2 {
                 self.enable(hierarchy, &needed)?;
             }
-            self.nodes.push(node);
         }
         Ok(())
+    }
+
+    fn make_in(
+        &mut self,
+        (index, hierarchy): (usize, &Hierarchy),
+        (undo, holder): (&mut Undo, Option<i32>),
+    ) -> Result<(), Error> {
+        let failed = |what: &str| {
+            let shown = hierarchy.mount.join(&self.path);
+            Error::io(format!("{what} control group {}", shown.display()))
+        };
+        let mut made = Vec::new();
+        let result = hierarchy.make(&self.path, &mut made);
+        undo.made.extend(made.iter().map(|path| (index, path.clone())));
+        let new = result.map_err(failed("make"))?;
+        let dir = file::open_dir(hierarchy.root.as_fd(), &self.path).map_err(failed("open"))?;
+        let node = Node { hierarchy: index, dir };
+        if !new {
+            self.refuse_used(&node, holder)?;
+        }
+        if hierarchy.version == Version::V1 && hierarchy.has("cpuset") {
+            let inherited = hierarchy.inherit_cpuset(&self.path, &made);
+            inherited.map_err(failed("prepare the cpuset of"))?;
+        }
+        self.nodes.push(node);
+        Ok(())
+    }
+
+    /// Joins what the group was spared and `plan` needs; see [`join`](Self::join).
+    pub(super) fn join_missing(&self, plan: &Plan) -> Result<Option<Self>, Error> {
+        let needed = plan.controllers();
+        self.join(&|h| h.controllers.iter().any(|c| needed.contains(&c.as_str())))
+    }
+
+    /// Joins the hierarchies that the group was spared and `needs` names, with all its processes, and
+    /// gives the wider group; `None` if nothing is missing. They stand still meanwhile, so that none
+    /// is born outside.
+    pub(super) fn join(&self, needs: &dyn Fn(&Hierarchy) -> bool) -> Result<Option<Self>, Error> {
+        let is_in = |index| self.nodes.iter().any(|node| node.hierarchy == index);
+        let hierarchies = self.layout.hierarchies.iter().enumerate();
+        let missing =
+            hierarchies.filter(|(index, h)| h.version == Version::V1 && needs(h) && !is_in(*index));
+        let missing: Vec<(usize, &Hierarchy)> = missing.collect();
+        if missing.is_empty() {
+            return Ok(None);
+        }
+        let mut undo = Undo { layout: self.layout.clone(), made: Vec::new() };
+        let mut wider = Self::open_in(self.layout.clone(), &self.path())?;
+        let known = wider.nodes.len();
+        for place in missing {
+            wider.make_in(place, (&mut undo, None))?;
+        }
+        let frozen = self.is_frozen()?;
+        self.freeze()?;
+        let moved = self.pids().and_then(|pids| {
+            pids.into_iter().try_for_each(|pid| wider.move_into(&wider.nodes[known..], pid))
+        });
+        if !frozen {
+            self.thaw()?;
+        }
+        moved?;
+        undo.made.clear();
+        Ok(Some(wider))
     }
 
     /// A group that exists may be taken over, but not joined.
@@ -199,6 +254,9 @@ impl Cgroup {
     }
 
     fn set_devices(&self, rules: &device::Rules) -> Result<(), Error> {
+        if weakened("devices-unfiltered") {
+            return Ok(());
+        }
         let refused = |node: &Node, name: &str, value: &str, source: io::Error| Error::Limit {
             limit: "devices".into(),
             value: value.to_owned(),
@@ -222,8 +280,14 @@ impl Cgroup {
                 "read",
                 "devices.list",
             ))?;
+            let mut open: Option<(&str, OwnedFd)> = None;
             for (name, line) in rules.lines(&list)? {
-                file::write(&node.dir, name, &line).map_err(|e| refused(node, name, &line, e))?;
+                let fd = match open.take() {
+                    Some((last, fd)) if last == name => Ok(fd),
+                    _ => file::open_write(&node.dir, name),
+                };
+                let written = fd.and_then(|fd| file::write_fd(&fd, &line).map(|()| fd));
+                open = Some((name, written.map_err(|e| refused(node, name, &line, e))?));
             }
             return Ok(());
         }
@@ -234,7 +298,7 @@ impl Cgroup {
                     .into(),
             ));
         };
-        bpf::attach_device_program(node.dir.as_fd(), &rules.program())
+        bpf::attach_device_program(node.dir.as_fd(), rules.program()?.as_deref())
             .map_err(|error| refused(node, "", "a BPF program", error))
     }
 }

@@ -74,12 +74,17 @@ struct ById {
     open_flags: u32,
 }
 
-/// Makes `program` decide over devices in the group `dir`, instead of any attached before. At no
-/// moment is none attached: all attached programs must agree, so the new one is added first.
-pub(super) fn attach_device_program(dir: BorrowedFd<'_>, program: &[Insn]) -> io::Result<()> {
+/// Makes `program`, if there is one, decide over devices in the group `dir`, instead of any attached
+/// before. At no moment is none attached: all attached programs must agree, so the new one is added
+/// first.
+pub(super) fn attach_device_program(
+    dir: BorrowedFd<'_>,
+    program: Option<&[Insn]>,
+) -> io::Result<()> {
     let before = attached(dir)?;
-    let loaded = load(program)?;
-    change(PROG_ATTACH, dir, &loaded, ALLOW_MULTI)?;
+    if let Some(program) = program {
+        change(PROG_ATTACH, dir, &load(program)?, ALLOW_MULTI)?;
+    }
     for id in before {
         match change(PROG_DETACH, dir, &by_id(id)?, 0) {
             Err(error) if error.raw_os_error() != Some(libc::ENOENT) => return Err(error),

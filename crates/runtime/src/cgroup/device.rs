@@ -48,6 +48,25 @@ impl Device {
         kinds.into_iter().filter(wanted).map(move |kind| Self { kind: Some(kind), ..self })
     }
 
+    /// The register that tells these devices from others of their kind, and what is in it then;
+    /// `None` for all.
+    ///
+    /// # Errors
+    /// For numbers that no device has.
+    fn number(&self) -> Result<Option<(u8, u32)>, OutOfRange> {
+        let in_range = |number: u32, bits: u32| number.checked_shr(bits) == Some(0);
+        let minor_bits = MINOR_BITS as u32;
+        let fits = self.major.is_none_or(|major| in_range(major, u32::BITS - minor_bits))
+            && self.minor.is_none_or(|minor| in_range(minor, minor_bits));
+        match (self.major, self.minor) {
+            _ if !fits => Err(OutOfRange),
+            (Some(major), Some(minor)) => Ok(Some((NUMBER, major << MINOR_BITS | minor))),
+            (Some(major), None) => Ok(Some((MAJOR, major))),
+            (None, Some(minor)) => Ok(Some((MINOR, minor))),
+            (None, None) => Ok(None),
+        }
+    }
+
     /// Whether every device of `other` is one of `self`.
     fn covers(&self, other: &Self) -> bool {
         covers(self.kind, other.kind)
@@ -62,6 +81,9 @@ impl Device {
             && meets(self.minor, other.minor)
     }
 }
+
+/// No device of the kernel has such a number.
+struct OutOfRange;
 
 fn covers<T: PartialEq + Copy>(wide: Option<T>, narrow: Option<T>) -> bool {
     wide.is_none() || wide == narrow
@@ -107,39 +129,34 @@ impl Rules {
         Ok(Self(read))
     }
 
-    /// A `BPF_PROG_TYPE_CGROUP_DEVICE` program that decides by these rules.
+    /// A `BPF_PROG_TYPE_CGROUP_DEVICE` program that decides by these rules; `None` where they deny
+    /// nothing.
     ///
     /// It asks the last rule first and keeps in a register which accesses are still undecided. A
     /// rule about devices that a later one decides in every way is not asked at all.
-    pub(super) fn program(&self) -> Vec<Insn> {
-        let mut code = vec![
-            load(KIND, 0),
-            alu(MOVE_REGISTER, ACCESS, KIND, 0),
-            alu(AND, KIND, 0, 0xffff),
-            alu(SHIFT_RIGHT, ACCESS, 0, 16),
-            load(MAJOR, 4),
-            load(MINOR, 8),
-        ];
-        let mut otherwise = false;
-        let mut decided: Vec<&Device> = Vec::new();
-        for rule in self.0.iter().rev() {
-            if rule.device == Device::ALL && rule.access == EVERY_ACCESS {
-                // Only ever the first rule; nothing may follow, the verifier refuses dead code.
-                otherwise = rule.allow;
-                break;
-            }
-            if decided.iter().any(|device| device.covers(&rule.device)) {
-                continue;
-            }
-            if rule.access == EVERY_ACCESS {
-                decided.push(&rule.device);
-            }
-            let body = body(rule);
-            code.extend(tests(&rule.device, body.len()));
-            code.extend(body);
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for more rules than a jump reaches over.
+    pub(super) fn program(&self) -> Result<Option<Vec<Insn>>, Error> {
+        // Whatever about all devices is decided in every way is the first rule.
+        let first = self.0.first().filter(|r| r.device == Device::ALL && r.access == EVERY_ACCESS);
+        let otherwise = first.is_some_and(|rule| rule.allow);
+        if otherwise && self.0.iter().all(|rule| rule.allow) {
+            return Ok(None);
         }
-        code.extend(leave(otherwise));
-        code
+        let mut asked: Vec<&Rule> = Vec::new();
+        for rule in self.0.iter().skip(usize::from(first.is_some())).rev() {
+            let decides =
+                |later: &&Rule| later.access == EVERY_ACCESS && later.device.covers(&rule.device);
+            if !asked.iter().any(decides) {
+                asked.push(rule);
+            }
+        }
+        let mut program = Program::new();
+        for rules in asked.chunk_by(|one, next| one.device.kind == next.device.kind) {
+            program.ask(rules);
+        }
+        program.end(otherwise).map(Some)
     }
 
     /// What to write to reach these rules from those in `devices.list`: file and line.
@@ -299,19 +316,21 @@ const KIND: u8 = 2;
 const ACCESS: u8 = 3;
 const MAJOR: u8 = 4;
 const MINOR: u8 = 5;
-/// Zero if what was asked about so far is so.
-const DIFFERENCE: u8 = 6;
-const ONE_MORE: u8 = 7;
+/// Both numbers, as the kernel keeps them in `dev_t`.
+const NUMBER: u8 = 6;
+/// Bits of a minor number there (`MINORBITS` of linux/kdev_t.h).
+const MINOR_BITS: i32 = 20;
 
 // Operations, as linux/bpf.h composes them.
 const LOAD_WORD: u8 = 0x61;
 const MOVE_REGISTER: u8 = 0xbc;
 const MOVE: u8 = 0xb4;
 const AND: u8 = 0x54;
+const SHIFT_LEFT: u8 = 0x64;
 const SHIFT_RIGHT: u8 = 0x74;
-const XOR: u8 = 0xa4;
 const OR_REGISTER: u8 = 0x4c;
 const JUMP: u8 = 0x05;
+const JUMP_IF_EQUAL: u8 = 0x16;
 const JUMP_UNLESS_EQUAL: u8 = 0x56;
 const JUMP_IF_SET: u8 = 0x46;
 const EXIT: u8 = 0x95;
@@ -325,46 +344,98 @@ fn alu(code: u8, to: u8, from: u8, immediate: i32) -> Insn {
     Insn { code, registers: to | from << 4, offset: 0, immediate }
 }
 
-fn jump(code: u8, register: u8, immediate: u32, over: usize) -> Insn {
-    Insn { code, registers: register, offset: over as i16, immediate: immediate as i32 }
+/// A jump whose way is not known yet.
+fn jump(code: u8, register: u8, immediate: u32) -> Insn {
+    Insn { code, registers: register, offset: 0, immediate: immediate as i32 }
 }
 
-fn leave(allow: bool) -> [Insn; 2] {
-    [alu(MOVE, RESULT, 0, i32::from(allow)), alu(EXIT, 0, 0, 0)]
+/// A program that is being written.
+struct Program {
+    code: Vec<Insn>,
+    /// Which instructions jump to the end that allows, or that denies.
+    leaving: Vec<(usize, bool)>,
 }
 
-/// Skips `body` instructions for other devices than `device`.
-///
-/// One jump for all that is asked: at each, the verifier would learn something about a register, and
-/// go through the rest of the program once for what it has learnt and once for what not.
-fn tests(device: &Device, body: usize) -> Vec<Insn> {
-    let wanted =
-        [(KIND, device.kind.map(|kind| kind as u32)), (MAJOR, device.major), (MINOR, device.minor)];
-    let mut code = Vec::new();
-    for (register, value) in wanted.into_iter().filter_map(|(r, v)| Some((r, v?))) {
-        let to = if code.is_empty() { DIFFERENCE } else { ONE_MORE };
-        code.push(alu(MOVE_REGISTER, to, register, 0));
-        code.push(alu(XOR, to, 0, value as i32));
-        if to == ONE_MORE {
-            code.push(alu(OR_REGISTER, DIFFERENCE, ONE_MORE, 0));
+impl Program {
+    fn new() -> Self {
+        let code = vec![
+            load(KIND, 0),
+            alu(MOVE_REGISTER, ACCESS, KIND, 0),
+            alu(AND, KIND, 0, 0xffff),
+            alu(SHIFT_RIGHT, ACCESS, 0, 16),
+            load(MAJOR, 4),
+            load(MINOR, 8),
+            alu(MOVE_REGISTER, NUMBER, MAJOR, 0),
+            alu(SHIFT_LEFT, NUMBER, 0, MINOR_BITS),
+            alu(OR_REGISTER, NUMBER, MINOR, 0),
+        ];
+        Self { code, leaving: Vec::new() }
+    }
+
+    /// Asks rules about one kind of device, the last first.
+    ///
+    /// What decides leaves at once: the verifier follows every jump, and the rest of the program
+    /// once more for whatever it knows then.
+    fn ask(&mut self, rules: &[&Rule]) {
+        let kind = rules.first().and_then(|rule| rule.device.kind);
+        let other_kind = kind.map(|kind| self.add(jump(JUMP_UNLESS_EQUAL, KIND, kind as u32)));
+        for rule in rules {
+            let Ok(number) = rule.device.number() else { continue };
+            if rule.access == EVERY_ACCESS {
+                self.leave(
+                    rule.allow,
+                    match number {
+                        Some((register, value)) => jump(JUMP_IF_EQUAL, register, value),
+                        None => jump(JUMP, 0, 0),
+                    },
+                );
+                continue;
+            }
+            let other =
+                number.map(|(register, value)| self.add(jump(JUMP_UNLESS_EQUAL, register, value)));
+            if rule.allow {
+                self.add(alu(AND, ACCESS, 0, i32::from(!rule.access & EVERY_ACCESS)));
+                self.leave(true, jump(JUMP_IF_EQUAL, ACCESS, 0));
+            } else {
+                self.leave(false, jump(JUMP_IF_SET, ACCESS, u32::from(rule.access)));
+            }
+            self.land(other);
+        }
+        self.land(other_kind);
+    }
+
+    fn add(&mut self, insn: Insn) -> usize {
+        self.code.push(insn);
+        self.code.len() - 1
+    }
+
+    fn leave(&mut self, allow: bool, jump: Insn) {
+        let at = self.add(jump);
+        self.leaving.push((at, allow));
+    }
+
+    /// Lets a jump end here.
+    fn land(&mut self, jump: Option<usize>) {
+        if let Some(at) = jump {
+            self.code[at].offset = (self.code.len() - at - 1) as i16;
         }
     }
-    if !code.is_empty() {
-        code.push(jump(JUMP_UNLESS_EQUAL, DIFFERENCE, 0, body));
-    }
-    code
-}
 
-/// Decides what `rule` decides and goes on with the rest.
-fn body(rule: &Rule) -> Vec<Insn> {
-    let [result, exit] = leave(rule.allow);
-    if rule.access == EVERY_ACCESS {
-        vec![result, exit]
-    } else if rule.allow {
-        let decided = alu(AND, ACCESS, 0, i32::from(!rule.access & EVERY_ACCESS));
-        vec![decided, jump(JUMP_UNLESS_EQUAL, ACCESS, 0, 2), result, exit]
-    } else {
-        let asked = jump(JUMP_IF_SET, ACCESS, u32::from(rule.access), 1);
-        vec![asked, jump(JUMP, 0, 0, 2), result, exit]
+    /// Writes the ends: what nobody has decided is decided so.
+    fn end(mut self, otherwise: bool) -> Result<Vec<Insn>, Error> {
+        if i16::try_from(self.code.len()).is_err() {
+            return Err(Error::Unsupported("limit devices: there are too many rules".into()));
+        }
+        for allow in [otherwise, !otherwise] {
+            let leaving: Vec<usize> =
+                self.leaving.iter().filter(|(_, how)| *how == allow).map(|(at, _)| *at).collect();
+            // The verifier refuses what nobody reaches.
+            if allow == otherwise || !leaving.is_empty() {
+                leaving.into_iter().for_each(|at| self.land(Some(at)));
+                self.add(alu(MOVE, RESULT, 0, i32::from(allow)));
+                self.add(alu(EXIT, 0, 0, 0));
+            }
+        }
+        Ok(self.code)
     }
 }

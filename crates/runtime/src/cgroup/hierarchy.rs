@@ -38,10 +38,13 @@ pub(super) struct Layout {
     pub hierarchies: Vec<Hierarchy>,
 }
 
-/// Controllers of version 1 that are joined only when a limit of theirs is asked for: without one
-/// they neither count nor confine anything.
-const JOINED_ON_DEMAND: [&str; 8] =
+/// Controllers of version 1 that neither count nor confine anything without a limit of theirs.
+const IDLE: [&str; 8] =
     ["perf_event", "net_cls", "net_prio", "hugetlb", "rdma", "misc", "debug", "dmem"];
+
+/// As [`IDLE`] where there is version 2: that one counts processor time and freezes by itself, and a
+/// new cpuset holds what the one above does.
+const IDLE_BESIDE_V2: [&str; 3] = ["cpuacct", "cpuset", "freezer"];
 
 impl Layout {
     /// The host's hierarchies, found once per process.
@@ -51,9 +54,7 @@ impl Layout {
         if let Some(layout) = &*found {
             return Ok(layout.clone());
         }
-        let text =
-            procfs::read("/proc/self/mountinfo").map_err(Error::io("read /proc/self/mountinfo"))?;
-        let layout = Arc::new(Self::at(&mounts(&text))?);
+        let layout = Arc::new(Self::at(&mounted()?)?);
         *found = Some(layout.clone());
         Ok(layout)
     }
@@ -91,14 +92,34 @@ impl Layout {
         self.hierarchies.iter().find(|h| h.version == Version::V2)
     }
 
-    /// The hierarchies a container joins, given the controllers its limits need.
-    pub(super) fn joined(&self, needed: &[&str]) -> impl Iterator<Item = (usize, &Hierarchy)> {
-        let idle =
-            |c: &String| JOINED_ON_DEMAND.contains(&c.as_str()) && !needed.contains(&c.as_str());
+    /// The hierarchies a container joins, given the controllers its limits need, and those that it
+    /// need not join otherwise.
+    pub(super) fn joined(
+        &self,
+        needed: &[&str],
+        spared: &[String],
+    ) -> impl Iterator<Item = (usize, &Hierarchy)> {
+        let idle = |c: &String| spared.contains(c) && !needed.contains(&c.as_str());
         self.hierarchies
             .iter()
             .enumerate()
             .filter(move |(_, h)| h.version == Version::V2 || !h.controllers.iter().all(idle))
+    }
+
+    /// What a container without limits can be spared, started by whoever has this
+    /// `/proc/self/cgroup`: the controllers that do nothing for it, and hierarchies that have only a
+    /// name, which are for whoever follows processes and has version 2 for that.
+    ///
+    /// Only where the caller is at the top: elsewhere a container has a group to leave.
+    pub(super) fn dispensable(&self, caller: &str) -> Vec<String> {
+        let at_top = caller.lines().filter_map(|line| {
+            let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+            (path == "/").then_some(controllers)
+        });
+        let has_v2 = self.v2().is_some();
+        let beside_v2 = |c: &str| c.starts_with("name=") || IDLE_BESIDE_V2.contains(&c);
+        let idle = |c: &&str| IDLE.contains(c) || has_v2 && beside_v2(c);
+        at_top.flat_map(|line| line.split(',')).filter(idle).map(str::to_owned).collect()
     }
 }
 
@@ -140,17 +161,23 @@ impl Hierarchy {
     }
 
     /// Gives every level down to `path` the processors and memory nodes of the one above, where it
-    /// has none: a cpuset of version 1 starts empty and then refuses processes (cpusets(7)).
-    pub(super) fn inherit_cpuset(&self, path: &Path) -> io::Result<()> {
-        let mut above = self.root.try_clone()?;
+    /// has none: a cpuset of version 1 starts empty and then refuses processes (cpusets(7)). Those in
+    /// `made` are new.
+    pub(super) fn inherit_cpuset(&self, path: &Path, made: &[PathBuf]) -> io::Result<()> {
+        let mut above = Vec::new();
+        for name in ["cpuset.cpus", "cpuset.mems"] {
+            above.push((name, file::read(&self.root, name)?));
+        }
         for prefix in prefixes(path) {
             let dir = file::open_dir(self.root.as_fd(), prefix)?;
-            for name in ["cpuset.cpus", "cpuset.mems"] {
-                if file::read(&dir, name)?.trim().is_empty() {
-                    file::write(&dir, name, file::read(&above, name)?.trim())?;
+            let is_new = made.iter().any(|made| made == prefix);
+            for (name, value) in &mut above {
+                let own = if is_new { String::new() } else { file::read(&dir, name)? };
+                match own.trim() {
+                    "" => file::write(&dir, name, value.trim())?,
+                    _ => *value = own,
                 }
             }
-            above = dir;
         }
         Ok(())
     }
@@ -230,6 +257,20 @@ impl Mount {
         };
         Ok(Hierarchy { version: self.version, root, mount: self.point.clone(), controllers })
     }
+}
+
+/// The hierarchies that are mounted. Where version 2 is at the usual place it is the only one, as
+/// runc, crun and systemd have it; of mounts there can be thousands, which take long to list.
+fn mounted() -> Result<Vec<Mount>, Error> {
+    /// `CGROUP2_SUPER_MAGIC` of statfs(2).
+    const MAGIC: i64 = 0x6367_7270;
+    let usual = Path::new("/sys/fs/cgroup");
+    if rustix::fs::statfs(usual).is_ok_and(|files| files.f_type == MAGIC) {
+        let (point, version) = (usual.to_owned(), Version::V2);
+        return Ok(vec![Mount { point, version, controllers: Vec::new() }]);
+    }
+    let text = procfs::read("/proc/self/mountinfo");
+    Ok(mounts(&text.map_err(Error::io("read /proc/self/mountinfo"))?))
 }
 
 /// The hierarchies in a mountinfo (proc_pid_mountinfo(5)), each once. Where one is mounted in
@@ -348,6 +389,35 @@ mod tests {
         ] {
             assert_eq!(relative(Path::new(path)).ok().as_deref(), want.map(Path::new), "{path:?}");
         }
+    }
+
+    #[test]
+    fn what_is_idle_is_spared_to_those_who_start_at_the_top() {
+        let root = || OwnedFd::from(std::fs::File::open("/").unwrap());
+        let hierarchy = |version, controllers: &str| Hierarchy {
+            version,
+            root: root(),
+            mount: PathBuf::from("/x").join(controllers),
+            controllers: controllers.split(',').map(str::to_owned).collect(),
+        };
+        let v1 = || {
+            let names = ["cpu,cpuacct", "cpuset", "freezer", "memory", "name=systemd", "net_cls"];
+            names.map(|names| hierarchy(Version::V1, names))
+        };
+        let hybrid = v1().into_iter().chain([hierarchy(Version::V2, "hugetlb")]).collect();
+        let hybrid = Layout { hierarchies: hybrid };
+        let joined = |needed: &[&str], caller: &str| -> Vec<String> {
+            let spared = hybrid.dispensable(caller);
+            hybrid.joined(needed, &spared).map(|(_, h)| h.controllers.join(",")).collect()
+        };
+        let top = "6:net_cls:/\n5:name=systemd:/\n4:memory:/\n3:freezer:/\n2:cpuset:/\n1:cpu,cpuacct:/\n0::/a\n";
+        assert_eq!(joined(&[], top), ["cpu,cpuacct", "memory", "hugetlb"]);
+        assert_eq!(joined(&["cpuset"], top), ["cpu,cpuacct", "cpuset", "memory", "hugetlb"]);
+        let below = "5:name=systemd:/user.slice\n3:freezer:/a:b\n2:cpuset:/\n";
+        let all = ["cpu,cpuacct", "freezer", "memory", "name=systemd", "net_cls", "hugetlb"];
+        assert_eq!(joined(&[], below), all);
+        let legacy = Layout { hierarchies: v1().into() };
+        assert_eq!(legacy.dispensable(top), ["net_cls"]);
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub(super) struct Host<'a> {
     /// The present content of a file of a controller; `None` for a new control group.
     pub read: &'a dyn Fn(&str, &str) -> Option<String>,
     /// Whether the kernel can swap.
-    pub swaps: bool,
+    pub swaps: &'a dyn Fn() -> bool,
 }
 
 const GENERIC: &str = "this kernel does not have it; run without this limit";

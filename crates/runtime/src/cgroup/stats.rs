@@ -315,6 +315,15 @@ pub(super) fn oom_counts((version, dir): Place<'_>) -> io::Result<(u64, u64)> {
     Ok((keyed(&text, "oom").unwrap_or(kills), kills))
 }
 
+/// The most memory that was in use at once, in bytes (Linux 5.19 in version 2).
+pub(super) fn memory_peak((version, dir): Place<'_>) -> io::Result<u64> {
+    let name = match version {
+        Version::V1 => "memory.max_usage_in_bytes",
+        Version::V2 => "memory.peak",
+    };
+    Ok(Files(dir).number(name)?.unwrap_or(0))
+}
+
 pub(super) fn pids((_, dir): Place<'_>) -> io::Result<PidsStats> {
     let files = Files(dir);
     let current = files.number("pids.current")?.unwrap_or(0);

@@ -23,7 +23,7 @@ fn written(
         (Version::V2, "blkio" | "net_cls" | "net_prio") | (Version::V1, "io") => None,
         _ => Some(version),
     };
-    let all = settings(&resources(json), &Host { version: &known, read, swaps: true })?;
+    let all = settings(&resources(json), &Host { version: &known, read, swaps: &|| true })?;
     let show = |(file, value): &(String, String)| format!("{file}={value}");
     Ok(all.iter().map(|s| s.candidates.iter().map(show).collect::<Vec<_>>().join(" | ")).collect())
 }
@@ -242,7 +242,7 @@ fn rules(list: &str) -> device::Rules {
 
 /// Runs the program as the kernel would.
 fn decide(rules: &device::Rules, kind: u32, access: u32, major: u32, minor: u32) -> bool {
-    let code = rules.program();
+    let Some(code) = rules.program().unwrap() else { return true };
     let mut registers = [0_u32; 11];
     let (mut at, mut steps) = (0, 0);
     loop {
@@ -258,7 +258,8 @@ fn decide(rules: &device::Rules, kind: u32, access: u32, major: u32, minor: u32)
             0xbc => registers[to] = registers[from],
             0xb4 => registers[to] = k,
             0x54 => registers[to] &= k,
-            0xa4 => registers[to] ^= k,
+            0x64 => registers[to] <<= k,
+            0x16 => at += if registers[to] == k { skip } else { 0 },
             0x4c => registers[to] |= registers[from],
             0x74 => registers[to] >>= k,
             0x05 => at += skip,
@@ -308,13 +309,25 @@ fn the_last_device_rule_about_an_access_wins() {
     let bare = rules("allow c 1:3 ra");
     assert!(decide(&bare, CHAR, READ, 1, 3));
     assert!(!decide(&bare, CHAR, READ, 1, 5), "what no rule speaks about is denied");
-    let large = rules("allow c 4294967295:1048575 r");
-    assert!(decide(&large, CHAR, READ, u32::MAX, 1_048_575));
+    let large =
+        rules("allow c 4095:1048575 r, allow c *:7 rwm, allow c 4096:5 rwm, allow c 1:1048576 r");
+    assert!(decide(&large, CHAR, READ, 4095, 1_048_575));
+    assert!(decide(&large, CHAR, WRITE, 9, 7) && !decide(&large, CHAR, WRITE, 9, 8));
+    assert!(!decide(&large, CHAR, READ, 0, 5) && !decide(&large, CHAR, READ, 2, 0));
+    for all in ["allow a *:* rwm", "deny c 1:3 r, allow a *:* rwm, allow c 1:5 r"] {
+        assert!(rules(all).program().unwrap().is_none(), "{all}");
+    }
+    let many: Vec<String> = (0..40_000).map(|n| format!("allow c {}:{n} r", n % 4096)).collect();
+    assert!(matches!(rules(&many.join(", ")).program(), Err(Error::Unsupported(_))));
     let later =
         rules("deny a *:* rwm, allow c 1:3 r, deny c 1:5 w, deny c 1:3 rwm, allow c 1:* rwm");
     assert!(decide(&later, CHAR, READ | WRITE, 1, 3) && decide(&later, CHAR, WRITE, 1, 5));
     let once = rules("deny a *:* rwm, allow c 1:* rwm");
-    assert_eq!(later.program(), once.program(), "what a later rule decides is not asked");
+    assert_eq!(
+        later.program().unwrap(),
+        once.program().unwrap(),
+        "what a later rule decides is not asked"
+    );
     let halves = rules("deny a *:* rwm, allow a *:* r");
     assert!(decide(&halves, BLOCK, READ, 1, 1) && !decide(&halves, BLOCK, WRITE, 1, 1));
 }
@@ -404,7 +417,7 @@ fn version_2_alone_is_limited_and_read() {
     let (root, layout) = fake_v2("cpuset cpu io memory pids", "cais-x/a", &files);
     let limits = r#"{"memory": {"limit": 100, "swap": 300}, "cpu": {"shares": 1024}}"#;
     let path = Path::new("/cais-x/a");
-    let group = Cgroup::create_in(layout.clone(), path, Some(&resources(limits))).unwrap();
+    let group = Cgroup::create_in(layout.clone(), (path, &[]), Some(&resources(limits))).unwrap();
     let at = |name: &str| std::fs::read_to_string(root.path().join(name)).unwrap();
     assert_eq!(at("cais-x/a/memory.max"), "100");
     assert_eq!(at("cais-x/a/memory.swap.max"), "200");
@@ -429,7 +442,7 @@ fn version_2_alone_is_limited_and_read() {
 
     let missing = Cgroup::create_in(
         layout,
-        path,
+        (path, &[]),
         Some(&resources(r#"{"pids": {"limit": 3}, "cpu": {"burst": 4}}"#)),
     );
     let Err(Error::Limit { limit, value, file, remedy, source }) = missing else { panic!() };
@@ -445,7 +458,7 @@ fn symbolic_links_are_not_followed() {
     let (root, layout) = fake_v2("cpu", "cais-x", &[]);
     std::fs::create_dir(root.path().join("real")).unwrap();
     std::os::unix::fs::symlink("../real", root.path().join("cais-x/link")).unwrap();
-    let error = Cgroup::create_in(layout, Path::new("/cais-x/link"), None).unwrap_err();
+    let error = Cgroup::create_in(layout, (Path::new("/cais-x/link"), &[]), None).unwrap_err();
     assert!(matches!(error, Error::Io { .. }), "{error}");
     assert!(root.path().join("real").exists());
 }
@@ -483,7 +496,8 @@ fn the_kernel_takes_and_obeys_device_programs() {
         {"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rw"},
         {"allow": true, "type": "c", "major": 1, "minor": 5, "access": "rwm"},
         {"allow": false, "type": "c", "major": 1, "minor": 5, "access": "w"}]}"#;
-    let group = Cgroup::create_in(layout.clone(), &path, Some(&resources(null_only))).unwrap();
+    let group =
+        Cgroup::create_in(layout.clone(), (&path, &[]), Some(&resources(null_only))).unwrap();
     let can = |group: &Cgroup, what: &str| {
         use std::process::{Command, Stdio};
         let script = format!("read go; {what}");

@@ -351,16 +351,18 @@ fn failure(answer: &Answer, kind: &str) -> Failed {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
 
     /// A program in the place of CRIU.
     fn fake(script: &str) -> (tempfile::TempDir, PathBuf) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("criu");
-        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let text = directory.path().join("text");
+        std::fs::write(&text, format!("#!/bin/sh\n{script}\n")).unwrap();
+        // By another process: a file that this one writes may be open in a child that another test
+        // has just forked, and is not executed then (ETXTBSY).
+        let mut install = std::process::Command::new("install");
+        assert!(install.args(["-m", "755"]).args([&text, &path]).status().unwrap().success());
         (directory, path)
     }
 

@@ -8,14 +8,16 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use oci::runtime::{LinuxNamespaceType, Mount, Spec};
-use rustix::fs::symlinkat;
+use rustix::fs::{Mode, mkdirat, symlinkat};
 use rustix::io::Errno;
+use rustix::mount::{MoveMountFlags, move_mount};
 
 use super::filesystem::{Description, attach, change, copy_tree};
 use super::option::{Bind, Options};
 use super::{describe, has_namespace, kind_of};
+use crate::cgroup::version_2_alone;
 use crate::error::{Doing, Error};
-use crate::inroot::Root;
+use crate::launch::Launch;
 use crate::procfs;
 use crate::sys::MountAttr;
 
@@ -43,26 +45,35 @@ impl View {
     /// Makes what `mount` shows to this process, which is in its cgroup and cgroup namespace; what
     /// can wait only if it is to be made `early`.
     ///
+    /// In a hierarchy that the container's cgroup is not in, this process is still where its caller
+    /// is, which is nothing to show.
+    ///
     /// # Errors
     /// Names the hierarchy that failed.
     pub(super) fn make(
-        spec: &Spec,
+        launch: &Launch<'_>,
         (mount, early): (&Mount, bool),
         options: &Options,
     ) -> Result<View, Error> {
+        let unified = || early.then(|| make_unified(options)).transpose().map(View::Unified);
+        if kind_of(mount) == "cgroup2" || version_2_alone() {
+            return unified();
+        }
         let own = procfs::read("/proc/self/cgroup").doing(|| "read `/proc/self/cgroup`")?;
         let hierarchies = controllers(&own);
-        if kind_of(mount) == "cgroup2" || hierarchies.is_empty() {
-            let made = early.then(|| make_unified(options)).transpose()?;
-            return Ok(View::Unified(made));
+        if hierarchies.is_empty() {
+            return unified();
         }
         if let Some((key, _)) = options.parameters.first() {
             let on = mount.destination().display();
             return Err(Error::Unsupported(format!("`{key}` of the cgroup mount on `{on}`")));
         }
-        if has_namespace(spec, LinuxNamespaceType::Cgroup) {
-            let make = |hierarchy: &String| make_hierarchy(hierarchy);
-            return Ok(View::Hierarchies(hierarchies.iter().map(make).collect::<Result<_, _>>()?));
+        if has_namespace(launch.spec, LinuxNamespaceType::Cgroup) {
+            let joined = |controllers: &&String| {
+                launch.cgroup.is_none_or(|cgroup| cgroup.is_in_hierarchy(controllers))
+            };
+            let made = hierarchies.iter().filter(joined).map(|one| make_hierarchy(one));
+            return Ok(View::Hierarchies(made.collect::<Result<_, _>>()?));
         }
         let mounts = procfs::read("/proc/self/mountinfo").doing(|| "look for cgroups")?;
         let bound = own_directories(&own, &mounts)
@@ -91,14 +102,11 @@ impl View {
                 tmpfs.set("mode", Some("755"))?;
                 let tmpfs = tmpfs.mount(SAFE)?;
                 attach(tmpfs.as_fd(), target.as_fd()).doing(doing)?;
-                let directory = Root::new(tmpfs);
-                hierarchies
-                    .into_iter()
-                    .try_for_each(|hierarchy| hierarchy.place(&directory, attr))?;
-                let set = options.attr().set & libc::MOUNT_ATTR_RDONLY;
-                let read_only = MountAttr { set, ..MountAttr::default() };
-                change(directory.as_fd(), read_only, false).doing(doing)?;
-                options.propagation.iter().try_for_each(|step| step.apply(directory.as_fd()))
+                hierarchies.into_iter().try_for_each(|hierarchy| hierarchy.place(&tmpfs))?;
+                // A copy of a shared mount must not carry anything back to the host.
+                let attr = MountAttr { propagation: libc::MS_SLAVE, ..attr };
+                change(tmpfs.as_fd(), attr, true).doing(doing)?;
+                options.propagation.iter().try_for_each(|step| step.apply(tmpfs.as_fd()))
             }
         }
         .doing(doing)
@@ -106,16 +114,16 @@ impl View {
 }
 
 impl Hierarchy {
-    fn place(self, directory: &Root, attr: MountAttr) -> Result<(), Error> {
+    /// Attaches it in a new tmpfs, which has its attributes from whoever mounts it and which nobody
+    /// else writes to.
+    fn place(self, tmpfs: &OwnedFd) -> Result<(), Error> {
         let name = self.name.as_str();
         let doing = || format!("mount the cgroup hierarchy `{name}`");
-        // A copy of a shared mount must not carry anything back to the host.
-        let attr = MountAttr { propagation: libc::MS_SLAVE, ..attr };
-        change(self.tree.as_fd(), attr, false).doing(doing)?;
-        let target = directory.mount_point(Path::new(name), true)?;
-        attach(self.tree.as_fd(), target.as_fd()).doing(doing)?;
+        mkdirat(tmpfs, name, Mode::from_raw_mode(0o755)).doing(doing)?;
+        let from_descriptor = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        move_mount(&self.tree, "", tmpfs, name, from_descriptor).doing(doing)?;
         for controller in name.split(',').filter(|controller| *controller != name) {
-            symlinkat(name, directory, controller).doing(doing)?;
+            symlinkat(name, tmpfs, controller).doing(doing)?;
         }
         Ok(())
     }
@@ -165,7 +173,7 @@ fn controllers(text: &str) -> Vec<String> {
 /// # Errors
 /// When that cannot be looked for.
 pub(super) fn bound(spec: &Spec, kind: &str, pid: i32) -> Result<Vec<(String, PathBuf)>, Error> {
-    if kind == "cgroup2" || has_namespace(spec, LinuxNamespaceType::Cgroup) {
+    if kind == "cgroup2" || has_namespace(spec, LinuxNamespaceType::Cgroup) || version_2_alone() {
         return Ok(Vec::new());
     }
     let own = procfs::read(&format!("/proc/{pid}/cgroup")).doing(|| "look for cgroups")?;

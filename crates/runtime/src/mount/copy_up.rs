@@ -9,8 +9,8 @@ use std::rc::Rc;
 use rustix::fs::{
     AtFlags, Dir, FileType, Gid, Mode, OFlags, RawMode, SeekFrom, Stat, Timespec, Timestamps, Uid,
     XattrFlags, chownat, fchmod, fchown, fgetxattr, flistxattr, fsetxattr, fstat, ftruncate,
-    futimens, linkat, mkdirat, mknodat, openat, readlinkat, seek, sendfile, statat, symlinkat,
-    utimensat,
+    futimens, ioctl_ficlone, linkat, mkdirat, mknodat, openat, readlinkat, seek, sendfile, statat,
+    symlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -21,8 +21,15 @@ const XATTR_MAX: usize = 64 << 10;
 /// How much is asked of sendfile(2) at a time, in bytes.
 const CHUNK: usize = 1 << 30;
 
-/// Where files with several names were copied to first: (device, inode) to directory and name.
-type Links = HashMap<(u64, u64), (Rc<OwnedFd>, CString)>;
+/// What is known of a copy on its way.
+#[derive(Debug, Default)]
+struct Links {
+    /// Where files with several names were copied to first: (device, inode) to directory and name.
+    first: HashMap<(u64, u64), (Rc<OwnedFd>, CString)>,
+    /// Whether files may share their data with what they were copied from, where that works
+    /// (ioctl_ficlone(2)).
+    shares: bool,
+}
 
 /// Copies the tree below `from` into `to`, unless `to` already has content: owners, modes, times,
 /// extended attributes, links and special files, and those of the top directory itself. Both
@@ -31,6 +38,19 @@ type Links = HashMap<(u64, u64), (Rc<OwnedFd>, CString)>;
 /// # Errors
 /// The first that occurs.
 pub(crate) fn copy(from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
+    copy_with(from, to, Links::default())
+}
+
+/// As [`copy`], within one file system perhaps: data is shared, where the file system can do so,
+/// until one of the two is changed.
+///
+/// # Errors
+/// The first that occurs.
+pub fn clone_tree(from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
+    copy_with(from, to, Links { shares: true, ..Links::default() })
+}
+
+fn copy_with(from: &OwnedFd, to: &OwnedFd, mut links: Links) -> io::Result<()> {
     let open = |directory| {
         openat(directory, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
     };
@@ -38,7 +58,7 @@ pub(crate) fn copy(from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
     if !is_empty(&to)? {
         return Ok(());
     }
-    copy_directory(&open(from)?, &Rc::new(to), &mut Links::new(), DEPTH_MAX)
+    copy_directory(&open(from)?, &Rc::new(to), &mut links, DEPTH_MAX)
 }
 
 fn is_empty(directory: &OwnedFd) -> io::Result<bool> {
@@ -79,7 +99,7 @@ fn copy_entry(
     let kind = FileType::from_raw_mode(stat.st_mode as RawMode);
     let linked = kind != FileType::Directory && stat.st_nlink > 1;
     let inode = (stat.st_dev, stat.st_ino);
-    if let Some((directory, first)) = links.get(&inode).filter(|_| linked) {
+    if let Some((directory, first)) = links.first.get(&inode).filter(|_| linked) {
         return Ok(linkat(&**directory, first, to, name, AtFlags::empty())?);
     }
     match kind {
@@ -90,7 +110,7 @@ fn copy_entry(
             let made = Rc::new(openat(to, name, flags, Mode::empty())?);
             copy_directory(&inner, &made, links, depth)?;
         }
-        FileType::RegularFile => copy_file(from, to, name)?,
+        FileType::RegularFile => copy_file(from, to, name, links)?,
         FileType::Symlink => {
             let target = readlinkat(from, name, Vec::new())?;
             symlinkat(&target, to, name)?;
@@ -104,18 +124,22 @@ fn copy_entry(
         }
     }
     if linked {
-        links.insert(inode, (Rc::clone(to), name.to_owned()));
+        links.first.insert(inode, (Rc::clone(to), name.to_owned()));
     }
     Ok(())
 }
 
-fn copy_file(from: &OwnedFd, to: &OwnedFd, name: &CStr) -> io::Result<()> {
+fn copy_file(from: &OwnedFd, to: &OwnedFd, name: &CStr, links: &mut Links) -> io::Result<()> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let source = openat(from, name, OFlags::RDONLY | flags, Mode::empty())?;
     let stat = fstat(&source)?;
     let create = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
     let made = openat(to, name, create | flags, Mode::from_raw_mode(0o600))?;
-    copy_content(&source, &made, &stat)?;
+    // What refuses one file refuses all.
+    links.shares = links.shares && ioctl_ficlone(&made, &source).is_ok();
+    if !links.shares {
+        copy_content(&source, &made, &stat)?;
+    }
     copy_attributes(&source, &made, &stat)
 }
 

@@ -3,14 +3,17 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags,
     fsconfig_create, fsconfig_reconfigure, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
     fspick, move_mount, open_tree,
 };
+use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use crate::error::{Doing, Error};
+use crate::inroot::Root;
 use crate::mount::option::Bind;
 use crate::namespace::Birth;
 use crate::sync::{Point, Sync as Socket};
@@ -104,6 +107,23 @@ pub(crate) fn aside(make: impl FnOnce() -> Result<OwnedFd, Error>) -> Result<Own
     let mount = ours.expect(Point::Ready);
     maker.wait().doing(|| "wait for the maker of a mount")?;
     mount?.ok_or(Errno::PROTO).doing(|| "receive a mount")
+}
+
+/// A copy of the mount at `path`, without links, in the view of the process of a pidfd: attached
+/// nowhere, and the same file system.
+///
+/// # Errors
+/// When the process has ended, nothing is there, or the kernel refuses.
+pub fn copy_of(process: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Error> {
+    let copy = || {
+        move_into_thread_name_spaces(process, ThreadNameSpaceType::MOUNT)
+            .doing(|| "enter the mount namespace")?;
+        let found = Root::of_process()?
+            .open_without_links(path, OFlags::PATH)
+            .doing(|| format!("look for `{}`", path.display()))?;
+        copy_tree_at(&found, Bind::Single).doing(|| format!("copy `{}`", path.display()))
+    };
+    aside(copy)
 }
 
 /// A copy of the tree at `path` of this process' view, attached nowhere.

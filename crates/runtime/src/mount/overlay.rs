@@ -44,6 +44,7 @@ impl Layer {
 pub(super) struct Overlay<'a> {
     /// The layers, topmost first.
     pub(super) lower: &'a [Layer],
+    /// Empty for an overlay that cannot be written.
     pub(super) upper: &'a Path,
     pub(super) work: &'a Path,
     /// Nothing is written back to disk on its account.
@@ -94,8 +95,10 @@ fn describe(overlay: &Overlay<'_>) -> Result<OwnedFd, Error> {
     for layer in overlay.lower {
         set_path(&made, "lowerdir+", &layer.path)?;
     }
-    set_path(&made, "upperdir", overlay.upper)?;
-    set_path(&made, "workdir", overlay.work)?;
+    if !overlay.upper.as_os_str().is_empty() {
+        set_path(&made, "upperdir", overlay.upper)?;
+        set_path(&made, "workdir", overlay.work)?;
+    }
     for feature in FEATURES_OFF {
         // A kernel built without a feature refuses its name, which is as good.
         let _ = made.try_set(feature, Some("off"));

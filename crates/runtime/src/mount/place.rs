@@ -194,7 +194,11 @@ impl<'a> Placement<'a> {
             let (source, on) = (source.display(), destination.display());
             format!("error mounting \"{source}\" to rootfs at \"{on}\"")
         };
-        let kind = made.as_ref().map_or(Ok(FileType::Directory), file_type).doing(on)?;
+        let kind = match &made {
+            // To ask it what it is would be to wait for an answer before anybody gives one.
+            Some(_) if is_served(mount) => FileType::RegularFile,
+            made => made.as_ref().map_or(Ok(FileType::Directory), file_type).doing(on)?,
+        };
         let directory = kind == FileType::Directory;
         let (target, existed) = self.target(mount, &destination, directory)?;
         let fd = match made {
@@ -323,6 +327,12 @@ impl<'a> Placement<'a> {
             ))),
         }
     }
+}
+
+/// Whether a mount is a file that whoever made the container answers for
+/// ([`ServedFile`](crate::ServedFile)).
+fn is_served(mount: &Mount) -> bool {
+    kind_of(mount) == "fuse" && !is_bind(mount)
 }
 
 fn is_same(one: impl AsFd, other: impl AsFd) -> bool {

@@ -47,7 +47,7 @@ pub(crate) fn make_mapped(rootfs: &Rootfs, images: &Images, ids: &IdMap) -> Resu
     }
 }
 
-fn layers(lower: &[Lower], images: &Images) -> Result<Vec<Layer>, Error> {
+pub(super) fn layers(lower: &[Lower], images: &Images) -> Result<Vec<Layer>, Error> {
     let layer = |(at, lower)| {
         let mount = images.get(at).map(OwnedFd::try_clone).transpose();
         mount.map(|mount| Layer::new(lower, mount)).doing(|| "hold the mount of an image")

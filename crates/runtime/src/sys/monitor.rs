@@ -6,10 +6,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 
 /// How long a thread that was joined may take to vanish from the kernel's list.
-const THREAD_END_MAX: Duration = Duration::from_millis(200);
+const THREAD_END_MAX: Duration = Duration::from_secs(10);
 
 /// Which side of a fork this is.
 #[derive(Debug)]
@@ -25,6 +25,20 @@ pub enum Fork {
 pub struct Child(libc::pid_t);
 
 impl Child {
+    /// Its number.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.0).expect("fork(2) gives a parent a positive number")
+    }
+
+    /// A descriptor of it, readable once it has ended.
+    ///
+    /// # Errors
+    /// Of `pidfd_open(2)`.
+    pub fn pidfd(&self) -> io::Result<OwnedFd> {
+        Ok(rustix::process::pidfd_open(self.pid(), rustix::process::PidfdFlags::empty())?)
+    }
+
     /// Waits until it has ended.
     ///
     /// # Errors
@@ -64,6 +78,20 @@ pub fn fork() -> io::Result<Fork> {
     }
 }
 
+/// Gives this process, which has one thread, a mount namespace of its own, in which a tmpfs of at
+/// most `bytes` is mounted at `path`. It is gone with the process and its children.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn mount_memory(path: &std::path::Path, bytes: u64) -> io::Result<()> {
+    use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+    super::unshare(libc::CLONE_NEWNS)?;
+    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)?;
+    let options = std::ffi::CString::new(format!("mode=0755,size={bytes}"))?;
+    mount("none", path, "tmpfs", MountFlags::NOSUID, options.as_c_str())?;
+    Ok(())
+}
+
 /// Makes a forked process independent of whoever started it: a session of its own, `/` as its
 /// directory, nothing on its standard streams, and none of the descriptors that our own parent
 /// left open for us (those are the ones without `FD_CLOEXEC`; ours all have it).
@@ -91,6 +119,38 @@ pub fn detach_from_session() -> io::Result<()> {
         unsafe { libc::close(number) };
     }
     Ok(())
+}
+
+/// Closes, in a forked process that ends with [`exit_now`], every descriptor from 3 on except
+/// `kept`: what its parent held, a lock or the end of a pipe, is not to outlive that.
+///
+/// The owners of the others must not use them again.
+///
+/// # Errors
+/// Of `close_range(2)`.
+pub fn keep_only(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let numbers = kept.iter().filter_map(|fd| u32::try_from(fd.as_raw_fd()).ok());
+    super::close_others_in_child(&mut numbers.filter(|number| *number > 2).collect::<Vec<_>>())
+}
+
+/// Sockets that whoever executed this program left open for it (sd_listen_fds(3)): none unless the
+/// environment says that they are for this process. To be called once.
+#[must_use]
+pub fn inherited_sockets() -> Vec<OwnedFd> {
+    const FIRST: i32 = 3;
+    const SOCKETS_MAX: i32 = 64;
+    let number = |name: &str| std::env::var(name).ok()?.parse::<i32>().ok();
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    let count = number("LISTEN_FDS").filter(|_| number("LISTEN_PID") == Some(own)).unwrap_or(0);
+    let mut sockets = Vec::new();
+    for descriptor in FIRST..FIRST + count.clamp(0, SOCKETS_MAX) {
+        // SAFETY: only sets a flag, of any number.
+        if unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) } == 0 {
+            // SAFETY: it is open, as was just seen, and was left for this to take.
+            sockets.push(unsafe { OwnedFd::from_raw_fd(descriptor) });
+        }
+    }
+    sockets
 }
 
 /// Gives memory that is not used any more back to the kernel.

@@ -280,6 +280,14 @@ fn copy_program(from: &Path, to: &Path) {
     assert!(Command::new("cp").arg(from).arg(to).status().unwrap().success());
 }
 
+/// Whether a process has this in its environment.
+fn has_process(marker: &str) -> bool {
+    fs::read_dir("/proc").unwrap().flatten().any(|process| {
+        let environment = fs::read(process.path().join("environ")).unwrap_or_default();
+        environment.split(|&b| b == 0).any(|entry| entry == marker.as_bytes())
+    })
+}
+
 impl Drop for Bundle {
     /// After every test nothing is left: no mount on the host, no process.
     fn drop(&mut self) {
@@ -290,11 +298,11 @@ impl Drop for Bundle {
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(!mounts.contains(path), "a mount is left: {mounts}");
         let marker = format!("BUNDLE={path}");
-        for process in fs::read_dir("/proc").unwrap() {
-            let environment = process.unwrap().path().join("environ");
-            let Ok(environment) = fs::read(&environment) else { continue };
-            let found = environment.split(|&b| b == 0).any(|entry| entry == marker.as_bytes());
-            assert!(!found, "a process is left");
+        let deadline = Instant::now() + DEADLINE;
+        // One that was killed may take a moment to die.
+        while has_process(&marker) {
+            assert!(Instant::now() < deadline, "a process is left");
+            std::thread::yield_now();
         }
     }
 }

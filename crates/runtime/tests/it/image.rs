@@ -82,7 +82,7 @@ fn left(bundle: &Bundle) -> Vec<String> {
 
 fn nothing_is_left(bundle: &Bundle) {
     // A loop device ends when the kernel is done with the mount, a moment after the container.
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
     while !left(bundle).is_empty() {
         assert!(std::time::Instant::now() < deadline, "{:?}", left(bundle));
         std::thread::yield_now();

@@ -403,6 +403,24 @@ fn cgroups_are_shown_without_a_namespace_too() {
 }
 
 #[test]
+fn a_host_that_uses_version_2_alone_shows_that_alone() {
+    for own in [true, false] {
+        let mut bundle =
+            Bundle::script("grep -c ' cgroup ' /proc/self/mounts; ls /mnt/cgroup.procs");
+        if !own {
+            let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+            namespaces.retain(|namespace| namespace["type"] != "cgroup");
+        }
+        let name = bundle.path("").file_name().unwrap().to_string_lossy().replace('.', "");
+        bundle.annotate("cgroup", format!("/cais-test-{name}"));
+        bundle.add_mount(mount("cgroup", "cgroup", "/mnt", "nosuid,noexec,nodev,ro"));
+        // The kernel still has the hierarchies of version 1 that others have mounted.
+        let script = "umount -l /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup";
+        assert_eq!(run_on(&bundle, script).ok(), "0\n/mnt/cgroup.procs\n", "{own}");
+    }
+}
+
+#[test]
 fn version_two_is_shown_where_it_is_asked_for() {
     let mut bundle = Bundle::script("ls /mnt/cgroup.procs; grep -c ' cgroup2 ' /proc/self/mounts");
     bundle.add_mount(mount("cgroup2", "cgroup2", "/mnt", "nosuid,noexec,nodev,ro"));

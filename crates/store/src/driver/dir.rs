@@ -368,7 +368,11 @@ impl Sink for DirSink {
     }
 }
 
-fn write_data<R: BufRead>(tar: &mut Tar<R>, file: &OwnedFd, mut left: u64) -> Result<u64, Error> {
+pub(crate) fn write_data<R: BufRead>(
+    tar: &mut Tar<R>,
+    file: &OwnedFd,
+    mut left: u64,
+) -> Result<u64, Error> {
     let length = left;
     while left > 0 {
         let chunk = tar.data()?;
@@ -398,7 +402,7 @@ fn attributes_and_times(parent: BorrowedFd<'_>, name: &[u8], meta: &Meta) -> Res
 
 /// A kernel or file system without a class of attributes is no reason to refuse an image, except
 /// for capabilities, without which its programs would not work.
-fn allow_unsupported(set: Result<(), Errno>, name: &[u8]) -> Result<(), Errno> {
+pub(crate) fn allow_unsupported(set: Result<(), Errno>, name: &[u8]) -> Result<(), Errno> {
     match set {
         Err(Errno::OPNOTSUPP) if name != b"security.capability" => Ok(()),
         set => set,

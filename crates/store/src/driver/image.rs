@@ -4,8 +4,10 @@
 //! reached that is not the image's. What they mean is the same as in a directory tree; where the
 //! kernel would refuse something there, it is refused here with the same error.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, BufRead};
+use std::rc::Rc;
 
 use erofs::{Attributes, Builder, Content, Kind, Node, ROOT};
 use rustix::fs::{FileType, Timespec};
@@ -145,6 +147,8 @@ pub(crate) struct ImageSink {
     directories: Vec<Later>,
     /// Of names and attributes in `directories`.
     remembered_bytes: usize,
+    /// Files get room for their data and nothing else; where that of the last one starts, in bytes.
+    reserved: Option<Rc<Cell<Option<u64>>>>,
 }
 
 impl ImageSink {
@@ -153,7 +157,27 @@ impl ImageSink {
         let mut tree = ImageTree::new(Builder::new(file, Attributes::default(), &[]));
         let root = tree.implied(0o755);
         tree.builder.change(ROOT, |a| *a = root).expect("attributes without names have no limit");
-        Self { tree, directories: Vec::new(), remembered_bytes: 0 }
+        Self { tree, directories: Vec::new(), remembered_bytes: 0, reserved: None }
+    }
+
+    /// Starts an image of files whose data comes later. After each file, `reserved` has where in
+    /// the image its data belongs, in bytes.
+    pub(crate) fn reserving(file: File, reserved: Rc<Cell<Option<u64>>>) -> Self {
+        Self { reserved: Some(reserved), ..Self::new(file) }
+    }
+
+    /// A file whose data comes later.
+    fn reserve(
+        &mut self,
+        place: (Node, &[u8]),
+        size: u64,
+        attributes: Attributes,
+        reserved: &Cell<Option<u64>>,
+    ) -> io::Result<()> {
+        let data = self.tree.builder.reserve(size)?;
+        reserved.set(data.start());
+        self.tree.builder.add(place, attributes, Content::Regular(data))?;
+        Ok(())
     }
 
     /// Takes away what is in the way of something new.
@@ -232,6 +256,11 @@ impl Sink for ImageSink {
     ) -> Result<u64, Error> {
         let doing = || format!("unpack file `{}`", shown(name));
         self.clear((*parent, name)).doing(doing)?;
+        if let Some(reserved) = self.reserved.clone() {
+            let attributes = attributes(&meta, true, Owner::Other).doing(doing)?;
+            self.reserve((*parent, name), size, attributes, &reserved).doing(doing)?;
+            return Ok(size);
+        }
         let mut written = 0;
         let mut source = |most: u64, sink: &mut dyn FnMut(&[u8]) -> io::Result<()>| {
             let chunk = tar.data().map_err(Failed::Archive)?;

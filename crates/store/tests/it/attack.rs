@@ -328,7 +328,7 @@ fn broken_compression_is_refused() {
         let blob = fixture.blob(magic, media_type::OCI_LAYER);
         let id = Digest::of(&archive);
         let error = fixture.store.unpack(&id, &blob, &mut &magic[..], &mut |_| {}).unwrap_err();
-        assert_eq!(error.to_string(), format!("archive has unsupported compression {name}"));
+        assert_eq!(error.to_string(), format!("a layer may not be compressed by {name}"));
     }
     for bytes in [&whole[..whole.len() / 2], &garbage, &flipped, &zstd[..zstd.len() / 2]] {
         let blob = fixture.blob(bytes, media_type::OCI_LAYER);
@@ -375,6 +375,31 @@ fn a_tree_deeper_than_any_limit_is_removed() {
     fixture.store.discard(&fixture.store.root().join("layers").join(layer.diff_id.hex())).unwrap();
     assert!(!fixture.store.has_layer(&layer.diff_id));
     assert_eq!(fixture.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn a_tree_deeper_than_what_is_open_at_a_time_is_archived_and_comes_back() {
+    const LEVELS: usize = 600;
+    let fixture = Fixture::new();
+    // Where its removal is the store's, which no depth stops.
+    let source = fixture.store.root().join("source");
+    let mut deep = source.clone();
+    fs::create_dir(&deep).unwrap();
+    for _ in 0..LEVELS {
+        deep.push("d");
+        fs::create_dir(&deep).unwrap();
+    }
+    fs::write(deep.join("file"), "deep").unwrap();
+    // What comes behind the way down is still there on the way up.
+    fs::write(source.join("d/last"), "last").unwrap();
+    let archive = store::archive_directory(&source, Vec::new()).unwrap();
+    fixture.store.discard(&source).unwrap();
+    let layer = fixture.unpack(&archive).unwrap();
+    let tree = fixture.tree(&layer.diff_id);
+    let below = vec!["d"; LEVELS].join("/");
+    assert_eq!(fs::read(tree.join(below).join("file")).unwrap(), b"deep");
+    assert_eq!(fs::read(tree.join("d/last")).unwrap(), b"last");
+    fixture.store.discard(&fixture.store.root().join("layers").join(layer.diff_id.hex())).unwrap();
 }
 
 #[derive(Debug, Clone)]

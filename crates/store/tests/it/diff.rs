@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use proptest::prelude::*;
-use rustix::fs::{AtFlags, Timespec, Timestamps, XattrFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps, XattrFlags, mkdirat, openat};
 use store::{Change, ChangeKind};
 use tar::EntryType;
 
@@ -393,10 +394,42 @@ fn of_a_tree_without_end_the_first_directories_are_listed() {
     fs::create_dir(&container).unwrap();
     let rootfs = fixture.store.prepare(&[layer.diff_id], &container, true).unwrap();
     let oci::Rootfs::Overlay { upper, .. } = &rootfs else { panic!("it has layers") };
-    fs::create_dir_all(upper.join("a/".repeat(1000))).unwrap();
+    let mut at = OwnedFd::from(fs::File::open(upper).unwrap());
+    for _ in 0..3000 {
+        mkdirat(&at, "a", Mode::RWXU).unwrap();
+        at = openat(&at, "a", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+    }
     fs::write(upper.join("g"), "").unwrap();
     let changes = shown(&fixture.store.diff(&rootfs).unwrap());
-    assert_eq!(changes.len(), 402);
-    assert_eq!(changes[400], format!("A {}", "/a".repeat(401)));
-    assert_eq!(changes[401], "A /g");
+    // As far as a path leads.
+    assert_eq!(changes.len(), 2050);
+    assert_eq!(changes[2048], format!("A {}", "/a".repeat(2049)));
+    assert_eq!(changes[2049], "A /g");
+    // Deeper than others can remove it.
+    fixture.store.discard(&container).unwrap();
+}
+
+#[test]
+fn what_lies_deep_is_compared() {
+    let fixture = Fixture::new();
+    let tree = |name: &str, text: &str| {
+        let root = fixture.directory.path().join(name);
+        let deepest = root.join("a/".repeat(1500));
+        fs::create_dir_all(&deepest).unwrap();
+        fs::write(deepest.join("f"), text).unwrap();
+        fs::write(deepest.join("same"), "same").unwrap();
+        store::View::directory(&root).unwrap()
+    };
+    let comparison = store::Comparison::new(tree("old", "1"), tree("new", "2")).unwrap();
+    let mut found = comparison.differences(&[]).unwrap();
+    found.retain(|found| found.content);
+    let [only] = &found[..] else { panic!("{found:?}") };
+    assert!(only.path.ends_with("a/a/f"));
+    let mut text = String::new();
+    let file = comparison.open(&only.path, only.new.as_ref().unwrap());
+    file.unwrap().read_to_string(&mut text).unwrap();
+    assert_eq!(text, "2");
+    for tree in ["old", "new"] {
+        fixture.store.discard(&fixture.directory.path().join(tree)).unwrap();
+    }
 }

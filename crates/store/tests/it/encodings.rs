@@ -60,7 +60,7 @@ fn sends(fixture: &Fixture, image: &Image) {
     let image = store.resolve(&image.id.to_string()).unwrap();
     let saved = store.save(&[ToSave { image, names: Vec::new() }], Vec::new()).unwrap();
     let other = Fixture::new();
-    assert_eq!(other.store.load(&mut &saved[..], &mut |_| {}).unwrap().len(), 1);
+    assert_eq!(other.store.load(&mut &saved[..], None, &mut |_| {}).unwrap().len(), 1);
 }
 
 #[test]

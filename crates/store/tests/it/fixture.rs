@@ -30,6 +30,7 @@ impl Fixture {
         let store = Store::open(&root).unwrap();
         // As it is recorded: without a look at what the kernel can do, which hundreds of stores
         // need not repeat.
+        std::fs::create_dir_all(&root).unwrap();
         std::fs::write(root.join("store.json"), format!("{{\"driver\":\"{driver}\"}}")).unwrap();
         let store = store.with_driver(Some(driver)).unwrap();
         Self { directory, store, open: Mutex::default() }

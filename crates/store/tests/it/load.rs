@@ -69,7 +69,7 @@ fn archive(files: &[(String, Vec<u8>)]) -> Archive {
 
 fn load(bytes: &[u8]) -> (Fixture, Result<Vec<Loaded>, Error>) {
     let fixture = Fixture::new();
-    let loaded = fixture.store.load(&mut &bytes[..], &mut |_| {});
+    let loaded = fixture.store.load(&mut &bytes[..], None, &mut |_| {});
     assert_eq!(fixture.leftovers(), Vec::<String>::new());
     (fixture, loaded)
 }

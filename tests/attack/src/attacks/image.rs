@@ -63,6 +63,14 @@ pub(super) fn proc_is_a_link(runtime: &Runtime) -> Outcome {
     unless_contains(&ran.stdout, "procfs-at-a-link", &ran)
 }
 
+pub(super) fn sys_is_a_link(runtime: &Runtime) -> Outcome {
+    let bundle = Bundle::script("test -e /elsewhere/kernel && echo sysfs-at-a-link");
+    fs::create_dir(bundle.rootfs("elsewhere")).unwrap();
+    bundle.link("sys", "/elsewhere");
+    let ran = runtime.run(&bundle);
+    unless_contains(&ran.stdout, "sysfs-at-a-link", &ran)
+}
+
 pub(super) fn proc_is_covered(runtime: &Runtime) -> Outcome {
     let mut bundle = Bundle::script("cat /proc/self/attr/current");
     let data = bundle.make("data");
@@ -110,6 +118,33 @@ pub(super) fn volume_is_a_link(runtime: &Runtime) -> Outcome {
     bundle.annotate("copy-up", "/data");
     let ran = runtime.run(&bundle);
     unless_contains(&ran.stdout, SECRET, &ran)
+}
+
+pub(super) fn part_is_a_link(runtime: &Runtime) -> Outcome {
+    if !runtime.is_driver() {
+        return not_tried("it mounts no parts of a volume");
+    }
+    let mut bundle = Bundle::script("cat /data/secret");
+    let volume = bundle.make("volume");
+    symlink(bundle.directory(), volume.join("part")).unwrap();
+    bundle.add_mount(mount("bind", volume, "/data", "bind"));
+    bundle.annotate("part", "/data:part");
+    let ran = runtime.run(&bundle);
+    unless_contains(&ran.stdout, SECRET, &ran)
+}
+
+pub(super) fn user_is_called_a_number(runtime: &Runtime) -> Outcome {
+    if !runtime.is_driver() {
+        return not_tried("it knows users by number only");
+    }
+    let mut bundle = Bundle::script("id -u");
+    fs::write(bundle.rootfs("etc/passwd"), "1000:x:0:0::/:/bin/sh\n").unwrap();
+    bundle.annotate("user", "1000");
+    let ran = runtime.run(&bundle);
+    match ran.stdout.trim() {
+        "0" => Outcome::Broke("1000 is root".into()),
+        id => Outcome::Held(format!("{id} {}", ran.complaint())),
+    }
 }
 
 pub(super) fn passwd_is_a_fifo(runtime: &Runtime) -> Outcome {

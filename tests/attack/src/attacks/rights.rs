@@ -7,7 +7,7 @@ use serde_json::json;
 use super::image::leaking;
 use super::{Outcome, not_tried, unless_contains};
 use crate::Runtime;
-use crate::bundle::{Bundle, SECRET};
+use crate::bundle::{Bundle, SECRET, mount};
 
 pub(super) fn descriptors(runtime: &Runtime) -> Outcome {
     let bundle = Bundle::script("for f in /proc/self/fd/*; do echo $f $(readlink $f); done");
@@ -102,11 +102,44 @@ pub(super) fn processes(runtime: &Runtime) -> Outcome {
                   2> /dev/null; ls -d /proc/[0-9]* | wc -l; kill -9 -1";
     let mut bundle = Bundle::script(script);
     bundle.config["linux"]["resources"] = json!({"pids": {"limit": 10}});
-    let path = bundle.config["linux"]["cgroupsPath"].as_str().unwrap().to_owned();
-    bundle.annotate("cgroup", path);
+    in_its_cgroup(&mut bundle);
     let ran = runtime.run(&bundle);
     match ran.stdout.trim().parse::<u32>() {
         Ok(count) if count > 11 => Outcome::Broke(format!("{count} processes of 10")),
         _ => Outcome::Held(ran.complaint()),
     }
+}
+
+pub(super) fn devices(runtime: &Runtime) -> Outcome {
+    // The log of the kernel, which root could write to by any node of it.
+    let script = "mknod /tmp/log c 1 11 && ( : > /tmp/log ) && echo opened";
+    let mut bundle = Bundle::script(script);
+    bundle.config["linux"]["resources"] = json!({"devices": [
+        {"allow": false, "access": "rwm"},
+        {"allow": true, "type": "c", "access": "m"},
+    ]});
+    in_its_cgroup(&mut bundle);
+    let ran = runtime.run(&bundle);
+    unless_contains(&ran.stdout, "opened", &ran)
+}
+
+pub(super) fn release_agent(runtime: &Runtime) -> Outcome {
+    if !std::path::Path::new("/sys/fs/cgroup/pids").exists() {
+        return not_tried("version 2 has none");
+    }
+    let script =
+        "cd /sys/fs/cgroup && find . -name release_agent | grep . && echo the-whole-hierarchy";
+    let mut bundle = Bundle::script(script);
+    let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.push(json!({"type": "cgroup"}));
+    bundle.add_mount(mount("cgroup", "cgroup", "/sys/fs/cgroup", "nosuid,noexec,nodev"));
+    in_its_cgroup(&mut bundle);
+    let ran = runtime.run(&bundle);
+    unless_contains(&ran.stdout, "the-whole-hierarchy", &ran)
+}
+
+/// Puts it into the cgroup that it names, which the driver does only then.
+fn in_its_cgroup(bundle: &mut Bundle) {
+    let path = bundle.config["linux"]["cgroupsPath"].as_str().unwrap().to_owned();
+    bundle.annotate("cgroup", path);
 }

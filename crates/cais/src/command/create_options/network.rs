@@ -1,10 +1,13 @@
 //! Networks, published ports and names, in Docker's grammar.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use docker::grammar::{
+    exposed, hardware_address, host, link, link_local, network_mode as mode, range, range_or_zero,
+};
 use engine::{
-    Error, Kind, MacAddress, Membership, NetworkMode, Protocol, Publication, Result, Settings,
-    parse_port, parse_protocol, validate_alias,
+    Error, Kind, Membership, NetworkMode, Publication, Result, Settings, parse_protocol,
+    validate_alias,
 };
 
 /// Which networks a container is on, and how it is reached.
@@ -20,6 +23,12 @@ pub(crate) struct NetworkOptions {
     /// IPv4 address (e.g., 172.30.100.104)
     #[arg(long, value_name = "ADDRESS")]
     ip: Option<Ipv4Addr>,
+    /// IPv6 address (e.g., 2001:db8::33)
+    #[arg(long, value_name = "ADDRESS")]
+    ip6: Option<Ipv6Addr>,
+    /// Container IPv4/IPv6 link-local addresses
+    #[arg(long, value_name = "ADDRESS")]
+    link_local_ip: Vec<String>,
     /// Container MAC address (e.g., 92:d0:c6:0a:29:33)
     #[arg(long, value_name = "ADDRESS")]
     mac_address: Option<String>,
@@ -118,13 +127,19 @@ impl NetworkOptions {
         self.network_alias.iter().try_for_each(|alias| validate_alias(alias))?;
         first.aliases.extend(self.network_alias.iter().cloned());
         first.address = self.ip.or(first.address);
+        first.address_v6 = self.ip6.or(first.address_v6);
         if let Some(mac) = &self.mac_address {
             first.mac = Some(hardware_address(mac)?);
         }
+        first.link_local.extend(link_local(&self.link_local_ip)?);
         if matches!(mode, NetworkMode::Bridge | NetworkMode::Named(_)) {
             return Ok(());
         }
-        let given = first.address.is_some() || first.mac.is_some() || !first.aliases.is_empty();
+        let given = first.address.is_some()
+            || first.address_v6.is_some()
+            || first.mac.is_some()
+            || !first.link_local.is_empty()
+            || !first.aliases.is_empty();
         match given {
             true => Err(Error::invalid(format!(
                 "conflicting options: addresses and aliases need a network of the container's own, \
@@ -133,18 +148,6 @@ impl NetworkOptions {
             ))),
             false => Ok(()),
         }
-    }
-}
-
-fn mode(name: &str) -> NetworkMode {
-    match name {
-        "bridge" => NetworkMode::Bridge,
-        "host" => NetworkMode::Host,
-        "none" => NetworkMode::None,
-        other => match other.strip_prefix("container:") {
-            Some(name) => NetworkMode::Container(name.to_owned()),
-            None => NetworkMode::Named(other.to_owned()),
-        },
     }
 }
 
@@ -168,14 +171,17 @@ fn membership(text: &str) -> Result<Membership> {
                     all.aliases.push(value.to_owned());
                 }
                 "ip" => all.address = Some(address(value)?),
+                "ip6" => all.address_v6 = Some(address_v6(value)?),
                 "mac-address" => all.mac = Some(hardware_address(value)?),
-                "ip6" | "link-local-ip" | "driver-opt" | "gw-priority" => {
-                    let message = format!("--network {key}= is not supported yet");
-                    return Err(Error::new(Kind::Unsupported, message));
+                "link-local-ip" => all.link_local.extend(link_local(&[value.to_owned()])?),
+                "driver-opt" | "gw-priority" => {
+                    let message = format!("--network {key}= is not supported");
+                    return Err(Error::new(Kind::Unsupported, message)
+                        .hint("the first network that leads out of the machine is the way out"));
                 }
                 _ => {
                     return Err(Error::invalid(format!("invalid field key {key}"))
-                        .hint("fields are name, alias, ip and mac-address"));
+                        .hint("fields are name, alias, ip, ip6, link-local-ip and mac-address"));
                 }
             }
         }
@@ -189,15 +195,17 @@ fn membership(text: &str) -> Result<Membership> {
 
 pub(in crate::command) fn address(text: &str) -> Result<Ipv4Addr> {
     text.parse().map_err(|_| {
-        let v6 = text.parse::<std::net::Ipv6Addr>().is_ok();
-        let kind = if v6 { Kind::Unsupported } else { Kind::Invalid };
-        let why = if v6 { "IPv6 is not supported yet" } else { "not an IPv4 address" };
-        Error::new(kind, format!("invalid IP address: {text}: {why}"))
+        let error = Error::invalid(format!("invalid IP address: {text}: not an IPv4 address"));
+        match text.parse::<Ipv6Addr>() {
+            Ok(_) => error.hint("IPv6 addresses are asked for with ip6"),
+            Err(_) => error,
+        }
     })
 }
 
-fn hardware_address(text: &str) -> Result<MacAddress> {
-    text.parse().map_err(|_| Error::invalid(format!("{text} is not a valid mac address")))
+pub(in crate::command) fn address_v6(text: &str) -> Result<Ipv6Addr> {
+    text.parse()
+        .map_err(|_| Error::invalid(format!("invalid IP address: {text}: not an IPv6 address")))
 }
 
 /// Every port that one `-p` publishes.
@@ -205,17 +213,22 @@ fn publications(text: &str) -> Result<Vec<Publication>> {
     let standard = if text.contains('=') { from_fields(text)? } else { text.to_owned() };
     let (ports, protocol) = standard.split_once('/').unwrap_or((&standard, "tcp"));
     let protocol = parse_protocol(protocol)?;
-    if ports.contains('[') {
-        let message = format!("publish {text}: IPv6 addresses are not supported yet");
-        return Err(Error::new(Kind::Unsupported, message));
-    }
-    let (rest, container) = ports.rsplit_once(':').unwrap_or(("", ports));
-    let (ip, host) = match rest.rsplit_once(':') {
-        Some((ip, host)) => (ip, host),
-        // An address may be followed by a container's port alone, which Docker reads as here.
-        None => ("", rest),
+    let (ip, ports) = match ports.strip_prefix('[') {
+        None => (None, ports),
+        Some(rest) => {
+            let bad = || Error::invalid(format!("publish {text}: expected [ADDRESS]:HOST:PORT"));
+            let (ip, ports) = rest.split_once("]:").ok_or_else(bad)?;
+            (Some(IpAddr::V6(address_v6(ip)?)), ports)
+        }
     };
-    let ip = if ip.is_empty() { None } else { Some(address(ip)?) };
+    let (rest, container) = ports.rsplit_once(':').unwrap_or(("", ports));
+    let (ip, host) = match (ip, rest.rsplit_once(':')) {
+        (Some(ip), _) => (Some(ip), rest),
+        (None, Some((ip, host))) if !ip.is_empty() => (Some(IpAddr::V4(address(ip)?)), host),
+        // An address may be followed by a container's port alone, which Docker reads as here.
+        (None, Some((_, host))) => (None, host),
+        (None, None) => (None, rest),
+    };
     let bad = |what: &str, port: &str| {
         Error::invalid(format!("Invalid {what}: {port}"))
             .hint("a port is published as in 8080:80, 127.0.0.1:8080:80 or 53:53/udp")
@@ -239,7 +252,7 @@ fn publications(text: &str) -> Result<Vec<Publication>> {
             0 => (from, to),
             _ => (from + (port - first), from + (port - first)),
         });
-        Publication { protocol, port, address: ip.filter(|ip| !ip.is_unspecified()), host }
+        Publication { protocol, port, address: ip, host }
     };
     Ok((first..=last).map(one).collect())
 }
@@ -259,67 +272,6 @@ fn from_fields(text: &str) -> Result<String> {
         }
     }
     Ok(format!("{published}:{target}/{protocol}"))
-}
-
-fn range(text: &str) -> Option<(u16, u16)> {
-    range_or_zero(text).filter(|(first, _)| *first > 0)
-}
-
-/// Port 0 of the host is any.
-fn range_or_zero(text: &str) -> Option<(u16, u16)> {
-    let number = |text: &str| {
-        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        text.parse::<u16>().ok().filter(|_| digits)
-    };
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let (first, last) = (number(first)?, number(last)?);
-    (first <= last).then_some((first, last))
-}
-
-/// `80`, `80/udp`, `8000-8010/tcp`, each port with its protocol.
-fn exposed(text: &str) -> Result<Vec<String>> {
-    let bad = || {
-        Error::invalid(format!("invalid range format for --expose: {text}"))
-            .hint("as in 80, 53/udp or 8000-8010")
-    };
-    if text.contains(':') {
-        return Err(Error::invalid(format!("invalid port format for --expose: {text}")));
-    }
-    let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    let protocol: Protocol = parse_protocol(protocol)?;
-    let (first, last) = range(ports).ok_or_else(bad)?;
-    let all = (first..=last).map(|port| format!("{port}/{}", protocol.name()));
-    all.map(|port| parse_port(&port).map(|_| port)).collect()
-}
-
-/// `host:ip` or `host=ip`.
-fn host(text: &str) -> Result<(String, String)> {
-    let bad = || {
-        Error::invalid(format!("bad format for add-host: \"{text}\""))
-            .hint("as in db.internal:10.0.0.5")
-    };
-    let (name, address) = text.split_once('=').or_else(|| text.split_once(':')).ok_or_else(bad)?;
-    let word = !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control());
-    if !word {
-        return Err(bad());
-    }
-    let bare = address.trim_start_matches('[').trim_end_matches(']');
-    if address != "host-gateway" && bare.parse::<IpAddr>().is_err() {
-        return Err(Error::invalid(format!("invalid IP address in add-host: \"{address}\"")));
-    }
-    Ok((name.to_owned(), bare.to_owned()))
-}
-
-/// `container` or `container:alias`.
-fn link(text: &str) -> Result<(String, String)> {
-    let (name, alias) = text.split_once(':').unwrap_or((text, text));
-    let name = name.trim_start_matches('/');
-    let alias = alias.trim_start_matches('/');
-    if name.is_empty() || alias.is_empty() || alias.contains(':') {
-        return Err(Error::invalid(format!("bad format for links: {text}")));
-    }
-    validate_alias(alias)?;
-    Ok((name.to_owned(), alias.to_owned()))
 }
 
 #[cfg(test)]
@@ -346,7 +298,11 @@ mod tests {
             ("8080:80/udp", ":8080-8080:80/udp"),
             ("127.0.0.1:8080:80", "127.0.0.1:8080-8080:80/tcp"),
             ("127.0.0.1::80", "127.0.0.1::80/tcp"),
-            ("0.0.0.0:8080:80", ":8080-8080:80/tcp"),
+            ("0.0.0.0:8080:80", "0.0.0.0:8080-8080:80/tcp"),
+            ("[::]:8080:80", ":::8080-8080:80/tcp"),
+            ("[::1]:8080-8081:80-81", "::1:8080-8080:80/tcp ::1:8081-8081:81/tcp"),
+            ("[2001:db8::1]::53/udp", "2001:db8::1::53/udp"),
+            ("[::1]:80", "::1::80/tcp"),
             ("0:80", "::80/tcp"),
             ("80-81", "::80/tcp ::81/tcp"),
             ("8080-8081:80-81", ":8080-8080:80/tcp :8081-8081:81/tcp"),
@@ -368,7 +324,9 @@ mod tests {
             ("81-80:80", "Invalid hostPort: 81-80"),
             ("80/icmp", "Invalid proto: icmp"),
             ("1.2.3:80:80", "invalid IP address: 1.2.3: not an IPv4 address"),
-            ("[::1]:80:80", "publish [::1]:80:80: IPv6 addresses are not supported yet"),
+            ("[::1]80:80", "publish [::1]80:80: expected [ADDRESS]:HOST:PORT"),
+            ("[1.2.3.4]:80:80", "invalid IP address: 1.2.3.4: not an IPv6 address"),
+            ("[::1]:1:80:80", "Invalid hostPort: 1:80"),
             (
                 "80-82:90-91",
                 "Invalid ranges specified for container and host Ports: 90-91 and 80-82",
@@ -392,6 +350,6 @@ mod tests {
         assert!(link("a:b:c").is_err());
         let all = membership("name=n,alias=x,alias=y,ip=10.0.0.5").unwrap();
         assert_eq!((all.network.as_str(), all.aliases.len()), ("n", 2));
-        assert!(membership("name=n,ip6=::1").is_err() && membership("container:").is_err());
+        assert!(membership("name=n,ip6=1.2.3.4").is_err() && membership("container:").is_err());
     }
 }

@@ -3,35 +3,22 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use engine::{Device, Error, Kind, RestartPolicy, Result, Ulimit};
+use engine::{Device, Error, Kind, LogConfig, RestartPolicy, Result, Ulimit};
 
-use crate::output;
+pub(crate) use docker::grammar::{
+    bytes, cgroup_parent, hostname, ipc_mode, pid_mode, storage, swappiness, user_namespace,
+};
 
 /// What environment files and files of labels may have, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// Sizes as in `512m`, `1.5g`, or plain bytes; -1 stays.
-pub(crate) fn bytes(name: &str, text: &str) -> Result<i64> {
-    if text == "-1" {
-        return Ok(-1);
-    }
-    let size = output::parse_ram(text).ok().and_then(|bytes| i64::try_from(bytes).ok());
-    size.ok_or_else(|| {
-        Error::invalid(format!(
-            "invalid argument \"{text}\" for \"--{name}\" flag: invalid size: '{text}'"
-        ))
-        .hint("a size is a number with b, k, m or g behind it: 512m, 1.5g")
-    })
-}
-
-/// -1 is the default.
-pub(crate) fn swappiness(percent: i64) -> Result<Option<u64>> {
-    match u64::try_from(percent) {
-        Ok(percent) => Ok(Some(percent)),
-        Err(_) if percent == -1 => Ok(None),
-        Err(_) => Err(Error::invalid(format!("invalid value: {percent}"))
-            .hint("--memory-swappiness is from 0 to 100, or -1")),
-    }
+/// `--log-driver` and `--log-opt`; the engine knows which options a driver has.
+pub(crate) fn log(driver: &str, options: &[String]) -> LogConfig {
+    let pair = |text: &String| {
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        (name.to_owned(), value.to_owned())
+    };
+    LogConfig { driver: driver.to_owned(), options: options.iter().map(pair).collect() }
 }
 
 /// A decimal count of processors, in billionths.
@@ -204,30 +191,6 @@ fn lines(file: &Path) -> Result<Vec<String>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let kept = text.lines().map(str::trim_start);
     Ok(kept.filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect())
-}
-
-/// RFC 1123, and short enough for the kernel.
-pub(crate) fn hostname(text: &str) -> Result<String> {
-    if text.len() <= 64 && text.bytes().all(|b| b.is_ascii_graphic() && b != b'/') {
-        return Ok(text.to_owned());
-    }
-    Err(Error::invalid(format!("invalid hostname: {text}"))
-        .hint("at most 64 letters, digits, - and ."))
-}
-
-/// `FIRST:COUNT` of the host's ids.
-pub(crate) fn user_namespace(text: &str) -> Result<Option<(u32, u32)>> {
-    if matches!(text, "" | "host") {
-        return Ok(None);
-    }
-    let ids = text.split_once(':').and_then(|(first, count)| {
-        let ids = (first.parse::<u32>().ok()?, count.parse::<u32>().ok()?);
-        ids.0.checked_add(ids.1).filter(|_| ids.1 > 0).map(|_| ids)
-    });
-    ids.map(Some).ok_or_else(|| {
-        Error::invalid(format!("--userns: invalid USER mode: {text}"))
-            .hint("host, or the first id and the count: 100000:65536")
-    })
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! `cais network create`
 
-use std::net::Ipv4Addr;
-
-use engine::{Error, Kind, NetworkOptions, Result, Subnet};
+use clap::ArgAction;
+use engine::{Error, Kind, NetworkOptions, Result};
 
 use crate::command::create_options::value;
+use crate::command::grammar::Bool;
 use crate::session::Session;
 
 /// What `create` takes.
@@ -19,7 +19,7 @@ pub(crate) struct Args {
     /// Allocate container ip from a sub-range
     #[arg(long, value_name = "CIDR")]
     ip_range: Vec<String>,
-    /// IPv4 Gateway for the master subnet
+    /// IPv4 or IPv6 Gateway for the master subnet
     #[arg(long, value_name = "ADDRESS")]
     gateway: Vec<String>,
     /// Restrict external access to the network
@@ -41,70 +41,75 @@ pub(crate) struct Args {
     #[arg(long, value_parser = ["local"])]
     scope: Option<String>,
     /// Enable or disable IPv6 networking
-    #[arg(long, hide = true)]
+    #[arg(long)]
     ipv6: bool,
+    /// Enable or disable IPv4 address assignment
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, value_parser = Bool)]
+    #[arg(num_args = 0..=1, require_equals = true)]
+    #[arg(default_value = "true", default_missing_value = "true", hide_default_value = true)]
+    ipv4: bool,
     /// Auxiliary IPv4 or IPv6 addresses used by Network driver
-    #[arg(long, hide = true)]
+    #[arg(long, value_name = "NAME=ADDRESS")]
     aux_address: Vec<String>,
+    /// The network from which to copy the configuration
+    #[arg(long, hide = true)]
+    config_from: Option<String>,
+    /// Create a configuration only network
+    #[arg(long, hide = true)]
+    config_only: bool,
+    /// Create swarm routing-mesh network
+    #[arg(long, hide = true)]
+    ingress: bool,
+    /// Set IPAM driver specific options
+    #[arg(long, hide = true)]
+    ipam_opt: Vec<String>,
     /// The name
     network: String,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
-    let unsupported = |what: String| Err(Error::new(Kind::Unsupported, what));
-    if args.driver != "bridge" {
-        let known = ["host", "null", "macvlan", "ipvlan", "overlay"];
-        return match known.contains(&args.driver.as_str()) {
-            true => unsupported(format!("--driver {} is not supported yet", args.driver)),
-            false => {
-                Err(Error::new(Kind::NotFound, format!("plugin \"{}\" not found", args.driver)))
-            }
-        };
-    }
-    if args.ipv6 || args.subnet.iter().chain(&args.gateway).any(|text| text.contains(':')) {
-        return unsupported("IPv6 on networks is not supported yet".into());
-    }
-    if !args.aux_address.is_empty() {
-        return unsupported("--aux-address is not supported yet".into());
-    }
-    if args.subnet.is_empty() && !(args.ip_range.is_empty() && args.gateway.is_empty()) {
-        return Err(Error::invalid("every ip-range or gateway must have a corresponding subnet"));
-    }
-    let gateway = one("gateway", &args.gateway)?.map(|text| {
-        let bad = || Error::invalid(format!("invalid gateway address: {text}"));
-        text.parse::<Ipv4Addr>().map_err(|_| bad())
-    });
+    session.say(session.engine()?.create_network(options(args)?)?.id).map(|()| 0)
+}
+
+/// What is asked of the network.
+pub(in crate::command) fn options(args: &Args) -> Result<NetworkOptions> {
+    refuse(args)?;
     let mut options = NetworkOptions {
         name: args.network.clone(),
-        subnet: subnet("subnet", &args.subnet)?,
-        range: subnet("ip-range", &args.ip_range)?,
-        gateway: gateway.transpose()?,
         internal: args.internal,
         attachable: args.attachable,
+        ipv6: args.ipv6,
+        driver: args.driver.clone(),
         labels: value::labels(&args.label, &[])?,
-        ..NetworkOptions::default()
+        ..docker::grammar::addresses(&docker::grammar::Addresses {
+            ipv6: args.ipv6,
+            subnets: args.subnet.clone(),
+            ranges: args.ip_range.clone(),
+            gateways: args.gateway.clone(),
+            reserved: args.aux_address.clone(),
+        })?
     };
     for text in &args.opt {
         let (key, value) = text.split_once('=').unwrap_or((text, ""));
         options.options.insert(key.to_owned(), value.to_owned());
     }
-    session.say(session.engine()?.create_network(options)?.id).map(|()| 0)
+    Ok(options)
 }
 
-fn one<'a>(name: &str, texts: &'a [String]) -> Result<Option<&'a String>> {
-    match texts {
-        [] => Ok(None),
-        [text] => Ok(Some(text)),
-        _ => Err(Error::new(Kind::Unsupported, format!("several --{name} are not supported yet"))),
+/// Options of Docker's that mean nothing here.
+fn refuse(args: &Args) -> Result<()> {
+    let refused = [
+        ("--config-from", args.config_from.is_some(), "there are no configurations of networks"),
+        ("--config-only", args.config_only, "there are no configurations of networks"),
+        ("--ingress", args.ingress, "it is for swarms"),
+        ("--ipam-opt", !args.ipam_opt.is_empty(), "the only IPAM driver, default, has no options"),
+        ("--ipv4=false", !args.ipv4, "every network has IPv4"),
+    ];
+    match refused.iter().find(|(_, given, _)| *given) {
+        None => Ok(()),
+        Some((name, _, why)) => {
+            Err(Error::new(Kind::Unsupported, format!("{name} of network create is not supported"))
+                .hint(*why))
+        }
     }
-}
-
-/// Host bits may be set, and mean nothing.
-fn subnet(name: &str, texts: &[String]) -> Result<Option<Subnet>> {
-    let Some(text) = one(name, texts)? else { return Ok(None) };
-    let bad = || Error::invalid(format!("invalid CIDR address: {text}"));
-    let (address, prefix) = text.split_once('/').ok_or_else(bad)?;
-    let address: Ipv4Addr = address.parse().map_err(|_| bad())?;
-    let prefix: u8 = prefix.parse().ok().filter(|prefix| *prefix <= 32).ok_or_else(bad)?;
-    Ok(Some(Subnet::containing(address, prefix)))
 }

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use engine::{Engine, Network, Result};
 use serde_json::json;
 
-use crate::command::filter::{Filters, has_label};
 use crate::output::Row;
 use crate::session::Session;
+use docker::{Filters, has_label};
 
 const TABLE: &str = "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}";
 const HEADERS: &[(&str, &str)] = &[
@@ -73,13 +73,14 @@ fn wanted(engine: &Engine, filters: &Filters, network: &Network) -> Result<bool>
 fn row(network: &Network, args: &Args) -> Row {
     let Network { id, name, driver, labels, created, bridge, .. } = network;
     let all: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let ipv6 = bridge.as_ref().is_some_and(|bridge| bridge.v6.is_some());
     let internal = bridge.as_ref().is_some_and(|bridge| bridge.internal);
     let fields = json!({
         "ID": if args.no_trunc { id } else { &id[..engine::container::SHORT_ID_LENGTH] },
         "Name": name,
         "Driver": driver,
         "Scope": "local",
-        "IPv6": "false",
+        "IPv6": ipv6.to_string(),
         "Internal": internal.to_string(),
         "Labels": all.join(","),
         "CreatedAt": crate::command::local_time(created),

@@ -2,9 +2,9 @@
 
 use engine::Result;
 
-use crate::command::filter::Filters;
 use crate::command::prune;
 use crate::session::Session;
+use docker::Filters;
 
 /// What `network prune` takes.
 #[derive(Debug, clap::Args)]
@@ -19,11 +19,19 @@ pub(crate) struct Args {
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     let filters = Filters::parse(&args.filter, &["label", "label!", "until"])?;
-    let filter = prune::filter(&filters)?;
+    let filter = docker::prune_filter(&filters)?;
     let what = "all custom networks not used by at least one container";
     if !prune::goes_on(session, args.force, what)? {
         return Ok(0);
     }
-    let removed = session.engine()?.prune_networks(&filter)?;
-    session.print(&prune::list("Deleted Networks:", &removed)).map(|()| 0)
+    let engine = session.engine()?;
+    let removed = engine.prune_networks(&filter)?;
+    session.print(&prune::list("Deleted Networks:", &removed))?;
+    // Whoever asks for some of the networks does not ask for those of others.
+    if args.filter.is_empty() {
+        for (root, names) in engine.prune_abandoned_networks()? {
+            session.say(format!("Deleted of root {root}, which is gone: {}", names.join(" ")))?;
+        }
+    }
+    Ok(0)
 }

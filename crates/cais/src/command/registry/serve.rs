@@ -78,7 +78,6 @@ pub(super) fn duration(text: &str) -> std::result::Result<Duration, String> {
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     let (root, _) = session.roots();
     let place = args.storage.as_ref().unwrap_or(&root);
-    let is_new = !place.exists();
     let store = store::Store::open(place).map_err(|error| failure(error.into()))?;
     let config = ServerConfig {
         address: args.addr.clone(),
@@ -95,13 +94,9 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     let signals = SignalFd::ending();
     let signals =
         signals.map_err(|error| Error::caused(Kind::Internal, "take over signals", error))?;
-    let server = Server::bind(&config, &store, session.registry(), &auth).map_err(|error| {
-        if is_new {
-            // Empty still; if somebody else was faster to use it, it stays.
-            let _ = std::fs::remove_dir(place);
-        }
-        failure(error)
-    })?;
+    let server = Server::bind(&config, &store, session.registry(), &auth).map_err(failure)?;
+    // The place is made now that it is known to be used.
+    drop(store.lease().map_err(|error| failure(error.into()))?);
     greet(session, args, &server, &store)?;
     obey(signals, server.stopper());
     server.run(&logger(args)).map_err(failure)?;

@@ -111,7 +111,7 @@ fn memory_v2(
         let alone = swap_alone(swap, limit.or_else(|| number("memory.max")))?;
         let setting = Setting::new("memory.swap", "memory.swap.max", text(alone));
         // Unlimited is what it is without the file, and nothing where nothing swaps.
-        let holds = alone < 0 || (alone == 0 && !host.swaps);
+        let holds = alone < 0 || (alone == 0 && !(host.swaps)());
         made.push(setting.remedy(SWAP_REMEDY).optional(holds));
     }
     if let Some(limit) = limit {

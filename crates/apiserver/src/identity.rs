@@ -1,0 +1,217 @@
+//! Who a cluster is, and who may ask it: certificates, a token, and the file that tells `kubectl`.
+
+use std::fs;
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType,
+};
+
+/// The files of a cluster's identity, below its directory.
+const AUTHORITY: &str = "ca.crt";
+const AUTHORITY_KEY: &str = "ca.key";
+const SERVER: &str = "server.crt";
+const SERVER_KEY: &str = "server.key";
+const TOKEN: &str = "admin.token";
+
+/// Names that a server is called by inside of its cluster.
+const NAMES: &[&str] = &[
+    "localhost",
+    "kubernetes",
+    "kubernetes.default",
+    "kubernetes.default.svc",
+    "kubernetes.default.svc.cluster.local",
+];
+
+/// What a cluster presents itself with, and whom it believes.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    directory: PathBuf,
+    token: String,
+}
+
+/// Why there is no identity.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// A file cannot be read or written.
+    #[error("{doing} `{}`", path.display())]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A certificate cannot be made.
+    #[error("make a certificate: {0}")]
+    Certificate(#[from] rcgen::Error),
+}
+
+type Result<T> = std::result::Result<T, IdentityError>;
+
+impl Identity {
+    /// The identity that is kept in a directory. What is missing is made: an authority once, a
+    /// certificate for these addresses each time, a token for whoever administers the cluster once.
+    ///
+    /// # Errors
+    /// [`IdentityError`].
+    pub fn open(directory: &Path, addresses: &[IpAddr]) -> Result<Self> {
+        fs::create_dir_all(directory).map_err(|source| IdentityError::Io {
+            doing: "make",
+            path: directory.to_owned(),
+            source,
+        })?;
+        let token = match read(&directory.join(TOKEN))? {
+            Some(token) => token.trim().to_owned(),
+            None => {
+                let token = secret();
+                write(&directory.join(TOKEN), &token, 0o600)?;
+                token
+            }
+        };
+        let identity = Self { directory: directory.to_owned(), token };
+        identity.certify(addresses)?;
+        Ok(identity)
+    }
+
+    /// The server's certificate and key.
+    #[must_use]
+    pub fn server_files(&self) -> (PathBuf, PathBuf) {
+        (self.directory.join(SERVER), self.directory.join(SERVER_KEY))
+    }
+
+    /// The name of whoever has a token.
+    #[must_use]
+    pub fn user_of(&self, token: &str) -> Option<&'static str> {
+        is_equal(token.as_bytes(), self.token.as_bytes()).then_some("admin")
+    }
+
+    /// What `kubectl` needs to know to ask at `address`.
+    ///
+    /// # Errors
+    /// [`IdentityError::Io`] if the authority's certificate cannot be read.
+    pub fn kubeconfig(&self, address: &str) -> Result<String> {
+        let authority = read(&self.directory.join(AUTHORITY))?.unwrap_or_default();
+        Ok(format!(
+            "apiVersion: v1\n\
+             kind: Config\n\
+             clusters:\n\
+             - name: cais\n  cluster:\n    server: https://{address}\n    \
+             certificate-authority-data: {}\n\
+             users:\n\
+             - name: admin\n  user:\n    token: {}\n\
+             contexts:\n\
+             - name: cais\n  context:\n    cluster: cais\n    user: admin\n\
+             current-context: cais\n",
+            BASE64_STANDARD.encode(authority),
+            self.token
+        ))
+    }
+
+    /// Writes it to a file that only its owner may read.
+    ///
+    /// # Errors
+    /// [`IdentityError::Io`].
+    pub fn write_kubeconfig(&self, path: &Path, address: &str) -> Result<()> {
+        write(path, &self.kubeconfig(address)?, 0o600)
+    }
+
+    fn certify(&self, addresses: &[IpAddr]) -> Result<()> {
+        let (path, key_path) = (self.directory.join(AUTHORITY), self.directory.join(AUTHORITY_KEY));
+        let params = authority_params();
+        let key = match (read(&path)?, read(&key_path)?) {
+            (Some(_), Some(key)) => KeyPair::from_pem(&key)?,
+            _ => {
+                let key = KeyPair::generate()?;
+                write(&key_path, &key.serialize_pem(), 0o600)?;
+                write(&path, &params.self_signed(&key)?.pem(), 0o644)?;
+                key
+            }
+        };
+        let issuer = Issuer::new(params, key);
+        let names: Vec<String> = NAMES.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names)?;
+        params.distinguished_name.push(DnType::CommonName, "kube-apiserver");
+        params.subject_alt_names.extend(addresses.iter().map(|ip| SanType::IpAddress(*ip)));
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        let own = KeyPair::generate()?;
+        let certificate = params.signed_by(&own, &issuer)?;
+        let (path, key_path) = self.server_files();
+        write(&key_path, &own.serialize_pem(), 0o600)?;
+        write(&path, &certificate.pem(), 0o644)
+    }
+}
+
+/// The authority is the same each time that it is read: its key is.
+fn authority_params() -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "cais-ca");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
+}
+
+fn read(path: &Path) -> Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(IdentityError::Io { doing: "read", path: path.to_owned(), source }),
+    }
+}
+
+/// Writes a file whole, under another name first: nobody reads half of it.
+fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
+    let failed = |source| IdentityError::Io { doing: "write", path: path.to_owned(), source };
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(".new");
+    let _ = fs::remove_file(&unfinished);
+    let mut options = fs::OpenOptions::new();
+    let mut file =
+        options.write(true).create_new(true).mode(mode).open(&unfinished).map_err(failed)?;
+    file.write_all(text.as_bytes()).map_err(failed)?;
+    file.sync_all().map_err(failed)?;
+    fs::rename(&unfinished, path).map_err(failed)
+}
+
+fn secret() -> String {
+    let bytes = crate::cluster::random::<32>();
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// In a time that says nothing about where they differ.
+fn is_equal(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |all, (x, y)| all | (x ^ y)) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let local = [IpAddr::from([127, 0, 0, 1])];
+        let first = Identity::open(directory.path(), &local).unwrap();
+        let authority = fs::read(directory.path().join(AUTHORITY)).unwrap();
+        let again = Identity::open(directory.path(), &local).unwrap();
+        assert_eq!((first.token.len(), &first.token), (64, &again.token));
+        assert_eq!(fs::read(directory.path().join(AUTHORITY)).unwrap(), authority);
+        assert_eq!(again.user_of(&first.token), Some("admin"));
+        assert_eq!(again.user_of("nonsense"), None);
+        let text = again.kubeconfig("127.0.0.1:6443").unwrap();
+        assert!(text.contains("server: https://127.0.0.1:6443\n") && text.contains(&first.token));
+        let path = directory.path().join("config");
+        again.write_kubeconfig(&path, "127.0.0.1:6443").unwrap();
+        let mode =
+            std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&path).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}

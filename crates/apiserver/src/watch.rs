@@ -1,0 +1,181 @@
+//! Watches: what becomes of objects, as it happens.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use objects::resource::Resource;
+use serde_json::{Value, json};
+
+use crate::failure::Failure;
+use crate::form::Shown;
+use crate::log::{Entry, Event, Log, LogError, Range, Revision};
+use crate::select::Select;
+use crate::target::Target;
+
+/// How often a client that wants to is told how far it is.
+const BOOKMARK_EVERY: Duration = Duration::from_mins(1);
+/// How long a watch goes on if the client does not say.
+const TIMEOUT: Duration = Duration::from_mins(30);
+/// What tells a client that it has seen everything that there was.
+const END_OF_THE_BEGINNING: &str = "k8s.io/initial-events-end";
+
+/// What a client wants to know of.
+#[derive(Debug)]
+pub struct Watch {
+    log: Arc<dyn Log>,
+    resource: &'static Resource,
+    /// In which version objects are shown.
+    prefix: String,
+    /// For a single object.
+    key: Option<String>,
+    select: Select,
+    shown: Shown,
+    /// The last revision that the client knows.
+    seen: Revision,
+    has_bookmarks: bool,
+    ends: Instant,
+    next_bookmark: Instant,
+    /// What is to be told first.
+    ahead: VecDeque<Value>,
+    is_over: bool,
+}
+
+/// How a watch begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// After what the client knows.
+    After(Revision),
+    /// With all that there is, and a mark behind it if that is wanted.
+    WithAll { has_mark: bool },
+}
+
+/// What a client says of its watch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wish {
+    pub(crate) start: Start,
+    pub(crate) has_bookmarks: bool,
+    pub(crate) timeout: Option<Duration>,
+}
+
+impl Watch {
+    pub(crate) fn new(
+        log: Arc<dyn Log>,
+        target: &Target,
+        select: Select,
+        shown: Shown,
+        wish: Wish,
+    ) -> Result<Self, Failure> {
+        let now = Instant::now();
+        let mut watch = Self {
+            log,
+            resource: target.resource,
+            prefix: target.prefix(),
+            key: (!target.name.is_empty()).then(|| target.key()),
+            select,
+            shown,
+            seen: 0,
+            has_bookmarks: wish.has_bookmarks,
+            ends: now + wish.timeout.unwrap_or(TIMEOUT),
+            next_bookmark: now + BOOKMARK_EVERY,
+            ahead: VecDeque::new(),
+            is_over: false,
+        };
+        match wish.start {
+            Start::After(revision) => watch.seen = revision,
+            Start::WithAll { has_mark } => watch.begin(has_mark)?,
+        }
+        Ok(watch)
+    }
+
+    fn begin(&mut self, has_mark: bool) -> Result<(), Failure> {
+        let range = Range { prefix: &self.prefix, ..Range::default() };
+        let page = self.log.range(range)?;
+        let about = page.entries.iter().filter(|entry| self.is_about(&entry.key));
+        let objects = about.map(|entry| self.object(entry, entry.modified));
+        let selected = objects.filter(|object| self.select.matches(object));
+        self.ahead = selected.map(|object| self.told("ADDED", &object)).collect();
+        self.seen = page.revision;
+        if has_mark {
+            let annotations = json!({END_OF_THE_BEGINNING: "true"});
+            self.ahead.push_back(self.bookmark(&annotations));
+        }
+        Ok(())
+    }
+
+    fn is_about(&self, key: &str) -> bool {
+        self.key.as_deref().is_none_or(|own| own == key)
+    }
+
+    /// The next events, each a document; none if there were none for a while. `None` at the end.
+    pub fn next(&mut self, longest: Duration) -> Option<Vec<Value>> {
+        if !self.ahead.is_empty() {
+            return Some(self.ahead.drain(..).collect());
+        }
+        let now = Instant::now();
+        if self.is_over || now >= self.ends {
+            return None;
+        }
+        let until = self.ends.min(self.next_bookmark);
+        let wait = until.saturating_duration_since(now).min(longest);
+        match self.log.events(&self.prefix, self.seen, wait) {
+            Ok((events, seen)) => {
+                self.seen = seen;
+                let about = events.iter().filter(|event| self.is_about(event.key()));
+                let mut told: Vec<Value> = about.filter_map(|event| self.tell(event)).collect();
+                if self.has_bookmarks && Instant::now() >= self.next_bookmark {
+                    self.next_bookmark = Instant::now() + BOOKMARK_EVERY;
+                    told.push(self.bookmark(&Value::Null));
+                }
+                Some(told)
+            }
+            Err(error) => {
+                self.is_over = true;
+                let failure = match error {
+                    LogError::Compacted(first) => Failure::expired(format!(
+                        "too old resource version: {} ({first})",
+                        self.seen
+                    )),
+                    other => other.into(),
+                };
+                Some(vec![json!({"type": "ERROR", "object": failure.to_json()})])
+            }
+        }
+    }
+
+    fn object(&self, entry: &Entry, revision: Revision) -> Value {
+        self.shown.object(self.resource, entry, revision)
+    }
+
+    /// What an event is to a client that selects: an object that it no longer selects is gone.
+    fn tell(&self, event: &Event) -> Option<Value> {
+        let selected = |entry: &Option<Entry>| {
+            let object = self.object(entry.as_ref()?, event.revision);
+            self.select.matches(&object).then_some(object)
+        };
+        match (selected(&event.before), selected(&event.now)) {
+            (None, None) => None,
+            (None, Some(now)) => Some(self.told("ADDED", &now)),
+            (Some(_), Some(now)) => Some(self.told("MODIFIED", &now)),
+            (Some(before), None) => Some(self.told("DELETED", &before)),
+        }
+    }
+
+    fn told(&self, what: &str, object: &Value) -> Value {
+        json!({"type": what, "object": self.shown.one(self.resource, object)})
+    }
+
+    fn bookmark(&self, annotations: &Value) -> Value {
+        let mut metadata =
+            json!({"resourceVersion": self.seen.to_string(), "creationTimestamp": null});
+        if !annotations.is_null() {
+            metadata["annotations"] = annotations.clone();
+        }
+        let object = json!({
+            "kind": self.resource.kind,
+            "apiVersion": self.resource.api_version(),
+            "metadata": metadata,
+        });
+        json!({"type": "BOOKMARK", "object": self.shown.bookmark(self.resource, object)})
+    }
+}

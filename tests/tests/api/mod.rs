@@ -1,0 +1,8 @@
+//! The Docker Engine API, spoken with by the real `docker` client and by hand.
+
+mod buildkit;
+mod cases;
+mod client;
+mod listen;
+mod shapes;
+mod wire;

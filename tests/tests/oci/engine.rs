@@ -113,7 +113,13 @@ fn podman_runs_on_it() {
     let oci = prepared();
     // What podman makes for itself stays, whatever the runtime.
     let script = r#"
-trap 'find /sys/fs/cgroup/ -depth -type d -path "*$(dirname CGROUP)*" -exec rmdir {} +' EXIT
+groups() { find /sys/fs/cgroup/ -depth -type d -path "*$(dirname CGROUP)*" "$@" 2>/dev/null; }
+tidy() {
+    end=$(($(date +%s)+120))
+    # Its monitors remove groups, and are in one, for a while after `podman rm` returns.
+    until [ -z "$(groups)" ] || [ "$(date +%s)" -gt $end ]; do groups -exec rmdir {} +; done
+}
+trap tidy EXIT
 printf '[containers]\ndefault_ulimits=[]\n' > containers.conf
 export CONTAINERS_CONF=$PWD/containers.conf
 podman() {

@@ -5,7 +5,7 @@
 //!
 //! **What it must not know.** Containers, hosts, what controllers do with objects.
 //!
-//! **Front doors.** [`log::Log`] with [`log::Memory`] and [`log::Sqlite`]; [`Cluster::answer`], which
+//! **Front doors.** [`InProcess`] for components of the same process; [`log::Log`] with [`log::Memory`] and [`log::Sqlite`]; [`Cluster::answer`], which
 //! needs no socket; [`Server`], which has one.
 //!
 //! **How to test it.** `cargo test -p apiserver`; `tests/tests/kube` asks whole servers with kubectl.
@@ -16,6 +16,7 @@ mod discovery;
 mod failure;
 mod form;
 mod identity;
+mod in_process;
 pub mod log;
 mod operations;
 mod request;
@@ -29,6 +30,7 @@ mod watch;
 pub use cluster::Cluster;
 pub use failure::Failure;
 pub use identity::{Identity, IdentityError};
+pub use in_process::InProcess;
 pub use request::{Answer, BODY_BYTES_MAX, Request};
 pub use server::{Server, ServerError};
 pub use watch::Watch;

@@ -142,9 +142,8 @@ impl Cache {
             .collect();
         let mut changes: Vec<Change> =
             gone.iter().filter_map(|(key, uid)| state.remove(key, uid)).collect();
-        changes.extend(
-            items.into_iter().filter_map(|item| state.put(Key::of(of.kind, &item), item)),
-        );
+        changes
+            .extend(items.into_iter().filter_map(|item| state.put(Key::of(of.kind, &item), item)));
         changes
     }
 }
@@ -157,9 +156,8 @@ impl State {
         let place = (key.namespace.clone(), key.name.clone());
         let all = self.kinds.entry(key.kind).or_default();
         let before = all.get(&place).cloned();
-        let is_newer = |known: &Object| {
-            uid(known) != uid(&object) || revision(known) < revision(&object)
-        };
+        let is_newer =
+            |known: &Object| uid(known) != uid(&object) || revision(known) < revision(&object);
         if !before.as_ref().is_none_or(is_newer) {
             return None;
         }

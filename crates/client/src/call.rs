@@ -183,7 +183,8 @@ impl Client {
         revision: &str,
     ) -> Result<Box<dyn Events>, Failure> {
         let mut all = query.to_vec();
-        let own = [("watch", "true"), ("allowWatchBookmarks", "true"), ("resourceVersion", revision)];
+        let own =
+            [("watch", "true"), ("allowWatchBookmarks", "true"), ("resourceVersion", revision)];
         all.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
         let parts = parts(of, namespace, &[]);
         let call = Call { method: "GET", parts, query: all, content_type: "", body: Vec::new() };
@@ -319,7 +320,8 @@ mod tests {
 
     #[test]
     fn paths_are_those_of_the_api() {
-        let path = |of: &str, namespace: &str, rest: &[&str]| parts(kind(of), namespace, rest).join("/");
+        let path =
+            |of: &str, namespace: &str, rest: &[&str]| parts(kind(of), namespace, rest).join("/");
         assert_eq!(path("Pod", "", &[]), "api/v1/pods");
         assert_eq!(path("Pod", "a", &["b", "status"]), "api/v1/namespaces/a/pods/b/status");
         assert_eq!(path("Node", "", &["n", ""]), "api/v1/nodes/n");

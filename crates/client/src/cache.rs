@@ -67,7 +67,7 @@ pub struct Cache {
 #[derive(Debug, Default)]
 struct State {
     kinds: HashMap<&'static str, BTreeMap<(String, String), Object>>,
-    /// By the uid of their controller.
+    /// By the uid of their controller; empty without one.
     owned: HashMap<String, HashSet<Key>>,
     /// Uids of what this process has removed, until a watch says so.
     removed: HashSet<String>,
@@ -101,7 +101,8 @@ impl Cache {
         }
     }
 
-    /// The objects of a kind whose controller has a uid, in the order of their names.
+    /// The objects of a kind whose controller has a uid, or that have none if it is empty, in the order
+    /// of their names.
     #[must_use]
     pub fn owned(&self, kind: &str, uid: &str) -> Vec<Object> {
         let state = self.state();
@@ -163,12 +164,10 @@ impl State {
         }
         let now = Arc::new(object);
         all.insert(place, now.clone());
-        if let Some(owner) = before.as_ref().and_then(|object| controller(object)) {
-            self.disown(&owner, &key);
+        if let Some(before) = &before {
+            self.disown(before, &key);
         }
-        if let Some(owner) = controller(&now) {
-            self.owned.entry(owner).or_default().insert(key.clone());
-        }
+        self.owned.entry(controller(&now)).or_default().insert(key.clone());
         Some(Change { key, before, now: Some(now) })
     }
 
@@ -181,17 +180,16 @@ impl State {
             return None;
         }
         let before = all.remove(&place)?;
-        if let Some(owner) = controller(&before) {
-            self.disown(&owner, key);
-        }
+        self.disown(&before, key);
         Some(Change { key: key.clone(), before: Some(before), now: None })
     }
 
-    fn disown(&mut self, owner: &str, key: &Key) {
-        if let Some(owned) = self.owned.get_mut(owner) {
+    fn disown(&mut self, object: &Value, key: &Key) {
+        let owner = controller(object);
+        if let Some(owned) = self.owned.get_mut(&owner) {
             owned.remove(key);
             if owned.is_empty() {
-                self.owned.remove(owner);
+                self.owned.remove(&owner);
             }
         }
     }
@@ -208,11 +206,11 @@ fn revision(object: &Value) -> u64 {
     text.parse().unwrap_or_default()
 }
 
-/// The uid of the owner that controls an object.
-fn controller(object: &Value) -> Option<String> {
-    let owners = object["metadata"]["ownerReferences"].as_array()?;
-    let own = owners.iter().find(|owner| owner["controller"] == true)?;
-    own["uid"].as_str().map(str::to_owned)
+/// The uid of the owner that controls an object; empty without one.
+fn controller(object: &Value) -> String {
+    let owners = object["metadata"]["ownerReferences"].as_array().into_iter().flatten();
+    let own = owners.into_iter().find(|owner| owner["controller"] == true);
+    own.and_then(|owner| owner["uid"].as_str()).unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ impl Cluster {
             }
             ("", "Pod") => complete_pod(object),
             ("", "Service") => self.give_addresses(of, object, None)?,
+            ("batch", "Job") => select_own_pods(object),
             _ => {}
         }
         Ok(())
@@ -108,6 +109,20 @@ impl Cluster {
         }
         Ok((addresses, ports))
     }
+}
+
+/// A job selects its own pods, by its uid, unless it says that it selects others.
+fn select_own_pods(job: &mut Value) {
+    if job["spec"]["manualSelector"] == true {
+        return;
+    }
+    let (uid, name) = (job["metadata"]["uid"].clone(), job["metadata"]["name"].clone());
+    let labels = &mut job["spec"]["template"]["metadata"]["labels"];
+    for (key, value) in [("controller-uid", &uid), ("job-name", &name)] {
+        labels[key] = value.clone();
+        labels[format!("batch.kubernetes.io/{key}")] = value.clone();
+    }
+    job["spec"]["selector"] = json!({"matchLabels": {"batch.kubernetes.io/controller-uid": uid}});
 }
 
 fn free_address(taken: &BTreeSet<String>) -> Result<Ipv4Addr, Failure> {

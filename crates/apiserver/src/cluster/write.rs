@@ -198,9 +198,10 @@ impl Cluster {
         let key = target.key();
         let is_going = !object["metadata"]["deletionTimestamp"].is_null();
         let is_held = !super::list::items(&object["metadata"]["finalizers"]).is_empty();
-        let is_pod = target.resource.kind == "Pod" && target.resource.group.is_empty();
+        // A pod that has time left goes on ending.
+        let has_time = object["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) > 0;
         let is_namespace = target.resource.kind == "Namespace";
-        let written = match is_going && !is_held && !is_pod && !is_namespace {
+        let written = match is_going && !is_held && !has_time && !is_namespace {
             true => self.remove(&key, found.revision),
             false => self.put(&key, Some(found.revision), &object),
         };

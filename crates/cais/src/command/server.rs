@@ -46,11 +46,11 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
         "memory" => Arc::new(Memory::default()),
         _ => Arc::new(Sqlite::open(&place.join("log.db")).map_err(open)?),
     };
-    let cluster = Cluster::new(log).map_err(open)?;
+    let cluster = Cluster::open(log, &identity).map_err(open)?;
     let signals = SignalFd::ending();
     let signals =
         signals.map_err(|error| Error::caused(Kind::Internal, "take over signals", error))?;
-    let server = Server::bind(args.listen, cluster, identity.clone())
+    let server = Server::bind(args.listen, cluster, &identity)
         .map_err(|error| failed("serve the Kubernetes API", error.into()))
         .map_err(|error| error.hint("--listen 127.0.0.1:0 takes a port that is free"))?;
     let path = args.kubeconfig.clone().unwrap_or_else(|| place.join("kubeconfig"));

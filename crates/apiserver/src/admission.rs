@@ -25,8 +25,7 @@ pub(crate) use storage::release;
 use crate::authorization;
 use crate::cluster::Cluster;
 use crate::failure::Failure;
-use crate::log::LogError;
-use crate::request::Request;
+use crate::request::{Answer, Request};
 use crate::target::Target;
 
 /// A change that is looked at.
@@ -87,14 +86,23 @@ pub(crate) fn delete(request: &Request, target: &Target, old: &Value) -> Result<
 }
 
 /// What follows from a change that was made: the server does at once what upstream's controllers do.
-pub(crate) fn settle(cluster: &Cluster, request: &Request, target: &Target) -> Result<(), Failure> {
+pub(crate) fn settle(
+    cluster: &Cluster,
+    request: &Request,
+    target: &Target,
+    answer: &Answer,
+) -> Result<(), Failure> {
     let of = target.resource;
     if request.is_dry_run()? {
         return Ok(());
     }
     match (of.group, of.kind) {
         ("rbac.authorization.k8s.io", "ClusterRole") => authorization::settle(cluster)?,
-        ("", "Namespace") => furnish_all(cluster)?,
+        ("", "Namespace") => {
+            if let Some(name) = name_in(answer) {
+                furnish(cluster, name)?;
+            }
+        }
         ("", "ServiceAccount" | "ConfigMap") if request.method == "DELETE" => {
             furnish(cluster, &target.namespace)?;
         }
@@ -104,11 +112,11 @@ pub(crate) fn settle(cluster: &Cluster, request: &Request, target: &Target) -> R
     Ok(())
 }
 
-fn furnish_all(cluster: &Cluster) -> Result<(), LogError> {
-    for namespace in cluster.objects("", "namespaces", "", "")? {
-        furnish(cluster, namespace["metadata"]["name"].as_str().unwrap_or_default())?;
-    }
-    Ok(())
+/// The name of the object that an answer shows, in whatever form.
+fn name_in(answer: &Answer) -> Option<&str> {
+    let Answer::Document { body, .. } = answer else { return None };
+    let own = body["metadata"]["name"].as_str();
+    own.or_else(|| body["rows"][0]["object"]["metadata"]["name"].as_str())
 }
 
 /// Nobody grants what is not held.

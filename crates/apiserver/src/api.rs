@@ -52,11 +52,11 @@ impl Cluster {
         }
         match target.subresource.as_str() {
             "" | "status" | "finalize" | "approval" => {
-                let answer = self.on_object(request, &target);
+                let answer = self.on_object(request, &target)?;
                 if !is_get {
-                    admission::settle(self, request, &target)?;
+                    admission::settle(self, request, &target, &answer)?;
                 }
-                answer
+                Ok(answer)
             }
             _ => subresource::answer(self, request, &target),
         }

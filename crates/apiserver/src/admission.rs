@@ -4,6 +4,7 @@
 //! then all that refuse. The quota is the last, when nothing else can fail any more but the write.
 
 mod account;
+mod certificate;
 mod limit;
 mod namespace;
 mod node;
@@ -49,10 +50,18 @@ const COMPLETING: &[Step] = &[
     priority::complete,
     toleration::complete,
     storage::complete,
+    certificate::complete,
 ];
 /// Those that refuse, in the same order.
-const REFUSING: &[Step] =
-    &[limit::check, account::check, security::check, priority::check, escalation];
+const REFUSING: &[Step] = &[
+    limit::check,
+    account::check,
+    security::check,
+    security::check_namespace,
+    priority::check,
+    certificate::check,
+    escalation,
+];
 
 /// Completes a new object, or refuses it.
 pub(crate) fn create(
@@ -105,6 +114,9 @@ pub(crate) fn settle(
         }
         ("", "ServiceAccount" | "ConfigMap") if request.method == "DELETE" => {
             furnish(cluster, &target.namespace)?;
+        }
+        ("", "Pod") if request.method == "DELETE" => {
+            storage::release_claims(cluster, &target.namespace)?;
         }
         ("", "ResourceQuota") => quota::count_all(cluster, &target.namespace)?,
         _ => {}

@@ -130,10 +130,9 @@ impl Told {
         if !annotations.is_empty() {
             self.event["annotations"] = json!(annotations);
         }
-        if self.verdict.level >= Level::Request {
-            if let Some(body) = body(request) {
-                self.event["requestObject"] = self.shown(body);
-            }
+        let body = Some(request).filter(|_| self.verdict.level >= Level::Request).and_then(body);
+        if let Some(body) = body {
+            self.event["requestObject"] = self.shown(body);
         }
         match answer {
             Answer::Document { code, body, .. } => {
@@ -156,10 +155,10 @@ impl Told {
     }
 
     fn shown(&self, mut object: Value) -> Value {
-        if self.verdict.omits_managed_fields {
-            if let Some(metadata) = object["metadata"].as_object_mut() {
-                metadata.shift_remove("managedFields");
-            }
+        if let (true, Some(metadata)) =
+            (self.verdict.omits_managed_fields, object["metadata"].as_object_mut())
+        {
+            metadata.shift_remove("managedFields");
         }
         object
     }

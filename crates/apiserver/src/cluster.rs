@@ -9,7 +9,7 @@ mod own;
 mod patch;
 mod write;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 
 use objects::resource::Resource;
 use objects::schema::TypeId;
@@ -31,6 +31,8 @@ pub struct Cluster {
     pub(crate) log: Arc<dyn Log>,
     /// Held while an address or a port is chosen for a service.
     allocation: Arc<Mutex<()>>,
+    /// Held by whoever writes what quotas count; whoever counts everything holds it alone.
+    pub(crate) counting: Arc<RwLock<()>>,
     /// Whom it believes.
     pub(crate) trust: Trust,
     /// What roles allow.
@@ -75,8 +77,14 @@ impl Cluster {
     }
 
     fn with_trust(log: Arc<dyn Log>, trust: Trust) -> Result<Self, LogError> {
-        let cluster =
-            Self { log, allocation: Arc::default(), trust, policies: Arc::default(), audit: None };
+        let cluster = Self {
+            log,
+            allocation: Arc::default(),
+            counting: Arc::default(),
+            trust,
+            policies: Arc::default(),
+            audit: None,
+        };
         cluster.begin()?;
         Ok(cluster)
     }

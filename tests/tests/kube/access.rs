@@ -12,7 +12,7 @@ fn certificates_and_tokens_say_who_asks() {
     for (field, file) in [("certificate", "client.crt"), ("key", "client.key")] {
         let script =
             format!("sed -n 's/.*client-{field}-data: //p' kubeconfig | base64 -d >{file}");
-        sandbox.shell(&script).ok();
+        let _ = sandbox.shell(&script).ok();
     }
     let review = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
     let script = format!(

@@ -6,6 +6,8 @@
 
 mod usage;
 
+use std::sync::{PoisonError, RwLockReadGuard};
+
 use objects::Quantity;
 use objects::resource::Resource;
 use serde_json::{Map, Value};
@@ -21,7 +23,9 @@ const TRIES: usize = 1000;
 
 /// What a change takes from quotas, and gives back.
 #[derive(Debug, Default)]
-pub(crate) struct Charge {
+pub(crate) struct Charge<'a> {
+    /// Held until the change is made, so that it is counted once: by this, or by whoever counts all.
+    _counting: Option<RwLockReadGuard<'a, ()>>,
     namespace: String,
     /// What was taken, by the names of quotas.
     taken: Vec<(String, Amounts)>,
@@ -29,31 +33,36 @@ pub(crate) struct Charge {
     returned: Vec<(String, Amounts)>,
 }
 
-impl Charge {
+impl<'a> Charge<'a> {
     /// Takes what a change needs.
     ///
     /// # Errors
     /// 403 if a quota has not enough left, or wants to know more of the object.
     pub(crate) fn of(
-        cluster: &Cluster,
+        cluster: &'a Cluster,
         target: &Target,
         old: Option<&Value>,
-        new: Option<&Value>,
+        new: &Value,
     ) -> Result<Self, Failure> {
-        let mut charge = Self::default();
         let of = target.resource;
         if !of.is_namespaced || !usage::is_counted(of) {
-            return Ok(charge);
+            return Ok(Self::default());
         }
-        let shown = new.or(old).unwrap_or(&Value::Null);
-        let text = |field: &str| shown["metadata"][field].as_str().unwrap_or_default();
-        charge.namespace = text("namespace").to_owned();
+        let text = |field: &str| new["metadata"][field].as_str().unwrap_or_default();
+        let refuse = |why: String| Failure::forbidden(of, text("name"), &why);
+        let mut charge = Self {
+            _counting: Some(read(cluster)),
+            namespace: text("namespace").to_owned(),
+            ..Self::default()
+        };
         for quota in cluster.objects("", "resourcequotas", &charge.namespace, "")? {
-            if let (None, Some(new)) = (old, new) {
-                usage::check_complete(&quota, of, new)
-                    .map_err(|why| Failure::forbidden(of, text("name"), &why))?;
-            }
-            if let Err(failure) = charge.take(cluster, of, &quota, old, new) {
+            let complete = match old {
+                None => usage::check_complete(&quota, of, new),
+                Some(_) => Ok(()),
+            };
+            let taken = complete.map(|()| charge.take(cluster, of, &quota, old, new));
+            let taken = taken.unwrap_or_else(|why| Ok(Err(why)));
+            if let Err(failure) = taken.and_then(|taken| taken.map_err(refuse)) {
                 charge.give_back(cluster, &charge.taken);
                 return Err(failure);
             }
@@ -61,8 +70,23 @@ impl Charge {
         Ok(charge)
     }
 
+    /// Refuses what [`Charge::of`] would refuse, and takes nothing.
+    pub(crate) fn check(cluster: &Cluster, target: &Target, new: &Value) -> Result<(), Failure> {
+        let of = target.resource;
+        if !of.is_namespaced || !usage::is_counted(of) {
+            return Ok(());
+        }
+        let text = |field: &str| new["metadata"][field].as_str().unwrap_or_default();
+        for quota in cluster.objects("", "resourcequotas", text("namespace"), "")? {
+            let checked = usage::check_complete(&quota, of, new)
+                .and_then(|()| exceeds(&quota, &usage::of(&quota, of, new)));
+            checked.map_err(|why| Failure::forbidden(of, text("name"), &why))?;
+        }
+        Ok(())
+    }
+
     /// What the removal of an object gives back.
-    pub(crate) fn of_removal(cluster: &Cluster, key: &str) -> Self {
+    pub(crate) fn of_removal(cluster: &'a Cluster, key: &str) -> Self {
         let is = |of: &&Resource| {
             of.is_namespaced
                 && usage::is_counted(of)
@@ -71,29 +95,32 @@ impl Charge {
         let Some(of) = Resource::built_in().iter().find(is) else { return Self::default() };
         let rest = &key[crate::target::prefix(of, "").len()..];
         let Some((namespace, name)) = rest.split_once('/') else { return Self::default() };
+        let counting = read(cluster);
         let quotas = cluster.objects("", "resourcequotas", namespace, "").unwrap_or_default();
+        let mut charge =
+            Self { _counting: Some(counting), namespace: namespace.to_owned(), ..Self::default() };
         if quotas.is_empty() {
-            return Self::default();
+            return charge;
         }
-        let old = cluster.object(of.group, of.plural, namespace, name).unwrap_or_default();
-        let mut charge = Self { namespace: namespace.to_owned(), ..Self::default() };
+        let old = cluster.object(of.group, of.plural, namespace, name);
+        let Some(old) = old else { return charge };
         for quota in quotas {
             charge.returned.push((name_of(&quota), usage::of(&quota, of, &old)));
         }
         charge
     }
 
+    /// Takes from one quota; what that says no with.
     fn take(
         &mut self,
         cluster: &Cluster,
         of: &Resource,
         quota: &Value,
         old: Option<&Value>,
-        new: Option<&Value>,
-    ) -> Result<(), Failure> {
-        let used =
-            |object: Option<&Value>| object.map(|o| usage::of(quota, of, o)).unwrap_or_default();
-        let (before, after) = (used(old), used(new));
+        new: &Value,
+    ) -> Result<Result<(), String>, Failure> {
+        let before = old.map(|old| usage::of(quota, of, old)).unwrap_or_default();
+        let after = usage::of(quota, of, new);
         let (mut taken, mut returned) = (Amounts::new(), Amounts::new());
         for name in before.keys().chain(after.keys()) {
             let amount = |of: &Amounts| of.get(name).copied().unwrap_or(Quantity::ZERO);
@@ -108,15 +135,15 @@ impl Charge {
             self.returned.push((name_of(quota), returned));
         }
         if taken.is_empty() {
-            return Ok(());
+            return Ok(Ok(()));
         }
-        let shown = new.unwrap_or(&Value::Null)["metadata"]["name"].as_str().unwrap_or_default();
-        let refuse = |why: String| Failure::forbidden(of, shown, &why);
         let name = name_of(quota);
         let change = |quota: &mut Value| exceeds(quota, &taken).map(|()| add(quota, &taken, false));
-        change_status(cluster, &self.namespace, &name, change)?.map_err(refuse)?;
-        self.taken.push((name, taken));
-        Ok(())
+        let changed = change_status(cluster, &self.namespace, &name, change)?;
+        if changed.is_ok() {
+            self.taken.push((name, taken));
+        }
+        Ok(changed)
     }
 
     /// Gives back what a change gives back, or what it was to take if it was not made.
@@ -144,8 +171,13 @@ impl Charge {
     }
 }
 
+fn read(cluster: &Cluster) -> RwLockReadGuard<'_, ()> {
+    cluster.counting.read().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Counts again what all quotas of a namespace have.
 pub(super) fn count_all(cluster: &Cluster, namespace: &str) -> Result<(), Failure> {
+    let _nobody_writes = cluster.counting.write().unwrap_or_else(PoisonError::into_inner);
     for quota in cluster.objects("", "resourcequotas", namespace, "")? {
         let used = usage::count(cluster, &quota, namespace)?;
         let change = |quota: &mut Value| {
@@ -202,7 +234,13 @@ fn name_of(quota: &Value) -> String {
 
 /// Why a quota has not so much left, in upstream's words.
 fn exceeds(quota: &Value, wanted: &Amounts) -> Result<(), String> {
-    let (hard, used) = (amounts(&quota["spec"]["hard"]), amounts(&quota["status"]["used"]));
+    let (hard, used) = (amounts(&quota["status"]["hard"]), amounts(&quota["status"]["used"]));
+    let unknown: Vec<&str> =
+        wanted.keys().filter(|name| !hard.contains_key(*name)).map(String::as_str).collect();
+    if !unknown.is_empty() {
+        let (name, unknown) = (name_of(quota), unknown.join(","));
+        return Err(format!("status unknown for quota: {name}, resources: {unknown}"));
+    }
     let over: Vec<&String> = wanted
         .iter()
         .filter(|(name, more)| {

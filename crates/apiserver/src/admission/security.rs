@@ -2,6 +2,7 @@
 
 mod check;
 
+use objects::validate::{Invalid, Problem};
 use serde_json::Value;
 
 use super::Review;
@@ -86,6 +87,74 @@ pub(super) fn check(review: &mut Review<'_>) -> Result<(), Failure> {
         notes.warn(format!("would {violations}"));
     }
     Ok(())
+}
+
+/// Refuses levels that are none, and tells of pods that a stricter level would not have let in.
+pub(super) fn check_namespace(review: &mut Review<'_>) -> Result<(), Failure> {
+    if !review.is("", "Namespace") {
+        return Ok(());
+    }
+    check_levels(review)?;
+    let Some(old) = review.old else { return Ok(()) };
+    let (before, now) = (Policy::of(old, "enforce"), Policy::of(review.object, "enforce"));
+    if now.level <= before.level {
+        return Ok(());
+    }
+    let mut told: Vec<(String, Vec<String>)> = Vec::new();
+    for pod in review.cluster.objects("", "pods", review.name(), "")? {
+        let found = check::violations(now.level, &pod);
+        if found.is_empty() {
+            continue;
+        }
+        let reasons: Vec<&str> = found.iter().filter_map(|one| one.split(" (").next()).collect();
+        let name = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let reasons = reasons.join(", ");
+        match told.iter_mut().find(|(known, _)| *known == reasons) {
+            Some((_, names)) => names.push(name),
+            None => told.push((reasons, vec![name])),
+        }
+    }
+    if !told.is_empty() {
+        let (name, level) = (review.name(), &now.shown);
+        review.request.notes.warn(format!(
+            "existing pods in namespace {name:?} violate the new PodSecurity enforce level {level:?}"
+        ));
+    }
+    for (reasons, names) in told {
+        let who = match names.len() {
+            1 => names[0].clone(),
+            2 => format!("{} (and 1 other pod)", names[0]),
+            more => format!("{} (and {} other pods)", names[0], more - 1),
+        };
+        review.request.notes.warn(format!("{who}: {reasons}"));
+    }
+    Ok(())
+}
+
+fn check_levels(review: &Review<'_>) -> Result<(), Failure> {
+    const LEVELS: [&str; 4] = ["", "privileged", "baseline", "restricted"];
+    let mut wrong = Vec::new();
+    for mode in ["enforce", "audit", "warn"] {
+        let key = format!("{LABEL}{mode}");
+        let label = |object: &Value| {
+            object["metadata"]["labels"][&key].as_str().unwrap_or_default().to_owned()
+        };
+        let level = label(review.object);
+        let is_new = review.old.is_none_or(|old| label(old) != level);
+        if is_new && !LEVELS.contains(&level.as_str()) {
+            wrong.push(Invalid {
+                field: format!("metadata.labels[{key}]"),
+                problem: Problem::Value(
+                    format!("{level:?}"),
+                    "must be one of privileged, baseline, restricted".to_owned(),
+                ),
+            });
+        }
+    }
+    match &wrong[..] {
+        [] => Ok(()),
+        wrong => Err(Failure::invalid(review.target.resource, review.name(), wrong)),
+    }
 }
 
 /// The pod that is made or changed, or that others will be made after; `None` if the change does

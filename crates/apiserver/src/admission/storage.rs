@@ -70,24 +70,49 @@ pub(crate) fn release(
     object: &mut Value,
 ) -> Result<(), LogError> {
     let (finalizer, is_used) = match (target.resource.group, target.resource.kind) {
-        ("", "PersistentVolumeClaim") => (CLAIM_PROTECTION, is_claimed(cluster, target)?),
+        ("", "PersistentVolumeClaim") => {
+            (CLAIM_PROTECTION, is_claimed(cluster, &target.namespace, &target.name)?)
+        }
         ("", "PersistentVolume") => (VOLUME_PROTECTION, object["status"]["phase"] == "Bound"),
         _ => return Ok(()),
     };
     if !is_used {
-        let mut finalizers = items(&object["metadata"]["finalizers"]).to_vec();
-        finalizers.retain(|own| own != finalizer);
-        object["metadata"]["finalizers"] = finalizers.into();
+        unprotect(object, finalizer);
+    }
+    Ok(())
+}
+
+fn unprotect(object: &mut Value, finalizer: &str) {
+    let mut finalizers = items(&object["metadata"]["finalizers"]).to_vec();
+    finalizers.retain(|own| own != finalizer);
+    object["metadata"]["finalizers"] = finalizers.into();
+}
+
+/// Lets claims of a namespace go that were only waiting for pods that are gone.
+pub(super) fn release_claims(cluster: &Cluster, namespace: &str) -> Result<(), LogError> {
+    const CLAIMS: &str = "persistentvolumeclaims";
+    for mut claim in cluster.objects("", CLAIMS, namespace, "deletionTimestamp")? {
+        let name = claim["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let is_going = claim["metadata"]["deletionTimestamp"].is_string();
+        if !is_going || is_claimed(cluster, namespace, &name)? {
+            continue;
+        }
+        unprotect(&mut claim, CLAIM_PROTECTION);
+        match cluster.let_go("", CLAIMS, &claim) {
+            // Whoever changed it meanwhile, or the next pod that goes, lets it go.
+            Ok(()) | Err(LogError::Conflict(_)) => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }
 
 /// Whether a pod that has not ended has a volume of the claim.
-fn is_claimed(cluster: &Cluster, target: &Target) -> Result<bool, LogError> {
-    let pods = cluster.objects("", "pods", &target.namespace, &target.name)?;
+fn is_claimed(cluster: &Cluster, namespace: &str, name: &str) -> Result<bool, LogError> {
+    let pods = cluster.objects("", "pods", namespace, "")?;
     Ok(pods.iter().any(|pod| {
         let phase = pod["status"]["phase"].as_str().unwrap_or_default();
         !matches!(phase, "Succeeded" | "Failed")
-            && crate::authorization::claims(pod).iter().any(|claim| *claim == target.name)
+            && crate::authorization::claims(pod).iter().any(|claim| claim.as_str() == name)
     }))
 }

@@ -136,6 +136,8 @@ fn claims_get_the_default_class_and_stay_while_they_are_used() {
     done(&cluster, "DELETE", &path, &Value::Null);
     assert!(get(&cluster, &path)["metadata"]["deletionTimestamp"].is_string());
     done(&cluster, "DELETE", &format!("{PODS}/p"), &Value::Null);
+    assert_eq!(ask(&cluster, &User::administrator(), "GET", &path, &Value::Null).0, 404);
+    make(&cluster, claims, &claim);
     done(&cluster, "DELETE", &path, &Value::Null);
     assert_eq!(ask(&cluster, &User::administrator(), "GET", &path, &Value::Null).0, 404);
 }
@@ -188,6 +190,9 @@ fn a_quota_is_counted_and_kept() {
     let used = || get(&cluster, &format!("{QUOTAS}/q"))["status"]["used"].clone();
     assert_eq!(used(), json!({"count/secrets": "0", "pods": "1"}));
     make(&cluster, PODS, &pod("a"));
+    assert!(
+        refused(&cluster, "POST", &format!("{PODS}?dryRun=All"), &pod("b")).contains("exceeded")
+    );
     assert_eq!(
         refused(&cluster, "POST", PODS, &pod("b")),
         "pods \"b\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=2, limited: pods=2"
@@ -278,4 +283,64 @@ fn pods_are_as_secure_as_their_namespace_wants() {
     }});
     let made = make(&cluster, "/apis/apps/v1/namespaces/default/deployments", &deployment);
     assert!(made["warnings"].to_string().contains("privileged"), "{made}");
+}
+
+#[test]
+fn a_namespace_that_becomes_stricter_tells_of_its_pods() {
+    let cluster = cluster();
+    make(&cluster, PODS, &pod("a"));
+    make(&cluster, PODS, &pod("b"));
+    let labels = |level: &str| json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": level}}});
+    let path = "/api/v1/namespaces/default";
+    let changed = done(&cluster, PATCH, path, &labels("restricted"));
+    assert_eq!(
+        changed["warnings"],
+        json!([
+            "existing pods in namespace \"default\" violate the new PodSecurity enforce level \
+             \"restricted:latest\"",
+            "a (and 1 other pod): allowPrivilegeEscalation != false, unrestricted capabilities, \
+             runAsNonRoot != true, seccompProfile",
+        ])
+    );
+    let (code, failure) = ask(&cluster, &User::administrator(), PATCH, path, &labels("strict"));
+    assert_eq!(code, 422, "{failure}");
+    let expected = "must be one of privileged, baseline, restricted";
+    assert!(failure["message"].as_str().unwrap().contains(expected), "{failure}");
+}
+
+#[test]
+fn a_request_for_a_certificate_says_who_made_it_and_is_approved_by_whom_may() {
+    let cluster = cluster();
+    let jane = User::known("jane", &["team"]);
+    let path = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+    let roles = "/apis/rbac.authorization.k8s.io/v1";
+    let role = json!({"metadata": {"name": "asks"}, "rules": [{
+        "apiGroups": ["certificates.k8s.io"], "verbs": ["create", "update", "get"],
+        "resources": ["certificatesigningrequests", "certificatesigningrequests/approval"],
+    }]});
+    make(&cluster, &format!("{roles}/clusterroles"), &role);
+    let binding = json!({
+        "metadata": {"name": "asks"},
+        "subjects": [{"kind": "User", "name": "jane", "apiGroup": "rbac.authorization.k8s.io"}],
+        "roleRef": {"kind": "ClusterRole", "name": "asks", "apiGroup": "rbac.authorization.k8s.io"},
+    });
+    make(&cluster, &format!("{roles}/clusterrolebindings"), &binding);
+    let asked = json!({"metadata": {"name": "c"}, "spec": {
+        "request": "Lg==", "signerName": "kubernetes.io/kube-apiserver-client",
+        "usages": ["client auth"], "username": "system:admin", "groups": ["system:masters"],
+    }});
+    let (code, mut made) = ask(&cluster, &jane, "POST", path, &asked);
+    assert_eq!(code, 201, "{made}");
+    assert_eq!(made["spec"]["username"], "jane");
+    assert_eq!(made["spec"]["groups"], json!(["team", "system:authenticated"]));
+    let now = "2026-01-01T00:00:00Z";
+    made["status"] = json!({"conditions": [{
+        "type": "Approved", "status": "True", "reason": "x", "message": "", "lastUpdateTime": now,
+    }]});
+    let path = format!("{path}/c/approval");
+    let (code, failure) = ask(&cluster, &jane, "PUT", &path, &made);
+    assert_eq!(code, 403, "{failure}");
+    assert!(
+        failure["message"].as_str().unwrap().contains("user not permitted to approve requests")
+    );
 }

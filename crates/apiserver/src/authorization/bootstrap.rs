@@ -162,7 +162,7 @@ mod tests {
             let is_made_of_others = !object["aggregationRule"].is_null();
             for rule in Rule::read_all(&object["rules"]) {
                 let is_of_resource = !rule.groups.is_empty() && !rule.resources.is_empty();
-                assert!(is_of_resource != !rule.paths.is_empty(), "{plural} {object}");
+                assert_eq!(is_of_resource, rule.paths.is_empty(), "{plural} {object}");
                 assert!(!rule.verbs.iter().any(String::is_empty), "{plural} {object}");
             }
             if plural.ends_with("roles") {

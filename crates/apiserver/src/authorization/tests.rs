@@ -222,3 +222,25 @@ fn reviews_say_who_may_do_what() {
     assert_eq!(code, 201);
     assert_eq!(answer["status"]["userInfo"]["username"], "jane");
 }
+
+#[test]
+fn a_new_start_gives_roles_what_they_lack_unless_they_shall_stay() {
+    use std::sync::Arc;
+
+    use crate::log::Memory;
+    let log = Arc::new(Memory::default());
+    let first = Cluster::new(log.clone()).unwrap();
+    let admin = User::administrator();
+    let path = |name: &str| format!("{ROLES}/clusterroles/{name}");
+    let emptied = json!({"rules": []});
+    let fixed = json!({
+        "metadata": {"annotations": {"rbac.authorization.kubernetes.io/autoupdate": "false"}},
+        "rules": [],
+    });
+    let whole = get(&first, &path("system:discovery"))["rules"].clone();
+    assert_eq!(ask(&first, &admin, "PATCH", &path("system:discovery"), &emptied).0, 200);
+    assert_eq!(ask(&first, &admin, "PATCH", &path("system:kube-dns"), &fixed).0, 200);
+    let again = Cluster::new(log).unwrap();
+    assert_eq!(get(&again, &path("system:discovery"))["rules"], whole);
+    assert_eq!(get(&again, &path("system:kube-dns"))["rules"], json!([]));
+}

@@ -28,7 +28,7 @@ impl Cluster {
             let made: Result<(), LogError> = thread::scope(|scope| {
                 let begin = |(group, plural, object): &(&'static str, &'static str, Value)| {
                     let (group, plural, object) = (*group, *plural, object.clone());
-                    scope.spawn(move || self.ensure_whole(group, plural, object))
+                    scope.spawn(move || self.ensure_whole(group, plural, &object))
                 };
                 let workers: Vec<_> = chunk.iter().map(begin).collect();
                 let broken = || LogError::Storage("a thread that made an object broke".into());
@@ -48,7 +48,7 @@ impl Cluster {
         &self,
         group: &'static str,
         plural: &'static str,
-        wanted: Value,
+        wanted: &Value,
     ) -> Result<(), LogError> {
         if self.ensure(group, plural, wanted.clone())? || group != ROLES {
             return Ok(());

@@ -80,6 +80,19 @@ impl Cluster {
     }
 }
 
+impl Cluster {
+    /// Writes an object that somebody has let go, or removes it if nobody holds it any more.
+    pub(crate) fn let_go(&self, group: &str, plural: &str, object: &Value) -> Result<(), LogError> {
+        let is_going = !object["metadata"]["deletionTimestamp"].is_null();
+        if !is_going || !super::items(&object["metadata"]["finalizers"]).is_empty() {
+            return self.overwrite(group, plural, object);
+        }
+        let known = object["metadata"]["resourceVersion"].as_str().unwrap_or_default();
+        let key = own_key(group, plural, object);
+        self.remove(&key, known.parse().unwrap_or_default()).map(drop)
+    }
+}
+
 fn own_key(group: &str, plural: &str, object: &Value) -> String {
     let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
     target::key(Cluster::resource(group, plural), text("namespace"), text("name"))

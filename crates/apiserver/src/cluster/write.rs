@@ -93,12 +93,13 @@ impl Cluster {
         let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
         let key = crate::target::key(of, namespace, &name);
         if request.is_dry_run()? {
+            Charge::check(self, target, &object)?;
             return match self.log.get(&key).0 {
                 Some(_) => Err(Failure::already_exists(of, &name)),
                 None => Ok(object),
             };
         }
-        let charge = Charge::of(self, target, None, Some(&object))?;
+        let charge = Charge::of(self, target, None, &object)?;
         match charge.settled(self, self.put(&key, None, &object)) {
             Ok(revision) => {
                 object["metadata"]["resourceVersion"] = revision.to_string().into();
@@ -207,7 +208,7 @@ impl Cluster {
         let written = match is_going && !is_held && !is_pod && !is_namespace {
             true => self.remove(&key, found.revision),
             false => {
-                let charge = Charge::of(self, target, Some(&found.object), Some(&object))?;
+                let charge = Charge::of(self, target, Some(&found.object), &object)?;
                 charge.settled(self, self.put(&key, Some(found.revision), &object))
             }
         };

@@ -104,7 +104,7 @@ fn containers(pod: &Value) -> impl Iterator<Item = (&str, &Value)> {
     })
 }
 
-fn named<'a>(pod: &'a Value, is_wrong: impl Fn(&Value) -> bool) -> Vec<&'a str> {
+fn named(pod: &Value, is_wrong: impl Fn(&Value) -> bool) -> Vec<&str> {
     containers(pod).filter(|(_, own)| is_wrong(own)).map(|(name, _)| name).collect()
 }
 
@@ -420,13 +420,13 @@ mod tests {
 
     use super::*;
 
-    fn pod(spec: Value) -> Value {
+    fn pod(spec: &Value) -> Value {
         json!({"spec": spec})
     }
 
     #[test]
     fn an_ordinary_pod_is_not_restricted_enough() {
-        let ordinary = pod(json!({"containers": [{"name": "c"}]}));
+        let ordinary = pod(&json!({"containers": [{"name": "c"}]}));
         assert_eq!(violations(Level::Baseline, &ordinary), Vec::<String>::new());
         assert_eq!(
             violations(Level::Restricted, &ordinary),
@@ -441,7 +441,7 @@ mod tests {
                  securityContext.seccompProfile.type to \"RuntimeDefault\" or \"Localhost\")",
             ]
         );
-        let careful = pod(json!({
+        let careful = pod(&json!({
             "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
             "containers": [{"name": "c", "securityContext": {
                 "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]},
@@ -453,7 +453,7 @@ mod tests {
 
     #[test]
     fn what_reaches_the_node_is_not_baseline() {
-        let reaching = pod(json!({
+        let reaching = pod(&json!({
             "hostNetwork": true, "hostPID": true,
             "securityContext": {"sysctls": [{"name": "kernel.msgmax"}]},
             "initContainers": [{"name": "i", "securityContext": {"privileged": true}}],

@@ -3,19 +3,29 @@
 use objects::resource::{Access, Resource};
 use serde_json::{Value, json};
 
+use crate::audit::Told;
 use crate::cluster::{Changed, Cluster};
 use crate::discovery;
 use crate::failure::Failure;
 use crate::form::{Include, Shown};
 use crate::request::{Answer, Form, Request};
-use crate::subresource;
 use crate::target::Target;
+use crate::{admission, authentication, authorization, subresource};
 
 impl Cluster {
-    /// Answers a request of somebody who may ask.
+    /// Answers a request, if whoever asks may ask it.
     #[must_use]
     pub fn answer(&self, request: &Request) -> Answer {
-        self.find_answer(request).unwrap_or_else(Answer::from)
+        let received = self.audit.as_ref().and_then(|audit| Told::received(audit, request));
+        let found = self.authorize(request).and_then(|()| self.find_answer(request));
+        let mut answer = found.unwrap_or_else(Answer::from);
+        if let Answer::Document { warnings, .. } = &mut answer {
+            warnings.extend(request.notes.take_warnings());
+        }
+        if let Some(received) = received {
+            received.answered(request, &mut answer);
+        }
+        answer
     }
 
     fn find_answer(&self, request: &Request) -> Result<Answer, Failure> {
@@ -24,12 +34,15 @@ impl Cluster {
         if let Some(document) = is_get.then(|| fixed(request, &parts)).flatten() {
             return Ok(document);
         }
+        if let Some(document) = is_get.then(|| authentication::discovery(self, &parts)).flatten() {
+            return Ok(Answer::document(200, document));
+        }
         let Some(target) = Target::parse(&request.parts) else {
             return Err(Failure::no_such_path());
         };
         match target.resource.access {
             Access::Stored => {}
-            Access::Asked => return crate::review::answer(request, &target),
+            Access::Asked => return authorization::answer_review(self, request, &target),
             Access::Shown if is_get => {
                 let shown = shown(request)?;
                 let list = shown.list(target.resource, Vec::new(), &json!({"resourceVersion": ""}));
@@ -38,7 +51,13 @@ impl Cluster {
             Access::Shown => return Err(Failure::method_not_allowed()),
         }
         match target.subresource.as_str() {
-            "" | "status" | "finalize" | "approval" => self.on_object(request, &target),
+            "" | "status" | "finalize" | "approval" => {
+                let answer = self.on_object(request, &target)?;
+                if !is_get {
+                    admission::settle(self, request, &target, &answer)?;
+                }
+                Ok(answer)
+            }
             _ => subresource::answer(self, request, &target),
         }
     }

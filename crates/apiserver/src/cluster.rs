@@ -1,32 +1,29 @@
 //! Objects on top of the log: made, changed, removed, listed.
 
 mod admit;
+mod begin;
 mod collect;
 pub(crate) mod delete;
 mod list;
+mod own;
 mod patch;
 mod write;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 
 use objects::resource::Resource;
 use objects::schema::TypeId;
 use objects::{Schema, validate};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
+use crate::audit::Audit;
+use crate::authentication::Trust;
+use crate::authorization;
 use crate::failure::Failure;
+use crate::identity::Identity;
 use crate::log::{Entry, Log, LogError, Revision};
 use crate::request::{Request, Validation};
-use crate::target::{self, Target};
-
-/// Objects that a cluster has from its beginning: group, version, kind, namespace, name.
-const FROM_THE_BEGINNING: &[(&str, &str, &str)] = &[
-    ("namespaces", "", "default"),
-    ("namespaces", "", "kube-system"),
-    ("namespaces", "", "kube-public"),
-    ("namespaces", "", "kube-node-lease"),
-    ("serviceaccounts", "default", "default"),
-];
+use crate::target::Target;
 
 /// The cluster's objects.
 #[derive(Debug, Clone)]
@@ -34,6 +31,14 @@ pub struct Cluster {
     pub(crate) log: Arc<dyn Log>,
     /// Held while an address or a port is chosen for a service.
     allocation: Arc<Mutex<()>>,
+    /// Held by whoever writes what quotas count; whoever counts everything holds it alone.
+    pub(crate) counting: Arc<RwLock<()>>,
+    /// Whom it believes.
+    pub(crate) trust: Trust,
+    /// What roles allow.
+    pub(crate) policies: Arc<authorization::Cache>,
+    /// Who is told of requests, if somebody is.
+    pub(crate) audit: Option<Arc<Audit>>,
 }
 
 /// An object that was read, and when it was last changed.
@@ -52,41 +57,42 @@ pub(crate) struct Changed {
 }
 
 impl Cluster {
-    /// A cluster that is kept in a log. What every cluster has is made.
+    /// A cluster that is kept in a log, and believes nobody from outside: who asks, and as whom, is
+    /// said by whoever calls [`Cluster::answer`]. What every cluster has is made.
     ///
     /// # Errors
     /// What keeps the log failed.
     pub fn new(log: Arc<dyn Log>) -> Result<Self, LogError> {
-        let cluster = Self { log, allocation: Arc::default() };
-        for (plural, namespace, name) in FROM_THE_BEGINNING {
-            cluster.ensure(plural, namespace, name)?;
-        }
+        let unusable = |why: String| LogError::Storage(why.into());
+        let trust = Trust::of_nobody().map_err(unusable)?;
+        Self::with_trust(log, trust)
+    }
+
+    /// A cluster that believes whom an identity does.
+    ///
+    /// # Errors
+    /// What keeps the log failed.
+    pub fn open(log: Arc<dyn Log>, identity: &Identity) -> Result<Self, LogError> {
+        Self::with_trust(log, identity.trust())
+    }
+
+    fn with_trust(log: Arc<dyn Log>, trust: Trust) -> Result<Self, LogError> {
+        let cluster = Self {
+            log,
+            allocation: Arc::default(),
+            counting: Arc::default(),
+            trust,
+            policies: Arc::default(),
+            audit: None,
+        };
+        cluster.begin()?;
         Ok(cluster)
     }
 
-    /// Makes an object of the group without a name where it is not.
-    fn ensure(&self, plural: &str, namespace: &str, name: &str) -> Result<(), LogError> {
-        let is = |r: &&Resource| r.group.is_empty() && r.plural == plural;
-        let Some(resource) = Resource::built_in().iter().find(is) else { return Ok(()) };
-        let key = target::key(resource, namespace, name);
-        if self.log.get(&key).0.is_some() {
-            return Ok(());
-        }
-        let mut object = json!({"metadata": {"name": name}});
-        if !namespace.is_empty() {
-            object["metadata"]["namespace"] = namespace.into();
-        }
-        if plural == "namespaces" {
-            object["metadata"]["labels"] = json!({"kubernetes.io/metadata.name": name});
-            object["spec"] = json!({"finalizers": ["kubernetes"]});
-            object["status"] = json!({"phase": "Active"});
-        }
-        write::give_identity(&mut object);
-        match self.put(&key, None, &object) {
-            // Another server was faster.
-            Err(LogError::Conflict(_)) => Ok(()),
-            done => done.map(drop),
-        }
+    /// The same cluster, whose requests somebody is told of.
+    #[must_use]
+    pub fn audited(self, audit: Audit) -> Self {
+        Self { audit: Some(Arc::new(audit)), ..self }
     }
 
     /// An object by its place.
@@ -119,7 +125,8 @@ impl Cluster {
 
     fn remove(&self, key: &str, expected: Revision) -> Result<Revision, LogError> {
         let write = crate::log::Write { key: key.into(), expected: Some(expected), value: None };
-        self.log.write(write)
+        let charge = crate::admission::Charge::of_removal(self, key);
+        charge.settled(self, self.log.write(write))
     }
 }
 
@@ -202,7 +209,8 @@ fn manager<'a>(
     }
 }
 
-pub(crate) use write::random;
+pub(crate) use list::items;
+pub(crate) use write::{random, suffix, uid};
 
 fn now() -> String {
     objects::time::seconds(jiff::Timestamp::now().as_second())

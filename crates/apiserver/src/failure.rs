@@ -135,8 +135,25 @@ impl Failure {
     /// It is known who asks, and may not.
     #[must_use]
     pub fn forbidden(of: &Resource, name: &str, why: &str) -> Self {
-        let message = format!("{} {name:?} is forbidden: {why}", qualified(of));
-        Self::new(403, "Forbidden", message).about(of.group, of.plural, name)
+        Self::forbidden_by_name(of.group, of.plural, name, why)
+    }
+
+    /// The same of whatever a path names, which need be no resource; a name that is empty is none.
+    pub(crate) fn forbidden_by_name(group: &str, plural: &str, name: &str, why: &str) -> Self {
+        let resource = match group {
+            "" => plural.to_owned(),
+            group => format!("{plural}.{group}"),
+        };
+        let message = match (plural, name) {
+            ("", _) => format!("forbidden: {why}"),
+            (_, "") => format!("{resource} is forbidden: {why}"),
+            (_, name) => format!("{resource} {name:?} is forbidden: {why}"),
+        };
+        let failure = Self::new(403, "Forbidden", message);
+        match plural {
+            "" => Self { details: json!({}), ..failure },
+            plural => failure.about(group, plural, name),
+        }
     }
 
     /// A body in a form that is not read.

@@ -5,13 +5,16 @@ use std::io::Write as _;
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
+
+use crate::authentication::{MASTERS, TokenKey, Trust};
 
 /// The files of a cluster's identity, below its directory.
 const AUTHORITY: &str = "ca.crt";
@@ -19,6 +22,8 @@ const AUTHORITY_KEY: &str = "ca.key";
 const SERVER: &str = "server.crt";
 const SERVER_KEY: &str = "server.key";
 const TOKEN: &str = "admin.token";
+/// What signs the tokens of service accounts.
+const ACCOUNTS_KEY: &str = "sa.key";
 
 /// Names that a server is called by inside of its cluster.
 const NAMES: &[&str] = &[
@@ -34,6 +39,9 @@ const NAMES: &[&str] = &[
 pub struct Identity {
     directory: PathBuf,
     token: String,
+    trust: Trust,
+    /// The administrator's certificate and key, in PEM, which are made each time.
+    admin: (String, String),
 }
 
 /// Why there is no identity.
@@ -52,13 +60,17 @@ pub enum IdentityError {
     /// A certificate cannot be made.
     #[error("make a certificate: {0}")]
     Certificate(#[from] rcgen::Error),
+    /// The key for tokens is no good.
+    #[error("{0}")]
+    Key(String),
 }
 
 type Result<T> = std::result::Result<T, IdentityError>;
 
 impl Identity {
     /// The identity that is kept in a directory. What is missing is made: an authority once, a
-    /// certificate for these addresses each time, a token for whoever administers the cluster once.
+    /// certificate for these addresses each time, a token for whoever administers the cluster once,
+    /// and a key for the tokens of service accounts once.
     ///
     /// # Errors
     /// [`IdentityError`].
@@ -76,9 +88,25 @@ impl Identity {
                 token
             }
         };
-        let identity = Self { directory: directory.to_owned(), token };
-        identity.certify(addresses)?;
-        Ok(identity)
+        let issuer = authority(directory)?;
+        certify(directory, &issuer, addresses)?;
+        let trust = Trust {
+            token: token.as_str().into(),
+            key: Arc::new(TokenKey::new(&accounts_key(directory)?).map_err(IdentityError::Key)?),
+            authority: read(&directory.join(AUTHORITY))?.unwrap_or_default().into(),
+        };
+        let admin = certify_client(&issuer, "kubernetes-admin", MASTERS)?;
+        Ok(Self { directory: directory.to_owned(), token, trust, admin })
+    }
+
+    /// The certificate of the authority that certifies clients.
+    #[must_use]
+    pub fn authority_file(&self) -> PathBuf {
+        self.directory.join(AUTHORITY)
+    }
+
+    pub(crate) fn trust(&self) -> Trust {
+        self.trust.clone()
     }
 
     /// The server's certificate and key.
@@ -87,18 +115,13 @@ impl Identity {
         (self.directory.join(SERVER), self.directory.join(SERVER_KEY))
     }
 
-    /// The name of whoever has a token.
-    #[must_use]
-    pub fn user_of(&self, token: &str) -> Option<&'static str> {
-        is_equal(token.as_bytes(), self.token.as_bytes()).then_some("admin")
-    }
-
-    /// What `kubectl` needs to know to ask at `address`.
+    /// What `kubectl` needs to know to ask at `address`: it asks with a certificate. The token is
+    /// that of another user there, for what knows no certificates.
     ///
     /// # Errors
     /// [`IdentityError::Io`] if the authority's certificate cannot be read.
     pub fn kubeconfig(&self, address: &str) -> Result<String> {
-        let authority = read(&self.directory.join(AUTHORITY))?.unwrap_or_default();
+        let (certificate, key) = &self.admin;
         Ok(format!(
             "apiVersion: v1\n\
              kind: Config\n\
@@ -106,11 +129,15 @@ impl Identity {
              - name: cais\n  cluster:\n    server: https://{address}\n    \
              certificate-authority-data: {}\n\
              users:\n\
-             - name: admin\n  user:\n    token: {}\n\
+             - name: admin\n  user:\n    client-certificate-data: {}\n    \
+             client-key-data: {}\n\
+             - name: admin-token\n  user:\n    token: {}\n\
              contexts:\n\
              - name: cais\n  context:\n    cluster: cais\n    user: admin\n\
              current-context: cais\n",
-            BASE64_STANDARD.encode(authority),
+            BASE64_STANDARD.encode(&*self.trust.authority),
+            BASE64_STANDARD.encode(certificate),
+            BASE64_STANDARD.encode(key),
             self.token
         ))
     }
@@ -122,31 +149,72 @@ impl Identity {
     pub fn write_kubeconfig(&self, path: &Path, address: &str) -> Result<()> {
         write(path, &self.kubeconfig(address)?, 0o600)
     }
+}
 
-    fn certify(&self, addresses: &[IpAddr]) -> Result<()> {
-        let (path, key_path) = (self.directory.join(AUTHORITY), self.directory.join(AUTHORITY_KEY));
-        let params = authority_params();
-        let key = match (read(&path)?, read(&key_path)?) {
-            (Some(_), Some(key)) => KeyPair::from_pem(&key)?,
-            _ => {
-                let key = KeyPair::generate()?;
-                write(&key_path, &key.serialize_pem(), 0o600)?;
-                write(&path, &params.self_signed(&key)?.pem(), 0o644)?;
-                key
-            }
-        };
-        let issuer = Issuer::new(params, key);
-        let names: Vec<String> = NAMES.iter().map(|name| (*name).to_owned()).collect();
-        let mut params = CertificateParams::new(names)?;
-        params.distinguished_name.push(DnType::CommonName, "kube-apiserver");
-        params.subject_alt_names.extend(addresses.iter().map(|ip| SanType::IpAddress(*ip)));
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        let own = KeyPair::generate()?;
-        let certificate = params.signed_by(&own, &issuer)?;
-        let (path, key_path) = self.server_files();
-        write(&key_path, &own.serialize_pem(), 0o600)?;
-        write(&path, &certificate.pem(), 0o644)
+/// The authority, which is made once.
+fn authority(directory: &Path) -> Result<Issuer<'static, KeyPair>> {
+    let (path, key_path) = (directory.join(AUTHORITY), directory.join(AUTHORITY_KEY));
+    let params = authority_params();
+    let key = match (read(&path)?, read(&key_path)?) {
+        (Some(_), Some(key)) => KeyPair::from_pem(&key)?,
+        _ => {
+            let key = KeyPair::generate()?;
+            write(&key_path, &key.serialize_pem(), 0o600)?;
+            write(&path, &params.self_signed(&key)?.pem(), 0o644)?;
+            key
+        }
+    };
+    Ok(Issuer::new(params, key))
+}
+
+/// The key for tokens, which is made once: tokens outlive the server.
+fn accounts_key(directory: &Path) -> Result<KeyPair> {
+    let path = directory.join(ACCOUNTS_KEY);
+    if let Some(key) = read(&path)? {
+        return Ok(KeyPair::from_pem(&key)?);
+    }
+    let key = KeyPair::generate()?;
+    write(&path, &key.serialize_pem(), 0o600)?;
+    Ok(key)
+}
+
+/// The server's certificate, for these addresses.
+fn certify(directory: &Path, issuer: &Issuer<'_, KeyPair>, addresses: &[IpAddr]) -> Result<()> {
+    let names: Vec<String> = NAMES.iter().map(|name| (*name).to_owned()).collect();
+    let mut params = CertificateParams::new(names)?;
+    params.distinguished_name.push(DnType::CommonName, "kube-apiserver");
+    params.subject_alt_names.extend(addresses.iter().map(|ip| SanType::IpAddress(*ip)));
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    let own = KeyPair::generate()?;
+    let certificate = params.signed_by(&own, issuer)?;
+    write(&directory.join(SERVER_KEY), &own.serialize_pem(), 0o600)?;
+    write(&directory.join(SERVER), &certificate.pem(), 0o644)
+}
+
+/// A client's certificate and key, in PEM: a user, in a group.
+fn certify_client(
+    issuer: &Issuer<'_, KeyPair>,
+    user: &str,
+    group: &str,
+) -> Result<(String, String)> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, user);
+    params.distinguished_name.push(DnType::OrganizationName, group);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    let own = KeyPair::generate()?;
+    let certificate = params.signed_by(&own, issuer)?;
+    Ok((certificate.pem(), own.serialize_pem()))
+}
+
+impl Trust {
+    /// Believes nobody but the service accounts of a cluster that nobody else knows.
+    pub(crate) fn of_nobody() -> std::result::Result<Self, String> {
+        let pair = KeyPair::generate().map_err(|error| format!("make a key: {error}"))?;
+        let key = Arc::new(TokenKey::new(&pair)?);
+        Ok(Self { token: "".into(), key, authority: "".into() })
     }
 }
 
@@ -187,7 +255,7 @@ fn secret() -> String {
 }
 
 /// In a time that says nothing about where they differ.
-fn is_equal(a: &[u8], b: &[u8]) -> bool {
+pub(crate) fn is_equal(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |all, (x, y)| all | (x ^ y)) == 0
 }
 
@@ -204,8 +272,7 @@ mod tests {
         let again = Identity::open(directory.path(), &local).unwrap();
         assert_eq!((first.token.len(), &first.token), (64, &again.token));
         assert_eq!(fs::read(directory.path().join(AUTHORITY)).unwrap(), authority);
-        assert_eq!(again.user_of(&first.token), Some("admin"));
-        assert_eq!(again.user_of("nonsense"), None);
+        assert_eq!(again.trust.key.key_set(), first.trust.key.key_set());
         let text = again.kubeconfig("127.0.0.1:6443").unwrap();
         assert!(text.contains("server: https://127.0.0.1:6443\n") && text.contains(&first.token));
         let path = directory.path().join("config");

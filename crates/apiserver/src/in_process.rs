@@ -5,6 +5,7 @@ use std::time::Duration;
 use client::{Call, Events, Failure, Transport};
 use serde_json::Value;
 
+use crate::authentication::User;
 use crate::cluster::Cluster;
 use crate::request::{Answer, Request};
 use crate::watch::Watch;
@@ -13,14 +14,14 @@ use crate::watch::Watch;
 #[derive(Debug, Clone)]
 pub struct InProcess {
     cluster: Cluster,
-    user: String,
+    user: User,
 }
 
 impl InProcess {
-    /// Calls a cluster in the name of a user.
+    /// Calls a cluster in the name of a user, who may do everything: it is the process that does.
     #[must_use]
     pub fn new(cluster: Cluster, user: &str) -> Self {
-        Self { cluster, user: user.to_owned() }
+        Self { cluster, user: User::known(user, &["system:masters"]) }
     }
 
     fn answer(&self, call: &Call) -> Answer {
@@ -29,10 +30,10 @@ impl InProcess {
             parts: call.parts.clone(),
             query: call.query.clone(),
             content_type: call.content_type.to_owned(),
-            accept: String::new(),
-            agent: self.user.clone(),
+            agent: self.user.name.clone(),
             user: self.user.clone(),
             body: call.body.clone(),
+            ..Request::default()
         })
     }
 }

@@ -10,7 +10,13 @@
 //!
 //! **How to test it.** `cargo test -p apiserver`; `tests/tests/kube` asks whole servers with kubectl.
 
+mod admission;
 mod api;
+#[cfg(test)]
+mod asking;
+mod audit;
+mod authentication;
+mod authorization;
 mod cluster;
 mod discovery;
 mod failure;
@@ -18,19 +24,22 @@ mod form;
 mod identity;
 mod in_process;
 pub mod log;
+mod notes;
 mod operations;
 mod request;
-mod review;
 mod select;
 mod server;
 mod subresource;
 mod target;
 mod watch;
 
+pub use audit::{Audit, AuditError, Rotation};
+pub use authentication::User;
 pub use cluster::Cluster;
 pub use failure::Failure;
 pub use identity::{Identity, IdentityError};
 pub use in_process::InProcess;
+pub use notes::Notes;
 pub use request::{Answer, BODY_BYTES_MAX, Request};
 pub use server::{Server, ServerError};
 pub use watch::Watch;

@@ -1,8 +1,12 @@
 //! A request and its answer, whatever they came by.
 
+use std::net::IpAddr;
+
 use serde_json::{Map, Value};
 
+use crate::authentication::User;
 use crate::failure::Failure;
+use crate::notes::Notes;
 
 /// Longest body of a request (etcd's limit, which upstream has, too).
 pub const BODY_BYTES_MAX: u64 = 3 << 20;
@@ -22,8 +26,14 @@ pub struct Request {
     pub accept: String,
     /// `User-Agent`: whoever names no manager of fields is called after it.
     pub agent: String,
-    /// Who asks.
-    pub user: String,
+    /// Who asks: whose rights count.
+    pub user: User,
+    /// Who acts as that user, if somebody does; it is for auditors.
+    pub impersonator: Option<User>,
+    /// Where from, if by a network; it is for auditors.
+    pub source: Option<IpAddr>,
+    /// What is noted of it on its way.
+    pub notes: Notes,
     /// What was sent along.
     pub body: Vec<u8>,
 }

@@ -5,9 +5,10 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use httpd::{Exchange, Limits, Listener, Peer, Reply, Service, Stopper};
+use httpd::{Clients, Exchange, Limits, Listener, Peer, Reply, Service, Stopper};
 use serde_json::Value;
 
+use crate::authentication::Credentials;
 use crate::failure::Failure;
 use crate::identity::Identity;
 use crate::request::{Answer, BODY_BYTES_MAX, Request};
@@ -44,24 +45,25 @@ pub enum ServerError {
 }
 
 impl Server {
-    /// Listens for whoever knows the cluster's token.
+    /// Listens for clients, of whom the cluster's authority may have certified some.
     ///
     /// # Errors
     /// [`ServerError`].
     pub fn bind(
         address: SocketAddr,
         cluster: Cluster,
-        identity: Identity,
+        identity: &Identity,
     ) -> Result<Self, ServerError> {
         let (certificate, key) = identity.server_files();
-        let tls = httpd::tls_config(&certificate, &key, None)
+        let authority = identity.authority_file();
+        let tls = httpd::tls_config(&certificate, &key, Clients::Known(&authority))
             .map_err(|(path, why)| ServerError::Certificate(path.display().to_string(), why))?;
         let listen = |error| ServerError::Listen(address, error);
         let listener = TcpListener::bind(address).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let listeners = vec![Listener::Tcp(listener, Some(tls))];
         let http = httpd::Server::new(listeners, LIMITS).map_err(listen)?;
-        Ok(Self { http, service: Arc::new(Face { cluster, identity }), address })
+        Ok(Self { http, service: Arc::new(Face { cluster }), address })
     }
 
     /// Where it listens.
@@ -90,7 +92,6 @@ impl Server {
 #[derive(Debug)]
 struct Face {
     cluster: Cluster,
-    identity: Identity,
 }
 
 impl Service for Face {
@@ -123,15 +124,6 @@ impl Face {
         if parts.iter().any(|part| part.contains('/') || part == "." || part == "..") {
             return Err(Failure::no_such_path());
         }
-        let is_open = matches!(
-            parts.first().map(String::as_str),
-            Some("healthz" | "livez" | "readyz" | "version")
-        );
-        let user = match self.user(head.get("authorization").unwrap_or_default()) {
-            Some(user) => user,
-            None if is_open => "system:anonymous",
-            None => return Err(Failure::unauthorized()),
-        };
         let content_type = head.get("content-type").unwrap_or_default();
         let mut request = Request {
             method: head.method.clone(),
@@ -140,19 +132,23 @@ impl Face {
             content_type: content_type.split(';').next().unwrap_or_default().trim().to_owned(),
             accept: head.list("accept").unwrap_or_default(),
             agent: head.get("user-agent").unwrap_or_default().to_owned(),
-            user: user.to_owned(),
-            body: Vec::new(),
+            source: exchange.peer().ip(),
+            ..Request::default()
         };
+        let headers: Vec<(&str, &str)> = head.fields().collect();
+        let certificate = exchange.certificate();
+        let credentials = Credentials { certificate: certificate.as_deref(), headers: &headers };
+        match self.cluster.authenticate(&credentials, &request.parts) {
+            Ok(asking) => (request.user, request.impersonator) = (asking.user, asking.impersonator),
+            Err(failure) => {
+                self.cluster.audit_refused(&request, &failure);
+                return Err(failure);
+            }
+        }
         let body = exchange.body().whole(BODY_BYTES_MAX);
         let body = body.map_err(|why| Failure::bad_request(format!("read the body: {why}")))?;
         request.body = body.ok_or_else(|| Failure::too_large(BODY_BYTES_MAX))?;
         Ok(request)
-    }
-
-    fn user(&self, authorization: &str) -> Option<&'static str> {
-        let (scheme, token) = authorization.split_once(' ')?;
-        let is_bearer = scheme.eq_ignore_ascii_case("bearer");
-        is_bearer.then(|| self.identity.user_of(token.trim())).flatten()
     }
 }
 

@@ -18,9 +18,10 @@ pub(crate) fn answer(
             Ok(Answer::document(200, scale_of(&object)))
         }
         ("scale", "PUT" | "PATCH") => set_scale(cluster, request, target),
+        ("token", "POST") => crate::authentication::request_token(cluster, request, &whole(target)),
         ("binding", "POST") => bind(cluster, request, target),
         ("eviction", "POST") => evict(cluster, request, target),
-        ("scale" | "binding" | "eviction", _) => Err(Failure::method_not_allowed()),
+        ("scale" | "binding" | "eviction" | "token", _) => Err(Failure::method_not_allowed()),
         (other, _) => Err(Failure::not_implemented(&format!("{}/{other}", target.resource.plural))),
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use objects::resource::Resource;
 use serde_json::{Value, json};
 
+use crate::audit::Over;
 use crate::failure::Failure;
 use crate::form::Shown;
 use crate::log::{Entry, Event, Log, LogError, Range, Revision};
@@ -39,6 +40,8 @@ pub struct Watch {
     /// What is to be told first.
     ahead: VecDeque<Value>,
     is_over: bool,
+    /// Tells auditors when it is over.
+    told: Option<Over>,
 }
 
 /// How a watch begins.
@@ -80,12 +83,18 @@ impl Watch {
             next_bookmark: now + BOOKMARK_EVERY,
             ahead: VecDeque::new(),
             is_over: false,
+            told: None,
         };
         match wish.start {
             Start::After(revision) => watch.seen = revision,
             Start::WithAll { has_mark } => watch.begin(has_mark)?,
         }
         Ok(watch)
+    }
+
+    /// Has auditors told when it is over.
+    pub(crate) fn tell_when_over(&mut self, told: Over) {
+        self.told = Some(told);
     }
 
     fn begin(&mut self, has_mark: bool) -> Result<(), Failure> {

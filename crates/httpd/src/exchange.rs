@@ -52,6 +52,12 @@ impl<'a> Exchange<'a> {
         self.peer
     }
 
+    /// The certificate that the client has proved to have, in DER; `None` without one.
+    #[must_use]
+    pub fn certificate(&self) -> Option<Vec<u8>> {
+        self.body.input.wire.certificate()
+    }
+
     /// What was sent along.
     pub fn body(&mut self) -> &mut Body<'a> {
         &mut self.body

@@ -146,6 +146,11 @@ impl Head {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
+    /// All header fields: names in lower case, and values.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// All header fields `name` as one list.
     #[must_use]
     pub fn list(&self, name: &str) -> Option<String> {

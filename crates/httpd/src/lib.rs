@@ -28,4 +28,4 @@ pub use head::{Head, decode, encode};
 pub use reply::{Content, Reply};
 pub use server::{Limits, Server, Stopper};
 pub use stream::{Listener, Peer};
-pub use tls::{TlsConfig, certificates, key, tls_config};
+pub use tls::{Clients, TlsConfig, certificates, key, tls_config};

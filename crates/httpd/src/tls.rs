@@ -15,15 +15,27 @@ const PEM_SIZE_MAX: u64 = 8 << 20;
 /// How a server presents itself, and whom it believes.
 pub type TlsConfig = rustls::ServerConfig;
 
-/// How a server presents itself: with the certificate in one PEM file and the key in another. Where
-/// `authority` is given, only clients are let in that it has certified.
+/// Which clients are let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clients<'a> {
+    /// All, and none is asked for a certificate.
+    Anybody,
+    /// All that have no certificate, and those that the authority in this file has certified, of whom
+    /// it is known who they are.
+    Known(&'a Path),
+    /// Those alone that the authority in this file has certified.
+    Certified(&'a Path),
+}
+
+/// How a server presents itself: with the certificate in one PEM file and the key in another, to
+/// these clients.
 ///
 /// # Errors
 /// The file that is no good, and why.
 pub fn tls_config<'a>(
     certificate: &'a Path,
     key: &'a Path,
-    authority: Option<&'a Path>,
+    clients: Clients<'a>,
 ) -> Result<Arc<TlsConfig>, (&'a Path, String)> {
     let chain = certificates(certificate).map_err(|why| (certificate, why))?;
     let key_bytes = self::key(key).map_err(|why| (key, why))?;
@@ -31,15 +43,18 @@ pub fn tls_config<'a>(
     let builder = TlsConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| (certificate, error.to_string()))?;
-    let builder = match authority {
-        None => builder.with_no_client_auth(),
-        Some(path) => {
+    let builder = match clients {
+        Clients::Anybody => builder.with_no_client_auth(),
+        Clients::Known(path) | Clients::Certified(path) => {
             let mut roots = RootCertStore::empty();
             for trusted in certificates(path).map_err(|why| (path, why))? {
                 roots.add(trusted).map_err(|error| (path, error.to_string()))?;
             }
-            let verifier =
-                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            let verifier = match clients {
+                Clients::Known(_) => verifier.allow_unauthenticated().build(),
+                _ => verifier.build(),
+            };
             builder.with_client_cert_verifier(verifier.map_err(|e| (path, e.to_string()))?)
         }
     };

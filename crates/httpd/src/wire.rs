@@ -122,6 +122,17 @@ impl Wire {
         self.socket().hold_to(limits)
     }
 
+    /// The certificate that the client has proved to have, in DER.
+    pub(crate) fn certificate(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(stream) => {
+                let chain = stream.conn.peer_certificates()?;
+                chain.first().map(|certificate| certificate.to_vec())
+            }
+        }
+    }
+
     /// The socket, to wait for it.
     pub(crate) fn stream(&self) -> &Arc<Stream> {
         match self {

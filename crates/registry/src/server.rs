@@ -27,7 +27,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use httpd::{Limits, Listener, Service};
+use httpd::{Clients, Limits, Listener, Service};
 use store::Store;
 
 pub use access::Access;
@@ -93,7 +93,7 @@ impl Server {
         let tls = match &config.tls {
             None => None,
             Some((certificate, key)) => {
-                let tls = httpd::tls_config(certificate, key, None);
+                let tls = httpd::tls_config(certificate, key, Clients::Anybody);
                 let failed = |(path, why): (&std::path::Path, String)| ServeError::Certificate {
                     path: path.to_owned(),
                     why,

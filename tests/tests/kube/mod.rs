@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
+mod access;
+
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
@@ -17,9 +19,14 @@ struct Cluster<'a> {
 
 impl<'a> Cluster<'a> {
     fn start(sandbox: &'a Sandbox) -> Self {
-        let running = sandbox.start_script(
-            "exec $E server --data-dir cluster --listen 127.0.0.1:0 --kubeconfig kubeconfig",
-        );
+        Self::start_with(sandbox, "")
+    }
+
+    /// Starts with further options.
+    fn start_with(sandbox: &'a Sandbox, options: &str) -> Self {
+        let running = sandbox.start_script(&format!(
+            "exec $E server --data-dir cluster --listen 127.0.0.1:0 --kubeconfig kubeconfig {options}",
+        ));
         running.wait_for("Use it with");
         let config = std::fs::read_to_string(sandbox.work().join("kubeconfig")).unwrap();
         let word = |after: &str| {
@@ -144,7 +151,7 @@ fn who_does_not_know_the_token_is_not_let_in() {
         sandbox.shell(&script).ok().to_owned()
     };
     assert_eq!(ask("nonsense", MAPS), "401");
-    assert_eq!(ask("nonsense", "/readyz"), "200");
+    assert_eq!(ask("nonsense", "/readyz"), "401");
     assert_eq!(
         ask(&cluster.token, "/api/v1/namespaces/default/configmaps/..%2f..%2fsecrets"),
         "404"

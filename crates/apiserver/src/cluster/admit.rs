@@ -1,4 +1,4 @@
-//! What happens to an object on its way in: it needs its namespace, a service an address.
+//! What the server gives a new object: a service an address, a pod its class.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -16,44 +16,21 @@ use crate::log::Range;
 const SERVICES: (Ipv4Addr, u32) = (Ipv4Addr::new(10, 96, 0, 0), 12);
 /// Ports of nodes for services.
 const NODE_PORTS: std::ops::RangeInclusive<i64> = 30_000..=32_767;
-/// How long a pod stays on a node that is not ready, in seconds.
-const TOLERATION_SECONDS: i64 = 300;
 
 impl Cluster {
     /// Completes a new object by what else there is.
     pub(super) fn admit(&self, of: &Resource, object: &mut Value) -> Result<(), Failure> {
-        if of.is_namespaced {
-            self.need_namespace(of, object)?;
-        }
         match (of.group, of.kind) {
             ("", "Namespace") => {
                 let name = object["metadata"]["name"].clone();
                 object["metadata"]["labels"]["kubernetes.io/metadata.name"] = name;
             }
-            ("", "Pod") => complete_pod(object),
+            ("", "Pod") => object["status"]["qosClass"] = quality(&object["spec"]).into(),
             ("", "Service") => self.give_addresses(of, object, None)?,
             ("batch", "Job") => select_own_pods(object),
             _ => {}
         }
         Ok(())
-    }
-
-    /// Nothing is made in a namespace that is not there, or is going.
-    fn need_namespace(&self, of: &Resource, object: &Value) -> Result<(), Failure> {
-        let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
-        let namespaces = Resource::built_in().iter().find(|r| r.kind == "Namespace");
-        let Some(namespaces) = namespaces else { return Ok(()) };
-        let (entry, _) = self.log.get(&crate::target::key(namespaces, "", namespace));
-        let Some(entry) = entry else { return Err(Failure::not_found(namespaces, namespace)) };
-        let found = self.read(namespaces, &entry).object;
-        if found["metadata"]["deletionTimestamp"].is_null() {
-            return Ok(());
-        }
-        let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        let why = format!(
-            "unable to create new content in namespace {namespace} because it is being terminated"
-        );
-        Err(Failure::forbidden(of, name, &why))
     }
 
     /// An address, and ports of nodes, for a service that needs them and has not had them before.
@@ -166,34 +143,6 @@ pub(super) fn keep_addresses(old: &Value, new: &mut Value) {
             port["nodePort"] = own;
         }
     }
-}
-
-/// What upstream's admission gives every pod.
-fn complete_pod(pod: &mut Value) {
-    let spec = &mut pod["spec"];
-    if spec["serviceAccountName"].as_str().unwrap_or_default().is_empty() {
-        spec["serviceAccountName"] = "default".into();
-        spec["serviceAccount"] = "default".into();
-    }
-    if spec["priority"].is_null() {
-        spec["priority"] = 0.into();
-    }
-    if spec["preemptionPolicy"].is_null() {
-        spec["preemptionPolicy"] = "PreemptLowerPriority".into();
-    }
-    let mut tolerations = items(&spec["tolerations"]).to_vec();
-    for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
-        let tolerates =
-            |t: &Value| t["key"] == key || (t["key"].is_null() && t["operator"] == "Exists");
-        if !tolerations.iter().any(tolerates) {
-            tolerations.push(json!({
-                "key": key, "operator": "Exists", "effect": "NoExecute",
-                "tolerationSeconds": TOLERATION_SECONDS,
-            }));
-        }
-    }
-    spec["tolerations"] = tolerations.into();
-    pod["status"]["qosClass"] = quality(&pod["spec"]).into();
 }
 
 /// The class of a pod by what it requests and may use at most.

@@ -106,6 +106,7 @@ impl Cluster {
             tries -= 1;
             let found = self.find(target)?;
             options.check(target, &found)?;
+            crate::admission::delete(request, target, &found.object)?;
             if request.is_dry_run()? {
                 return Ok((found.object, true));
             }
@@ -131,6 +132,7 @@ impl Cluster {
         }
         let mut object = found.object.clone();
         let grace = grace(target, &object, options);
+        crate::admission::release(self, target, &mut object)?;
         let finalizers = items(&object["metadata"]["finalizers"]);
         let others: Vec<&Value> =
             finalizers.iter().filter(|f| **f != ORPHAN && **f != FOREGROUND).collect();

@@ -16,7 +16,7 @@ use crate::target::Target;
 use crate::watch::{Start, Watch, Wish};
 
 /// The items of a list, none of what is no list.
-pub(super) fn items(value: &Value) -> &[Value] {
+pub(crate) fn items(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 

@@ -5,6 +5,7 @@ use objects::{Schema, apply, defaults, validate};
 use serde_json::{Map, Value, json};
 
 use super::{Changed, Cluster, Found, check, decode, manager, now, refuse, type_of};
+use crate::admission::{self, Charge};
 use crate::failure::Failure;
 use crate::log::LogError;
 use crate::request::{Request, Validation};
@@ -74,6 +75,7 @@ impl Cluster {
             object["metadata"]["generation"] = 1.into();
         }
         complete(of, &mut object);
+        admission::create(self, request, target, &mut object)?;
         self.admit(of, &mut object)?;
         check(of, &object)?;
         let managed = self.managed(request, target, &json!({}), &object)?;
@@ -91,12 +93,14 @@ impl Cluster {
         let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
         let key = crate::target::key(of, namespace, &name);
         if request.is_dry_run()? {
+            Charge::check(self, target, &object)?;
             return match self.log.get(&key).0 {
                 Some(_) => Err(Failure::already_exists(of, &name)),
                 None => Ok(object),
             };
         }
-        match self.put(&key, None, &object) {
+        let charge = Charge::of(self, target, None, &object)?;
+        match charge.settled(self, self.put(&key, None, &object)) {
             Ok(revision) => {
                 object["metadata"]["resourceVersion"] = revision.to_string().into();
                 Ok(object)
@@ -165,6 +169,7 @@ impl Cluster {
         let old = &found.object;
         keep(of, &target.subresource, old, &mut object);
         complete(of, &mut object);
+        admission::update(self, request, target, old, &mut object)?;
         if of.kind == "Service" && of.group.is_empty() {
             self.give_addresses(of, &mut object, Some(old))?;
         }
@@ -203,7 +208,10 @@ impl Cluster {
         let is_namespace = target.resource.kind == "Namespace";
         let written = match is_going && !is_held && !has_time && !is_namespace {
             true => self.remove(&key, found.revision),
-            false => self.put(&key, Some(found.revision), &object),
+            false => {
+                let charge = Charge::of(self, target, Some(&found.object), &object)?;
+                charge.settled(self, self.put(&key, Some(found.revision), &object))
+            }
         };
         match written {
             Ok(revision) => {
@@ -367,27 +375,34 @@ fn generate_name(object: &mut Value) {
         return;
     }
     let kept: String = beginning.chars().take(GENERATED_MAX).collect();
-    let end: String = random::<SUFFIX_LENGTH>()
-        .iter()
-        .map(|byte| char::from(LETTERS[usize::from(*byte) % LETTERS.len()]))
-        .collect();
+    let end = suffix(&random::<SUFFIX_LENGTH>());
     metadata["name"] = format!("{kept}{end}").into();
+}
+
+/// Letters for random bytes.
+pub(crate) fn suffix(random: &[u8]) -> String {
+    let letter = |byte: &u8| char::from(LETTERS[usize::from(*byte) % LETTERS.len()]);
+    random.iter().map(letter).collect()
 }
 
 /// Gives a new object what nobody else has: an id, and a time.
 pub(super) fn give_identity(object: &mut Value) {
-    let mut bytes = random::<16>();
-    // Version 4, variant 1 (RFC 9562).
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let uid = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-");
+    let uid = uid(&random::<16>());
     let Some(metadata) = object["metadata"].as_object_mut() else { return };
     for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"] {
         metadata.shift_remove(field);
     }
     metadata.insert("uid".to_owned(), uid.into());
     metadata.insert("creationTimestamp".to_owned(), now().into());
+}
+
+/// An id (RFC 9562, version 4) of random bytes.
+pub(crate) fn uid(random: &[u8; 16]) -> String {
+    let mut bytes = *random;
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }
 
 /// Bytes that nobody can guess.

@@ -1,13 +1,14 @@
 //! `cais server`
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use apiserver::log::{Log, Memory, Sqlite};
-use apiserver::{Cluster, Identity, Server};
+use apiserver::{Audit, AuditError, Cluster, Identity, Rotation, Server};
 use engine::{Error, Kind, Result};
 use runtime::SignalFd;
+use serde_json::Value;
 
 use super::serve::obey;
 use crate::session::Session;
@@ -27,6 +28,19 @@ pub(crate) struct Args {
     /// Where changes are kept: `sqlite` in the data directory, or `memory` for as long as it runs
     #[arg(long, value_name = "KIND", default_value = "sqlite", value_parser = ["sqlite", "memory"])]
     datastore: String,
+    /// Write who did what to this file, as lines of JSON (audit.k8s.io/v1)
+    #[arg(long, value_name = "PATH")]
+    audit_log_path: Option<PathBuf>,
+    /// What is written there: a Policy of audit.k8s.io/v1, in JSON (default: metadata of everything)
+    #[arg(long, value_name = "PATH", requires = "audit_log_path")]
+    audit_policy_file: Option<PathBuf>,
+    /// Megabytes after which the audit log is put aside
+    #[arg(long, value_name = "MB", default_value_t = 100, requires = "audit_log_path",
+        value_parser = clap::value_parser!(u64).range(1..))]
+    audit_log_maxsize: u64,
+    /// How many audit logs are kept that were put aside
+    #[arg(long, value_name = "NUMBER", default_value_t = 10, requires = "audit_log_path")]
+    audit_log_maxbackup: u16,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
@@ -46,11 +60,14 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
         "memory" => Arc::new(Memory::default()),
         _ => Arc::new(Sqlite::open(&place.join("log.db")).map_err(open)?),
     };
-    let cluster = Cluster::new(log).map_err(open)?;
+    let mut cluster = Cluster::open(log, &identity).map_err(open)?;
+    if let Some(path) = &args.audit_log_path {
+        cluster = cluster.audited(audit(args, path)?);
+    }
     let signals = SignalFd::ending();
     let signals =
         signals.map_err(|error| Error::caused(Kind::Internal, "take over signals", error))?;
-    let server = Server::bind(args.listen, cluster, identity.clone())
+    let server = Server::bind(args.listen, cluster, &identity)
         .map_err(|error| failed("serve the Kubernetes API", error.into()))
         .map_err(|error| error.hint("--listen 127.0.0.1:0 takes a port that is free"))?;
     let path = args.kubeconfig.clone().unwrap_or_else(|| place.join("kubeconfig"));
@@ -62,6 +79,31 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     obey(signals, server.stopper());
     server.run().map_err(|error| failed("serve the Kubernetes API", error.into()))?;
     Ok(0)
+}
+
+/// Where requests are told of.
+fn audit(args: &Args, path: &Path) -> Result<Audit> {
+    let policy = args.audit_policy_file.as_deref().map(read_policy).transpose()?;
+    let rotation = Rotation {
+        bytes_max: args.audit_log_maxsize.saturating_mul(1 << 20),
+        backups_max: args.audit_log_maxbackup.into(),
+    };
+    Audit::open(path, policy.as_ref(), rotation).map_err(|error| {
+        let hint = match error {
+            AuditError::Open { .. } => "--audit-log-path names a file that can be written to",
+            AuditError::Policy(_) => "--audit-policy-file names a Policy of audit.k8s.io/v1",
+        };
+        Error::caused(Kind::Invalid, "tell auditors", error).hint(hint)
+    })
+}
+
+fn read_policy(path: &Path) -> Result<Value> {
+    let doing = format!("read the audit policy `{}`", path.display());
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Error::caused(Kind::Invalid, doing.as_str(), error))?;
+    serde_json::from_str(&text).map_err(|error| {
+        Error::caused(Kind::Invalid, doing, error).hint("the policy is to be written as JSON")
+    })
 }
 
 /// What clients may call the server by.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use engine::{Error, Kind, Result};
-use httpd::{Listener, TlsConfig};
+use httpd::{Clients, Listener, TlsConfig};
 use rustix::fs::Mode;
 
 use super::Args;
@@ -151,7 +151,7 @@ fn tls(args: &Args) -> Result<Arc<TlsConfig>> {
         )
         .hint("give --tlsverify with --tlscacert, --tlscert and --tlskey, or use ssh:// on the client's side"));
     };
-    httpd::tls_config(certificate, key, Some(authority)).map_err(|(path, why)| {
+    httpd::tls_config(certificate, key, Clients::Certified(authority)).map_err(|(path, why)| {
         Error::caused(Kind::Invalid, format!("use the certificate `{}`", path.display()), why)
     })
 }

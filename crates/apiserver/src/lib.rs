@@ -12,6 +12,7 @@
 
 mod api;
 mod cluster;
+mod custom;
 mod discovery;
 mod failure;
 mod form;

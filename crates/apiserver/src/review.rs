@@ -12,7 +12,7 @@ pub(crate) fn answer(request: &Request, target: &Target) -> Result<Answer, Failu
         return Err(Failure::method_not_allowed());
     }
     let asked = request.object()?;
-    let of = target.resource;
+    let of = &*target.resource;
     let mut answer = json!({
         "kind": of.kind,
         "apiVersion": of.api_version(),

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use objects::resource::Resource;
+use objects::resource::ResourceRef;
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
@@ -24,7 +24,7 @@ const END_OF_THE_BEGINNING: &str = "k8s.io/initial-events-end";
 #[derive(Debug)]
 pub struct Watch {
     log: Arc<dyn Log>,
-    resource: &'static Resource,
+    resource: ResourceRef,
     /// In which version objects are shown.
     prefix: String,
     /// For a single object.
@@ -69,7 +69,7 @@ impl Watch {
         let now = Instant::now();
         let mut watch = Self {
             log,
-            resource: target.resource,
+            resource: target.resource.clone(),
             prefix: target.prefix(),
             key: (!target.name.is_empty()).then(|| target.key()),
             select,
@@ -144,7 +144,7 @@ impl Watch {
     }
 
     fn object(&self, entry: &Entry, revision: Revision) -> Value {
-        self.shown.object(self.resource, entry, revision)
+        self.shown.object(&self.resource, entry, revision)
     }
 
     /// What an event is to a client that selects: an object that it no longer selects is gone.
@@ -162,7 +162,7 @@ impl Watch {
     }
 
     fn told(&self, what: &str, object: &Value) -> Value {
-        json!({"type": what, "object": self.shown.one(self.resource, object)})
+        json!({"type": what, "object": self.shown.one(&self.resource, object)})
     }
 
     fn bookmark(&self, annotations: &Value) -> Value {
@@ -176,6 +176,6 @@ impl Watch {
             "apiVersion": self.resource.api_version(),
             "metadata": metadata,
         });
-        json!({"type": "BOOKMARK", "object": self.shown.bookmark(self.resource, object)})
+        json!({"type": "BOOKMARK", "object": self.shown.bookmark(&self.resource, object)})
     }
 }

@@ -223,11 +223,16 @@ fn check_type(of: &Resource, body: &Map<String, Value>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn check(of: &Resource, object: &Value) -> Result<(), Failure> {
+/// Whether an object may be so; `old` is what it was before, if it is not new.
+fn check(of: &Resource, object: &Value, old: Option<&Value>) -> Result<(), Failure> {
     let (group, kept) = kept(of, object);
     let mut found = validate::check(&group, of.kind, of.is_namespaced, &kept);
     if let Some(definition) = &of.definition {
         found.extend(definition.check(object));
+    }
+    // Rules are about objects that are what their schema says.
+    if found.is_empty() {
+        found = crate::custom::check_rules(of, object, old);
     }
     refuse(of, object, &found)
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use objects::resource::{Resource, ResourceRef};
+use objects::validate::Invalid;
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
@@ -26,6 +27,15 @@ pub(crate) struct Customs(Mutex<BTreeMap<Arc<str>, (Revision, Vec<Arc<Resource>>
 /// Whether objects of this resource define kinds.
 pub(crate) fn is_definition(of: &Resource) -> bool {
     of.group == "apiextensions.k8s.io" && of.kind == "CustomResourceDefinition"
+}
+
+/// What of an object breaks the rules of its definition, and what of a definition's rules are none.
+pub(crate) fn check_rules(of: &Resource, object: &Value, old: Option<&Value>) -> Vec<Invalid> {
+    match &of.definition {
+        Some(definition) => cel::rules::check_object(definition.schema(), object, old),
+        None if is_definition(of) => cel::rules::check_definition(object),
+        None => Vec::new(),
+    }
 }
 
 impl Cluster {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::cluster::Cluster;
-use crate::log::LogError;
+use crate::failure::Failure;
 use crate::request::Request;
 
 /// The version of Kubernetes whose API this is.
@@ -49,7 +49,7 @@ impl Cluster {
         &self,
         request: &Request,
         parts: &[&str],
-    ) -> Result<Option<Value>, LogError> {
+    ) -> Result<Option<Value>, Failure> {
         if !matches!(parts, [] | ["api" | "apis"] | ["api" | "apis", _] | ["apis", _, _])
             && parts.first() != Some(&"openapi")
         {
@@ -69,7 +69,11 @@ impl Cluster {
             ["api", version] => resource_list(&all, "", version),
             ["apis", name] => group(&all, name),
             ["apis", group, version] => resource_list(&all, group, version),
-            ["openapi", "v2"] => Some(openapi::version_2(Schema::built_in(), &all)),
+            ["openapi", "v2"] => {
+                // Who wants Protocol Buffers alone must not get what it cannot read.
+                let _ = request.form()?;
+                Some(openapi::version_2(Schema::built_in(), &all))
+            }
             ["openapi", "v3"] => Some(openapi_index(&all)),
             ["openapi", "v3", rest @ ..] => openapi_document(&all, rest),
             _ => None,
@@ -197,7 +201,7 @@ fn resources_of(resource: &Resource) -> Vec<Value> {
 }
 
 /// Subresources that are answered.
-fn served(resource: &Resource) -> impl Iterator<Item = &'static str> {
+pub(crate) fn served(resource: &Resource) -> impl Iterator<Item = &'static str> {
     const YET: &[&str] = &["status", "scale", "binding", "eviction", "finalize", "approval"];
     resource.subresources.clone().into_iter().filter(|name| YET.contains(name))
 }

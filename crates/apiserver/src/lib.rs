@@ -12,6 +12,8 @@
 
 mod api;
 mod cluster;
+#[cfg(test)]
+mod compatibility;
 mod custom;
 mod discovery;
 mod failure;

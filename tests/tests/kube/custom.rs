@@ -136,7 +136,7 @@ fn objects_are_checked_pruned_and_told_of() {
     cluster.file("more.yaml", &OBJECT.replace("port: 80", "prot: 80"));
     let outcome = cluster.shell("kubectl create --validate=warn -f more.yaml; kubectl get ct tab -o jsonpath='{.spec.prot}'");
     outcome.says("Warning: unknown field \"spec.prot\"");
-    assert_eq!(outcome.ok(), "crontab.stable.example.com/tab created\n");
+    assert_eq!(outcome.ok(), "crontab.stable.example.com/tab created");
     cluster.file("old.yaml", &OBJECT.replace("example.com/v1", "example.com/v1beta1"));
     cluster.shell("kubectl apply -f old.yaml").says(
         "Warning: stable.example.com/v1beta1 CronTab is deprecated; use stable.example.com/v1 CronTab",
@@ -152,20 +152,20 @@ fn objects_are_patched_scaled_and_selected() {
         kubectl patch ct tab --type json -p '[{\"op\":\"add\",\"path\":\"/spec/port\",\"value\":\"http\"}]'
         kubectl patch ct tab --subresource status --type merge -p '{\"status\":{\"replicas\":2,\"conditions\":[{\"type\":\"Ready\",\"status\":\"True\"}]}}'
         kubectl label ct tab a=b; kubectl annotate ct tab c=d
-        KUBE_EDITOR=\"sed -i 's/image: x/image: y/'\" kubectl edit ct tab
+        KUBE_EDITOR=\"sed -i 's/image: x/image: new/'\" kubectl edit ct tab
         kubectl wait --for=condition=Ready ct/tab --timeout=60s";
     let _ = cluster.shell(script).ok();
     cluster.shell("kubectl patch ct tab -p '{}' --type strategic").code(1).says("strategic");
     let tab = object(&cluster, "kubectl get ct tab -o json");
-    assert_eq!((&tab["spec"]["replicas"], &tab["spec"]["image"]), (&json!(3), &json!("y")));
+    assert_eq!((&tab["spec"]["replicas"], &tab["spec"]["image"]), (&json!(3), &json!("new")));
     assert_eq!((&tab["spec"]["port"], &tab["status"]["replicas"]), (&json!("http"), &json!(2)));
     assert_eq!(tab["metadata"]["generation"], 5, "status and metadata have no generation: {tab:#}");
     let scale = object(&cluster, "kubectl get ct tab --subresource=scale -o json");
     assert_eq!((&scale["kind"], &scale["spec"]["replicas"]), (&json!("Scale"), &json!(3)));
     cluster
-        .shell("kubectl get ct --field-selector spec.image=y -o name")
+        .shell("kubectl get ct --field-selector spec.image=new -o name")
         .out("crontab.stable.example.com/tab\n");
-    cluster.shell("kubectl get ct --field-selector spec.image!=y -o name").out("");
+    cluster.shell("kubectl get ct --field-selector spec.image!=new -o name").out("");
     cluster
         .shell("kubectl get ct --field-selector spec.port=1")
         .code(1)
@@ -198,7 +198,7 @@ fn a_definition_goes_with_its_objects() {
     let script = "kubectl apply -f tab.yaml; kubectl delete crd crontabs.stable.example.com
                   kubectl get crd -o name; kubectl apply -f crd.yaml; kubectl get ct -o name";
     let outcome = cluster.shell(script);
-    assert!(outcome.ok().ends_with("crontabs.stable.example.com created\n"), "{outcome}");
+    assert!(outcome.ok().ends_with("crontabs.stable.example.com created"), "{outcome}");
     // An object that somebody holds holds its definition.
     let script = "kubectl apply -f tab.yaml
         kubectl patch ct tab --type merge -p '{\"metadata\":{\"finalizers\":[\"example.com/hold\"]}}'
@@ -206,7 +206,7 @@ fn a_definition_goes_with_its_objects() {
     let outcome = cluster.shell(script);
     assert!(
         outcome.ok().ends_with(
-            "customresourcedefinition.apiextensions.k8s.io/crontabs.stable.example.com\n"
+            "customresourcedefinition.apiextensions.k8s.io/crontabs.stable.example.com"
         ),
         "{outcome}"
     );
@@ -215,7 +215,7 @@ fn a_definition_goes_with_its_objects() {
     let script = "kubectl patch ct tab --type merge -p '{\"metadata\":{\"finalizers\":null}}'
         kubectl wait --for=delete crd/crontabs.stable.example.com --timeout=60s; kubectl get crd -o name";
     let outcome = cluster.shell(script);
-    assert!(!outcome.ok().contains("crontabs.stable.example.com\n"), "{outcome}");
+    assert!(!outcome.ok().ends_with("k8s.io/crontabs.stable.example.com"), "{outcome}");
 }
 
 #[test]
@@ -227,9 +227,11 @@ fn what_the_server_cannot_do_is_refused_when_it_is_defined() {
         cluster.file("wrong.yaml", &DEFINITION.replacen(from, to, 1));
         cluster.shell("kubectl create -f wrong.yaml")
     };
-    wrong("type: object\n              required: [cronSpec]", "type: object\n              x-kubernetes-validations: [{rule: 'true'}]\n              required: [cronSpec]")
+    let rule = |rule: &str| format!("x-kubernetes-validations: [{{rule: \"{rule}\"}}]\n              required: [cronSpec]");
+    wrong("required: [cronSpec]", &rule("self.nosuch("))
         .code(1)
-        .says("x-kubernetes-validations: Forbidden: rules of CEL");
+        .says("x-kubernetes-validations[0].rule: Invalid value: \"self.nosuch(\": compilation failed");
+    wrong("required: [cronSpec]", &rule("self.cronSpec.nosuch()")).code(1).says("undeclared reference to 'nosuch'");
     wrong("  scope: Namespaced", "  scope: Namespaced\n  conversion: {strategy: Webhook}")
         .code(1)
         .says("webhooks are not called");
@@ -252,4 +254,25 @@ fn what_the_server_cannot_do_is_refused_when_it_is_defined() {
                  -o jsonpath='{.status.conditions[?(@.type==\"NamesAccepted\")].reason}'";
     cluster.shell(names).out("ShortNamesConflict");
     cluster.shell("kubectl get others").code(1);
+}
+
+#[test]
+fn rules_of_a_definition_are_kept() {
+    let sandbox = Sandbox::new();
+    let cluster = Cluster::start(&sandbox);
+    let rules = "x-kubernetes-validations:
+                - {rule: 'self.replicas <= 5 || self.image.startsWith(\"big\")', message: too many}
+                - {rule: 'self.image == oldSelf.image', messageExpression: '\"image stays \" + oldSelf.image'}
+              required: [cronSpec]";
+    cluster.file("crd.yaml", &DEFINITION.replacen("required: [cronSpec]", rules, 1));
+    cluster.file("tab.yaml", OBJECT);
+    let _ = cluster.shell("kubectl create -f crd.yaml; kubectl create -f tab.yaml").ok();
+    let patch = |spec: &str| {
+        cluster.shell(&format!("kubectl patch ct tab --type merge -p '{{\"spec\":{spec}}}'"))
+    };
+    patch(r#"{"replicas":6}"#).code(1).says(
+        "The CronTab \"tab\" is invalid: spec: Invalid value: \"object\": too many",
+    );
+    patch(r#"{"image":"other"}"#).code(1).says("spec: Invalid value: \"object\": image stays busybox:latest");
+    let _ = patch(r#"{"replicas":5}"#).ok();
 }

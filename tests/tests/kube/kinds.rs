@@ -52,7 +52,7 @@ fn every_typed_kind_can_be_made() {
         ("serviceaccount sa", "serviceaccount/sa"),
     ] {
         let outcome = cluster.shell(&format!("kubectl create {command}"));
-        assert_eq!(outcome.ok(), format!("{name} created\n"), "{command}");
+        assert_eq!(outcome.ok(), format!("{name} created"), "{command}");
     }
     let listed = cluster.shell(
         "kubectl get clusterrole,clusterrolebinding,role,rolebinding,cj,job,deploy,ing,pdb,pc,quota,secret,svc",

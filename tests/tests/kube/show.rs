@@ -24,7 +24,7 @@ fn objects_are_shown_in_every_form() {
         ("cm -A -o name --sort-by=.metadata.name", "configmap/one\nconfigmap/two\n"),
     ] {
         let outcome = cluster.shell(&format!("kubectl get {form}"));
-        assert_eq!(outcome.ok(), expected, "{form}");
+        assert_eq!(outcome.ok(), expected.trim_end(), "{form}");
     }
     let outcome =
         cluster.shell("kubectl get cm --show-labels; kubectl get cm -L x; kubectl get cm -A");

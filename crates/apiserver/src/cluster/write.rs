@@ -78,7 +78,7 @@ impl Cluster {
         complete(of, &mut object);
         self.settle_definition(of, &mut object)?;
         self.admit(of, &mut object)?;
-        check(of, &object)?;
+        check(of, &object, None)?;
         let managed = self.managed(request, target, &json!({}), &object)?;
         Ok(managed)
     }
@@ -177,7 +177,7 @@ impl Cluster {
             let generation = old["metadata"]["generation"].as_i64().unwrap_or_default();
             object["metadata"]["generation"] = (generation + 1).into();
         }
-        check(of, &object)?;
+        check(of, &object, Some(old))?;
         let ((group, before), (_, after)) = (kept(of, old), kept(of, &object));
         refuse(of, &object, &validate::check_update(&group, of.kind, &before, &after))?;
         if tracks_fields {

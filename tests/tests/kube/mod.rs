@@ -7,6 +7,7 @@ mod chart;
 mod custom;
 mod declare;
 mod kinds;
+mod older;
 mod show;
 
 use std::path::{Path, PathBuf};

@@ -3,14 +3,14 @@
 //! **What it is.** A pool of real images, made from the machine's own package mirror and cached; a
 //! real registry that serves them under their Docker Hub names; fake hosts in which the binary
 //! runs apart from this machine and from other tests; an oracle that finds whatever a test leaves
-//! behind; a static probe that tells what it sees inside a container; a real Docker to compare with;
+//! behind; a static probe that tells what it sees inside a container; a real Docker to compare with; Kubernetes' own clients;
 //! a virtual machine with control groups of version 2 alone.
 //!
 //! **What it must not know.** The crates under test: everything goes through the binary, as a user
 //! would. Only `oci` is shared, for the words.
 //!
 //! **Front doors.** [`Sandbox`], [`Outcome`], [`Pool`], [`RegistryServer`], [`CaisRegistry`],
-//! [`Dockerd`], [`Api`], [`Machine`].
+//! [`Dockerd`], [`Api`], [`Machine`], [`kubectl`].
 //!
 //! **How to test it.** `cargo test -p testkit` as root; `cargo run -p testkit --bin pool -- make`.
 
@@ -20,6 +20,7 @@ mod dockerd;
 mod fake_host;
 mod host;
 mod image;
+mod kubernetes;
 mod layout;
 mod leak;
 mod machine;
@@ -35,6 +36,7 @@ pub use api::Api;
 pub use archive::{Entry, Node};
 pub use dockerd::{Dockerd, debian_client};
 pub use image::{layered, many_files};
+pub use kubernetes::{helm, kubectl, older_kubectl};
 pub use machine::{Job, Machine, Report};
 pub use pool::{IMAGES, IMAGES_ON_DEMAND, Pool};
 pub use process::{Outcome, Running};

@@ -1,6 +1,6 @@
 //! Requests to answers: the table of paths.
 
-use objects::resource::{Access, Resource};
+use objects::resource::Access;
 use serde_json::{Value, json};
 
 use crate::audit::Told;
@@ -31,13 +31,16 @@ impl Cluster {
     fn find_answer(&self, request: &Request) -> Result<Answer, Failure> {
         let parts: Vec<&str> = request.parts.iter().map(String::as_str).collect();
         let is_get = matches!(request.method.as_str(), "GET" | "HEAD");
-        if let Some(document) = is_get.then(|| fixed(request, &parts)).flatten() {
+        if let Some(document) = is_get.then(|| fixed(&parts)).flatten() {
             return Ok(document);
         }
         if let Some(document) = is_get.then(|| authentication::discovery(self, &parts)).flatten() {
             return Ok(Answer::document(200, document));
         }
-        let Some(target) = Target::parse(&request.parts) else {
+        if let Some(document) = if is_get { self.discover(request, &parts)? } else { None } {
+            return Ok(Answer::document(200, document));
+        }
+        let Some(target) = self.target(&request.parts)? else {
             return Err(Failure::no_such_path());
         };
         match target.resource.access {
@@ -45,7 +48,8 @@ impl Cluster {
             Access::Asked => return authorization::answer_review(self, request, &target),
             Access::Shown if is_get => {
                 let shown = shown(request)?;
-                let list = shown.list(target.resource, Vec::new(), &json!({"resourceVersion": ""}));
+                let list =
+                    shown.list(&target.resource, Vec::new(), &json!({"resourceVersion": ""}));
                 return Ok(Answer::document(200, list));
             }
             Access::Shown => return Err(Failure::method_not_allowed()),
@@ -76,7 +80,7 @@ impl Cluster {
             }
             "GET" | "HEAD" => {
                 let found = self.find(target)?;
-                Ok(Answer::document(200, shown.one(target.resource, &found.object)))
+                Ok(Answer::document(200, shown.one(&target.resource, &found.object)))
             }
             "POST" if is_all => self.create(request, target, request.object()?).map(whole),
             "PUT" if !is_all => self.replace(request, target, request.object()?).map(whole),
@@ -96,13 +100,13 @@ impl Cluster {
         let options = Options::of(request)?;
         if target.name.is_empty() {
             let gone = self.delete_all(request, target, &options)?;
-            let list = shown.list(target.resource, gone, &json!({"resourceVersion": ""}));
+            let list = shown.list(&target.resource, gone, &json!({"resourceVersion": ""}));
             return Ok(Answer::document(200, list));
         }
         let (object, is_gone) = self.delete(request, target, &options)?;
         let body = match is_gone && target.resource.kind != "Pod" {
             true => gone(target, &object),
-            false => shown.one(target.resource, &object),
+            false => shown.one(&target.resource, &object),
         };
         Ok(Answer::document(200, body))
     }
@@ -111,7 +115,7 @@ impl Cluster {
 fn changed_answer(target: &Target, shown: Shown, changed: Changed) -> Answer {
     Answer::Document {
         code: if changed.is_new { 201 } else { 200 },
-        body: shown.one(target.resource, &changed.object),
+        body: shown.one(&target.resource, &changed.object),
         warnings: changed.warnings,
     }
 }
@@ -127,43 +131,17 @@ pub(crate) fn shown(request: &Request) -> Result<Shown, Failure> {
 }
 
 /// Paths with answers that do not depend on objects.
-fn fixed(request: &Request, parts: &[&str]) -> Option<Answer> {
+fn fixed(parts: &[&str]) -> Option<Answer> {
     let found = |document: Value| Some(Answer::document(200, document));
     match parts {
         ["healthz" | "livez" | "readyz", ..] => Some(Answer::Text(200, "ok".to_owned())),
         ["version"] => found(discovery::version()),
-        ["api"] | ["apis"] => {
-            let is_core = parts == ["api"];
-            match aggregated_version(&request.accept) {
-                Some(version) => found(discovery::aggregated(is_core, version)),
-                None if is_core => found(discovery::core_versions()),
-                None => found(discovery::group_list()),
-            }
-        }
-        ["api", version] => discovery::resource_list("", version).and_then(found),
-        ["apis", group] => discovery::group(group).and_then(found),
-        ["apis", group, version] => discovery::resource_list(group, version).and_then(found),
-        ["openapi", "v3"] => found(discovery::openapi_index()),
-        ["openapi", "v3", rest @ ..] => discovery::openapi_document(rest).and_then(found),
-        [] => {
-            let groups = Resource::built_in().iter().map(|r| match r.group {
-                "" => "/api/v1".to_owned(),
-                group => format!("/apis/{group}/{}", r.version),
-            });
-            let mut paths: Vec<String> = groups.collect();
-            paths.extend(
-                ["/api", "/apis", "/healthz", "/openapi/v3", "/version"].map(str::to_owned),
-            );
-            paths.sort();
-            paths.dedup();
-            found(json!({"paths": paths}))
-        }
         _ => None,
     }
 }
 
 /// Which version of the document of all groups a client prefers to one by one.
-fn aggregated_version(accept: &str) -> Option<&'static str> {
+pub(crate) fn aggregated_version(accept: &str) -> Option<&'static str> {
     for range in accept.split(',') {
         if range.contains("as=APIGroupDiscoveryList") {
             let is_beta = range.contains("v=v2beta1");

@@ -9,6 +9,7 @@ mod own;
 mod patch;
 mod write;
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, RwLock};
 
 use objects::resource::Resource;
@@ -39,6 +40,7 @@ pub struct Cluster {
     pub(crate) policies: Arc<authorization::Cache>,
     /// Who is told of requests, if somebody is.
     pub(crate) audit: Option<Arc<Audit>>,
+    pub(crate) customs: Arc<crate::custom::Customs>,
 }
 
 /// An object that was read, and when it was last changed.
@@ -84,6 +86,7 @@ impl Cluster {
             trust,
             policies: Arc::default(),
             audit: None,
+            customs: Arc::default(),
         };
         cluster.begin()?;
         Ok(cluster)
@@ -98,8 +101,13 @@ impl Cluster {
     /// An object by its place.
     pub(crate) fn find(&self, target: &Target) -> Result<Found, Failure> {
         let (entry, _) = self.log.get(&target.key());
-        let entry = entry.ok_or_else(|| Failure::not_found(target.resource, &target.name))?;
-        Ok(self.read(target.resource, &entry))
+        let entry = entry.ok_or_else(|| Failure::not_found(&target.resource, &target.name))?;
+        Ok(self.read(&target.resource, &entry))
+    }
+
+    /// An entry as an object that was read.
+    pub(crate) fn found(&self, of: &Resource, entry: &Entry) -> Found {
+        self.read(of, entry)
     }
 
     #[expect(clippy::unused_self, reason = "how objects are stored is the cluster's matter")]
@@ -108,13 +116,14 @@ impl Cluster {
     }
 
     /// Writes an object, which it then has the revision of.
-    fn put(
+    pub(crate) fn put(
         &self,
         key: &str,
         expected: Option<Revision>,
         object: &Value,
     ) -> Result<Revision, LogError> {
         let mut stored = object.clone();
+        objects::convert::keep(&mut stored);
         if let Some(metadata) = stored["metadata"].as_object_mut() {
             metadata.shift_remove("resourceVersion");
         }
@@ -123,16 +132,30 @@ impl Cluster {
         self.log.write(write)
     }
 
-    fn remove(&self, key: &str, expected: Revision) -> Result<Revision, LogError> {
+    pub(crate) fn remove(&self, key: &str, expected: Revision) -> Result<Revision, LogError> {
         let write = crate::log::Write { key: key.into(), expected: Some(expected), value: None };
         let charge = crate::admission::Charge::of_removal(self, key);
         charge.settled(self, self.log.write(write))
     }
 }
 
-/// The type of a resource's objects.
+/// The type of a resource's objects, if it is built in.
 fn type_of(of: &Resource) -> Option<TypeId> {
-    Schema::built_in().kind(&of.api_version(), of.kind)
+    match of.definition {
+        Some(_) => None,
+        None => Schema::built_in().kind(&of.api_version(), of.kind),
+    }
+}
+
+/// The types by which a resource's objects are merged, and theirs.
+fn types_of(of: &Resource) -> (&Schema, Option<TypeId>) {
+    match &of.definition {
+        Some(definition) => {
+            let (schema, id) = definition.types();
+            (schema, Some(id))
+        }
+        None => (Schema::built_in(), type_of(of)),
+    }
 }
 
 /// Brings a body into the form of its type: unknown fields are told or refused.
@@ -142,22 +165,51 @@ fn decode(
     validation: Validation,
 ) -> Result<Vec<String>, Failure> {
     check_type(of, body)?;
-    let Some(id) = type_of(of) else { return Ok(Vec::new()) };
     let cannot = |why: &str| {
         Failure::bad_request(format!(
             "{} in version {:?} cannot be handled as a {}: {why}",
             of.kind, of.version, of.kind
         ))
     };
-    let unknown = objects::decode::normalize(Schema::built_in(), id, body);
-    let unknown = unknown.map_err(|why| cannot(&why.to_string()))?;
+    let mut unknown = match (&of.definition, type_of(of)) {
+        (Some(definition), _) => {
+            let unknown = normalize_metadata(body).map_err(|why| cannot(&why.to_string()))?;
+            [unknown, definition.prune(body)].concat()
+        }
+        (None, Some(id)) => {
+            let unknown = objects::decode::normalize(Schema::built_in(), id, body);
+            unknown.map_err(|why| cannot(&why.to_string()))?
+        }
+        (None, None) => Vec::new(),
+    };
+    if crate::custom::is_definition(of) {
+        unknown.extend(objects::custom::forget_unknown(body));
+    }
+    let deprecated = match &of.definition {
+        Some(definition) => definition.warning.clone(),
+        None => objects::convert::warning(&of.api_version(), of.kind),
+    };
     let words: Vec<String> = unknown.iter().map(ToString::to_string).collect();
     match validation {
-        Validation::Ignore => Ok(Vec::new()),
-        Validation::Warn => Ok(words),
-        Validation::Strict if words.is_empty() => Ok(words),
+        Validation::Ignore => Ok(deprecated.into_iter().collect()),
+        Validation::Warn => Ok(deprecated.into_iter().chain(words).collect()),
+        Validation::Strict if words.is_empty() => Ok(deprecated.into_iter().collect()),
         Validation::Strict => Err(cannot(&format!("strict decoding error: {}", words.join(", ")))),
     }
+}
+
+/// The metadata of a custom resource, which is what it is everywhere.
+fn normalize_metadata(
+    body: &mut Map<String, Value>,
+) -> Result<Vec<objects::decode::Unknown>, objects::decode::DecodeError> {
+    let schema = Schema::built_in();
+    let Some(id) = schema.kind("meta/v1", "PartialObjectMetadata") else { return Ok(Vec::new()) };
+    let mut only = Map::new();
+    only.extend(body.remove_entry("metadata"));
+    let unknown = objects::decode::normalize(schema, id, &mut only)?;
+    // At its place among the first, where people look for it.
+    body.extend(only);
+    Ok(unknown)
 }
 
 /// A body that says what it is must be that.
@@ -179,9 +231,31 @@ fn check_type(of: &Resource, body: &Map<String, Value>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn check(of: &Resource, object: &Value) -> Result<(), Failure> {
-    let found = validate::check(of.group, of.kind, of.is_namespaced, object);
+/// Whether an object may be so; `old` is what it was before, if it is not new.
+fn check(of: &Resource, object: &Value, old: Option<&Value>) -> Result<(), Failure> {
+    let (group, kept) = kept(of, object);
+    let mut found = validate::check(&group, of.kind, of.is_namespaced, &kept);
+    if let Some(definition) = &of.definition {
+        found.extend(definition.check(object));
+    }
+    // Rules are about objects that are what their schema says.
+    if found.is_empty() {
+        found = crate::custom::check_rules(of, object, old);
+    }
     refuse(of, object, &found)
+}
+
+/// An object in the version that rules are written for, and the group of that.
+pub(crate) fn kept<'a>(of: &Resource, object: &'a Value) -> (String, Cow<'a, Value>) {
+    let own = of.api_version();
+    let kept = objects::convert::kept(&own, of.kind);
+    let group = kept.rsplit_once('/').map_or("", |(group, _)| group).to_owned();
+    if kept == own {
+        return (group, Cow::Borrowed(object));
+    }
+    let mut object = object.clone();
+    objects::convert::keep(&mut object);
+    (group, Cow::Owned(object))
 }
 
 fn refuse(of: &Resource, object: &Value, found: &[validate::Invalid]) -> Result<(), Failure> {
@@ -212,6 +286,6 @@ fn manager<'a>(
 pub(crate) use list::items;
 pub(crate) use write::{random, suffix, uid};
 
-fn now() -> String {
+pub(crate) fn now() -> String {
     objects::time::seconds(jiff::Timestamp::now().as_second())
 }

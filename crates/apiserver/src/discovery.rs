@@ -2,10 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use objects::resource::{Access, Resource};
+use std::sync::OnceLock;
+
+use objects::resource::{Access, Resource, ResourceRef};
 use objects::{Schema, openapi};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+
+use crate::cluster::Cluster;
+use crate::failure::Failure;
+use crate::request::Request;
 
 /// The version of Kubernetes whose API this is.
 pub(crate) const MAJOR: &str = "1";
@@ -37,10 +43,66 @@ fn architecture() -> &'static str {
     }
 }
 
+impl Cluster {
+    /// Documents of what there is, by the parts of their paths.
+    pub(crate) fn discover(
+        &self,
+        request: &Request,
+        parts: &[&str],
+    ) -> Result<Option<Value>, Failure> {
+        if !matches!(parts, [] | ["api" | "apis"] | ["api" | "apis", _] | ["apis", _, _])
+            && parts.first() != Some(&"openapi")
+        {
+            return Ok(None);
+        }
+        let all = self.resources()?;
+        Ok(match parts {
+            [] => Some(root(&all)),
+            ["api"] | ["apis"] => {
+                let is_core = parts == ["api"];
+                Some(match crate::api::aggregated_version(&request.accept) {
+                    Some(version) => aggregated(&all, is_core, version),
+                    None if is_core => core_versions(),
+                    None => group_list(&all),
+                })
+            }
+            ["api", version] => resource_list(&all, "", version),
+            ["apis", name] => group(&all, name),
+            ["apis", group, version] => resource_list(&all, group, version),
+            ["openapi", "v2"] => {
+                // Who wants Protocol Buffers alone must not get what it cannot read.
+                let _ = request.form()?;
+                Some(openapi::version_2(Schema::built_in(), &all))
+            }
+            ["openapi", "v3"] => Some(openapi_index(&all)),
+            ["openapi", "v3", rest @ ..] => openapi_document(&all, rest),
+            _ => None,
+        })
+    }
+}
+
+/// `GET /`.
+fn root(all: &[ResourceRef]) -> Value {
+    let mut paths: Vec<String> = all.iter().map(|r| format!("/{}", place(r))).collect();
+    let others = ["/api", "/apis", "/healthz", "/openapi/v2", "/openapi/v3", "/version"];
+    paths.extend(others.map(str::to_owned));
+    paths.sort();
+    paths.dedup();
+    json!({"paths": paths})
+}
+
+/// Where a resource's group and version are: `apis/apps/v1`.
+fn place(of: &Resource) -> String {
+    match of.group {
+        "" => format!("api/{}", of.version),
+        group => format!("apis/{group}/{}", of.version),
+    }
+}
+
 /// Groups with their versions, the preferred one first, in the order of the table.
-fn groups() -> Vec<(&'static str, Vec<&'static str>)> {
+fn groups(all: &[ResourceRef]) -> Vec<(&'static str, Vec<&'static str>)> {
     let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
-    for resource in Resource::built_in() {
+    for resource in all {
         match groups.iter_mut().find(|(group, _)| *group == resource.group) {
             Some((_, versions)) if versions.contains(&resource.version) => {}
             Some((_, versions)) => versions.push(resource.version),
@@ -51,20 +113,20 @@ fn groups() -> Vec<(&'static str, Vec<&'static str>)> {
 }
 
 /// `GET /api`.
-pub(crate) fn core_versions() -> Value {
+fn core_versions() -> Value {
     json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})
 }
 
 /// `GET /apis`.
-pub(crate) fn group_list() -> Value {
+fn group_list(all: &[ResourceRef]) -> Value {
     let groups: Vec<Value> =
-        groups().iter().filter(|(group, _)| !group.is_empty()).map(group_of).collect();
+        groups(all).iter().filter(|(group, _)| !group.is_empty()).map(group_of).collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
 /// `GET /apis/GROUP`.
-pub(crate) fn group(name: &str) -> Option<Value> {
-    let groups = groups();
+fn group(all: &[ResourceRef], name: &str) -> Option<Value> {
+    let groups = groups(all);
     let found = groups.iter().find(|(group, _)| *group == name && !group.is_empty())?;
     let mut group = group_of(found);
     group["kind"] = "APIGroup".into();
@@ -80,8 +142,8 @@ fn group_of((name, versions): &(&str, Vec<&str>)) -> Value {
 }
 
 /// `GET /api/v1` and `/apis/GROUP/VERSION`.
-pub(crate) fn resource_list(group: &str, version: &str) -> Option<Value> {
-    let own: Vec<&Resource> = of(group, version).collect();
+fn resource_list(all: &[ResourceRef], group: &str, version: &str) -> Option<Value> {
+    let own: Vec<&Resource> = of(all, group, version).collect();
     let api_version = own.first()?.api_version();
     let resources: Vec<Value> = own.into_iter().flat_map(resources_of).collect();
     Some(json!({
@@ -92,8 +154,12 @@ pub(crate) fn resource_list(group: &str, version: &str) -> Option<Value> {
     }))
 }
 
-fn of<'a>(group: &'a str, version: &'a str) -> impl Iterator<Item = &'static Resource> + 'a {
-    Resource::built_in().iter().filter(move |r| r.group == group && r.version == version)
+fn of<'a>(
+    all: &'a [ResourceRef],
+    group: &'a str,
+    version: &'a str,
+) -> impl Iterator<Item = &'a Resource> {
+    all.iter().map(|r| &**r).filter(move |r| r.group == group && r.version == version)
 }
 
 fn resources_of(resource: &Resource) -> Vec<Value> {
@@ -135,7 +201,7 @@ fn resources_of(resource: &Resource) -> Vec<Value> {
 }
 
 /// Subresources that are answered.
-fn served(resource: &Resource) -> impl Iterator<Item = &'static str> {
+pub(crate) fn served(resource: &Resource) -> impl Iterator<Item = &'static str> {
     const YET: &[&str] = &["status", "scale", "binding", "eviction", "finalize", "approval"];
     resource.subresources.clone().into_iter().filter(|name| YET.contains(name))
 }
@@ -150,12 +216,7 @@ pub(crate) fn kind_of(
         "eviction" => ("policy", "v1", "Eviction"),
         "binding" => ("", "v1", "Binding"),
         "token" => ("authentication.k8s.io", "v1", "TokenRequest"),
-        _ => {
-            let same = Resource::built_in()
-                .iter()
-                .find(|r| r.group == of.group && r.version == of.version && r.kind == of.kind);
-            same.map_or(("", "", ""), |r| (r.group, r.version, r.kind))
-        }
+        _ => (of.group, of.version, of.kind),
     }
 }
 
@@ -168,15 +229,15 @@ fn verbs_of(subresource: &str) -> &'static [&'static str] {
 }
 
 /// All groups in one document (`apidiscovery.k8s.io`), for `/api` or `/apis`.
-pub(crate) fn aggregated(is_core: bool, version: &str) -> Value {
-    let items: Vec<Value> = groups()
+fn aggregated(all: &[ResourceRef], is_core: bool, version: &str) -> Value {
+    let items: Vec<Value> = groups(all)
         .into_iter()
         .filter(|(group, _)| group.is_empty() == is_core)
         .map(|(group, versions)| {
             let versions: Vec<Value> = versions
                 .iter()
                 .map(|version| {
-                    let resources: Vec<Value> = of(group, version).map(discovered).collect();
+                    let resources: Vec<Value> = of(all, group, version).map(discovered).collect();
                     json!({"version": version, "resources": resources, "freshness": "Current"})
                 })
                 .collect();
@@ -228,44 +289,61 @@ fn discovered(resource: &Resource) -> Value {
 }
 
 /// `GET /openapi/v3`: where the documents of the groups are.
-pub(crate) fn openapi_index() -> Value {
+fn openapi_index(all: &[ResourceRef]) -> Value {
+    static BUILT_IN: OnceLock<serde_json::Map<String, Value>> = OnceLock::new();
+    let built_in = || {
+        let all: Vec<ResourceRef> = Resource::built_in().iter().map(ResourceRef::from).collect();
+        index_of(&all)
+    };
+    let mut paths = BUILT_IN.get_or_init(built_in).clone();
+    // What a definition adds to a group that is there changes its document.
+    let customs: BTreeSet<(&str, &str)> =
+        all.iter().filter(|r| r.definition.is_some()).map(|r| (r.group, r.version)).collect();
+    let changed = all.iter().filter(|r| customs.contains(&(r.group, r.version)));
+    paths.extend(index_of(&changed.cloned().collect::<Vec<_>>()));
+    json!({"paths": paths})
+}
+
+fn index_of(all: &[ResourceRef]) -> serde_json::Map<String, Value> {
     let mut paths = serde_json::Map::new();
-    let versions: BTreeSet<(&str, &str)> =
-        Resource::built_in().iter().map(|r| (r.group, r.version)).collect();
-    for (group, version) in versions {
-        let path = match group {
-            "" => format!("api/{version}"),
-            group => format!("apis/{group}/{version}"),
-        };
-        let text = openapi::document(Schema::built_in(), group, version).to_string();
+    for of in all {
+        let path = place(of);
+        if paths.contains_key(&path) {
+            continue;
+        }
+        let text = openapi::document(Schema::built_in(), all, of.group, of.version).to_string();
         let digest = Sha256::digest(text.as_bytes());
         let hash: String = digest.iter().map(|byte| format!("{byte:02X}")).collect();
         let place = format!("/openapi/v3/{path}?hash={hash}");
         paths.insert(path, json!({"serverRelativeURL": place}));
     }
-    json!({"paths": paths})
+    paths
 }
 
 /// The document of a group, by the parts of its path behind `/openapi/v3`.
-pub(crate) fn openapi_document(parts: &[&str]) -> Option<Value> {
+fn openapi_document(all: &[ResourceRef], parts: &[&str]) -> Option<Value> {
     let (group, version) = match parts {
         ["api", version] => ("", *version),
         ["apis", group, version] => (*group, *version),
         _ => return None,
     };
-    let _ = of(group, version).next()?;
-    Some(openapi::document(Schema::built_in(), group, version))
+    let _ = of(all, group, version).next()?;
+    Some(openapi::document(Schema::built_in(), all, group, version))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn all() -> Vec<ResourceRef> {
+        Resource::built_in().iter().map(ResourceRef::from).collect()
+    }
+
     #[test]
     fn both_ways_of_discovery_say_the_same() {
         let mut one_by_one = BTreeSet::new();
         for resource in Resource::built_in() {
-            let list = resource_list(resource.group, resource.version).unwrap();
+            let list = resource_list(&all(), resource.group, resource.version).unwrap();
             for shown in list["resources"].as_array().unwrap() {
                 let name = format!("{}/{}", list["groupVersion"], shown["name"]).replace('"', "");
                 one_by_one.insert(name);
@@ -273,7 +351,7 @@ mod tests {
         }
         let mut at_once = BTreeSet::new();
         for is_core in [true, false] {
-            for group in aggregated(is_core, "v2")["items"].as_array().unwrap() {
+            for group in aggregated(&all(), is_core, "v2")["items"].as_array().unwrap() {
                 let name = group["metadata"]["name"].as_str().unwrap_or_default();
                 for version in group["versions"].as_array().unwrap() {
                     let slash = if name.is_empty() { "" } else { "/" };
@@ -295,10 +373,10 @@ mod tests {
 
     #[test]
     fn documents_are_where_the_index_says() {
-        let index = openapi_index();
+        let index = openapi_index(&all());
         let path = index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().unwrap();
         assert!(path.starts_with("/openapi/v3/apis/apps/v1?hash="), "{path}");
-        assert!(openapi_document(&["apis", "apps", "v1"]).is_some());
-        assert!(openapi_document(&["apis", "nonsense", "v1"]).is_none());
+        assert!(openapi_document(&all(), &["apis", "apps", "v1"]).is_some());
+        assert!(openapi_document(&all(), &["apis", "nonsense", "v1"]).is_none());
     }
 }

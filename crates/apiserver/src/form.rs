@@ -1,5 +1,7 @@
 //! How objects are shown: whole, as rows of a table, or their metadata alone.
 
+use std::borrow::Cow;
+
 use objects::resource::Resource;
 use serde_json::{Value, json};
 
@@ -52,7 +54,7 @@ impl Shown {
                 "items": objects.iter().map(metadata).collect::<Vec<_>>(),
             }),
             Form::Whole => json!({
-                "kind": format!("{}List", of.kind),
+                "kind": of.list_kind(),
                 "apiVersion": of.api_version(),
                 "metadata": own,
                 "items": objects.into_iter().map(without_type).collect::<Vec<_>>(),
@@ -75,7 +77,16 @@ impl Shown {
 
     fn table(&self, of: &Resource, objects: &[Value], own: &Value) -> Value {
         let now = jiff::Timestamp::now();
-        let mut table = objects::table::table(of.group, of.kind, objects, own, now);
+        let mut table = match &of.definition {
+            Some(definition) => objects::table::custom(definition, objects, own, now),
+            None => {
+                let kept: Vec<(String, Cow<'_, Value>)> =
+                    objects.iter().map(|object| crate::cluster::kept(of, object)).collect();
+                let group = crate::cluster::kept(of, &Value::Null).0;
+                let objects: Vec<&Value> = kept.iter().map(|(_, object)| &**object).collect();
+                objects::table::table(&group, of.kind, &objects, own, now)
+            }
+        };
         let rows = table["rows"].as_array_mut().into_iter().flatten();
         for (row, object) in rows.zip(objects) {
             match self.include {
@@ -90,10 +101,18 @@ impl Shown {
 
 /// An entry as an object.
 pub(crate) fn read(of: &Resource, entry: &Entry, revision: Revision) -> Value {
-    let stored: Value = serde_json::from_slice(&entry.value).unwrap_or_default();
+    let mut stored: Value = serde_json::from_slice(&entry.value).unwrap_or_default();
+    if of.definition.is_none() {
+        objects::convert::show(&mut stored, &of.api_version());
+    }
     let mut object = json!({"kind": of.kind, "apiVersion": of.api_version()});
     if let (Value::Object(all), Value::Object(stored)) = (&mut object, stored) {
         all.extend(stored.into_iter().filter(|(key, _)| key != "kind" && key != "apiVersion"));
+        // A definition may have changed since this was written.
+        if let Some(definition) = &of.definition {
+            let _ = definition.prune(all);
+            definition.complete(all);
+        }
     }
     object["metadata"]["resourceVersion"] = revision.to_string().into();
     object

@@ -18,6 +18,9 @@ mod audit;
 mod authentication;
 mod authorization;
 mod cluster;
+#[cfg(test)]
+mod compatibility;
+mod custom;
 mod discovery;
 mod failure;
 mod form;

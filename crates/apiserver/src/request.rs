@@ -161,8 +161,10 @@ impl Request {
                 decoded.map_err(|why| Failure::bad_request(why.to_string()))?
             }
             "" | "application/json" => json(&self.body)?,
+            "application/yaml" => yaml(&self.body)?,
             other => {
-                let known = ["application/json", "application/vnd.kubernetes.protobuf"];
+                let known =
+                    ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
                 return Err(Failure::unsupported_media_type(other, &known));
             }
         };
@@ -176,6 +178,13 @@ pub(crate) fn json(body: &[u8]) -> Result<Value, Failure> {
         Failure::bad_request(format!("the body of the request is no JSON: {why}"))
     };
     serde_json::from_slice(body).map_err(wrong)
+}
+
+/// Reads YAML, of which JSON is a part.
+pub(crate) fn yaml(body: &[u8]) -> Result<Value, Failure> {
+    let wrong = |why: String| Failure::bad_request(format!("error decoding YAML: {why}"));
+    let text = std::str::from_utf8(body).map_err(|why| wrong(why.to_string()))?;
+    objects::yaml::parse(text).map_err(|why| wrong(why.to_string()))
 }
 
 pub(crate) fn object(value: Value) -> Result<Map<String, Value>, Failure> {

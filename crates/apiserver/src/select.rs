@@ -39,6 +39,10 @@ impl Select {
 
 /// Fields that clients may select by (upstream's `AddFieldLabelConversionFunc` of each kind).
 fn is_known(of: &Resource, path: &str) -> bool {
+    let custom = of.definition.as_ref().map_or(&[][..], |definition| &definition.selectable);
+    if custom.iter().any(|known| known == path) {
+        return true;
+    }
     let own: &[&str] = match (of.group, of.kind) {
         ("", "Pod") => &[
             "spec.nodeName",

@@ -1,5 +1,7 @@
 //! Parts of objects that have a form of their own: how many replicas, which node.
 
+use objects::custom::Path;
+use objects::resource::Resource;
 use serde_json::{Map, Value, json};
 
 use crate::cluster::Cluster;
@@ -15,7 +17,7 @@ pub(crate) fn answer(
     match (target.subresource.as_str(), request.method.as_str()) {
         ("scale", "GET") => {
             let object = cluster.find(&whole(target))?.object;
-            Ok(Answer::document(200, scale_of(&object)))
+            Ok(Answer::document(200, scale_of(&target.resource, &object)?))
         }
         ("scale", "PUT" | "PATCH") => set_scale(cluster, request, target),
         ("token", "POST") => crate::authentication::request_token(cluster, request, &whole(target)),
@@ -32,18 +34,26 @@ fn whole(target: &Target) -> Target {
 }
 
 /// `autoscaling/v1`, `Scale`.
-fn scale_of(object: &Value) -> Value {
+fn scale_of(of: &Resource, object: &Value) -> Result<Value, Failure> {
     let metadata = &object["metadata"];
-    let selector = match object["kind"].as_str() {
-        Some("ReplicationController") => json!({"matchLabels": object["spec"]["selector"]}),
-        _ => object["spec"]["selector"].clone(),
+    let (wanted, there, selected) = match of.definition.as_ref().and_then(|d| d.scale.as_ref()) {
+        Some(scale) => {
+            let get = |path: &Path| path.get(object).cloned().unwrap_or_default();
+            let selected = scale.selector.as_ref().map(get).unwrap_or_default();
+            let selected = selected.as_str().unwrap_or_default().to_owned();
+            (get(&scale.spec), get(&scale.status).as_i64().unwrap_or_default(), selected)
+        }
+        None => (
+            object["spec"]["replicas"].clone(),
+            object["status"]["replicas"].as_i64().unwrap_or_default(),
+            selector_of(object),
+        ),
     };
-    let labels = selector["matchLabels"].as_object().into_iter().flatten();
-    let mut terms: Vec<String> = labels
-        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
-        .collect();
-    terms.sort();
-    json!({
+    if wanted.is_null() && of.definition.is_some() {
+        let message = "the spec replicas field of the object has no value to scale";
+        return Err(Failure::internal(message));
+    }
+    Ok(json!({
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
         "metadata": {
@@ -53,19 +63,31 @@ fn scale_of(object: &Value) -> Value {
             "resourceVersion": metadata["resourceVersion"],
             "creationTimestamp": metadata["creationTimestamp"],
         },
-        "spec": {"replicas": object["spec"]["replicas"]},
-        "status": {
-            "replicas": object["status"]["replicas"].as_i64().unwrap_or_default(),
-            "selector": terms.join(","),
-        },
-    })
+        "spec": {"replicas": wanted},
+        "status": {"replicas": there, "selector": selected},
+    }))
+}
+
+/// Which pods are those of a workload, as a selector in one line.
+fn selector_of(object: &Value) -> String {
+    let selector = match object["kind"].as_str() {
+        Some("ReplicationController") => json!({"matchLabels": object["spec"]["selector"]}),
+        _ => object["spec"]["selector"].clone(),
+    };
+    let labels = selector["matchLabels"].as_object().into_iter().flatten();
+    let mut terms: Vec<String> = labels
+        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
+        .collect();
+    terms.sort();
+    terms.join(",")
 }
 
 fn set_scale(cluster: &Cluster, request: &Request, target: &Target) -> Result<Answer, Failure> {
     let body: Map<String, Value> = match request.method.as_str() {
         "PUT" => request.object()?,
         _ => {
-            let mut scale = scale_of(&cluster.find(&whole(target))?.object);
+            let found = cluster.find(&whole(target))?.object;
+            let mut scale = scale_of(&target.resource, &found)?;
             match request.content_type.as_str() {
                 "application/json-patch+json" => {
                     crate::operations::patch(&mut scale, &crate::request::json(&request.body)?)?;
@@ -79,7 +101,12 @@ fn set_scale(cluster: &Cluster, request: &Request, target: &Target) -> Result<An
     if !replicas.is_i64() && !replicas.is_null() {
         return Err(Failure::bad_request("spec.replicas must be a number"));
     }
-    let mut patch = json!({"spec": {"replicas": replicas.as_i64().unwrap_or_default()}});
+    let replicas = Value::from(replicas.as_i64().unwrap_or_default());
+    let custom = target.resource.definition.as_ref().and_then(|d| d.scale.as_ref());
+    let mut patch = match custom {
+        Some(scale) => scale.spec.patch(replicas),
+        None => json!({"spec": {"replicas": replicas}}),
+    };
     let version = body.get("metadata").map_or(Value::Null, |m| m["resourceVersion"].clone());
     if request.method == "PUT" && version.is_string() {
         patch["metadata"] = json!({"resourceVersion": version});
@@ -91,7 +118,7 @@ fn set_scale(cluster: &Cluster, request: &Request, target: &Target) -> Result<An
         ..request.clone()
     };
     let changed = cluster.patch(&inner, &whole(target))?;
-    Ok(Answer::document(200, scale_of(&changed.object)))
+    Ok(Answer::document(200, scale_of(&target.resource, &changed.object)?))
 }
 
 /// A node for a pod.

@@ -1,11 +1,11 @@
 //! What a path is about.
 
-use objects::resource::Resource;
+use objects::resource::{Resource, ResourceRef};
 
 /// What the API answers about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target {
-    pub(crate) resource: &'static Resource,
+    pub(crate) resource: ResourceRef,
     /// Empty for all namespaces, and for what is in none.
     pub(crate) namespace: String,
     /// Empty for all objects.
@@ -21,6 +21,17 @@ pub(crate) struct Target {
 impl Target {
     /// Reads `/api/v1/…` and `/apis/GROUP/VERSION/…`, in decoded parts.
     pub(crate) fn parse(parts: &[String]) -> Option<Self> {
+        Self::parse_among(parts, |group, version, plural| {
+            let is = |r: &&Resource| r.group == group && r.version == version && r.plural == plural;
+            Resource::built_in().iter().find(is).map(ResourceRef::from)
+        })
+    }
+
+    /// The same, where `find` finds a resource by its group, version and plural.
+    pub(crate) fn parse_among(
+        parts: &[String],
+        find: impl Fn(&str, &str, &str) -> Option<ResourceRef>,
+    ) -> Option<Self> {
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         let (group, version, rest) = match &parts[..] {
             ["api", version, rest @ ..] => ("", *version, rest),
@@ -31,10 +42,7 @@ impl Target {
             ["watch", rest @ ..] => (true, rest),
             rest => (false, rest),
         };
-        let find = |plural: &str| {
-            let is = |r: &&Resource| r.group == group && r.version == version && r.plural == plural;
-            Resource::built_in().iter().find(is)
-        };
+        let find = |plural: &str| find(group, version, plural);
         // A namespace is an object by itself, with subresources of its own.
         let (namespace, rest) = match rest {
             ["namespaces", namespace, plural, rest @ ..]
@@ -71,19 +79,24 @@ impl Target {
 
     /// What the keys of all its objects begin with.
     pub(crate) fn prefix(&self) -> String {
-        prefix(self.resource, &self.namespace)
+        prefix(&self.resource, &self.namespace)
     }
 
     /// The key of its object.
     pub(crate) fn key(&self) -> String {
-        key(self.resource, &self.namespace, &self.name)
+        key(&self.resource, &self.namespace, &self.name)
     }
 }
 
 /// What the keys of a resource's objects in a namespace, or all, begin with. All versions of a group
 /// have the same objects.
 pub(crate) fn prefix(of: &Resource, namespace: &str) -> String {
-    let group = if of.group.is_empty() { "core" } else { storage_group(of.group) };
+    let own = of.api_version();
+    let kept = match of.definition {
+        Some(_) => own.as_str(),
+        None => objects::convert::kept(&own, of.kind),
+    };
+    let group = kept.rsplit_once('/').map_or("core", |(group, _)| group);
     match namespace {
         "" => format!("/{group}/{}/", of.plural),
         namespace => format!("/{group}/{}/{namespace}/", of.plural),
@@ -93,11 +106,6 @@ pub(crate) fn prefix(of: &Resource, namespace: &str) -> String {
 /// The key of an object.
 pub(crate) fn key(of: &Resource, namespace: &str, name: &str) -> String {
     format!("{}{name}", prefix(of, namespace))
-}
-
-/// Events are the same in both of their groups.
-fn storage_group(group: &str) -> &str {
-    if group == "events.k8s.io" { "core" } else { group }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use objects::resource::Resource;
+use objects::resource::ResourceRef;
 use serde_json::{Value, json};
 
 use crate::audit::Over;
@@ -25,7 +25,7 @@ const END_OF_THE_BEGINNING: &str = "k8s.io/initial-events-end";
 #[derive(Debug)]
 pub struct Watch {
     log: Arc<dyn Log>,
-    resource: &'static Resource,
+    resource: ResourceRef,
     /// In which version objects are shown.
     prefix: String,
     /// For a single object.
@@ -72,7 +72,7 @@ impl Watch {
         let now = Instant::now();
         let mut watch = Self {
             log,
-            resource: target.resource,
+            resource: target.resource.clone(),
             prefix: target.prefix(),
             key: (!target.name.is_empty()).then(|| target.key()),
             select,
@@ -153,7 +153,7 @@ impl Watch {
     }
 
     fn object(&self, entry: &Entry, revision: Revision) -> Value {
-        self.shown.object(self.resource, entry, revision)
+        self.shown.object(&self.resource, entry, revision)
     }
 
     /// What an event is to a client that selects: an object that it no longer selects is gone.
@@ -171,7 +171,7 @@ impl Watch {
     }
 
     fn told(&self, what: &str, object: &Value) -> Value {
-        json!({"type": what, "object": self.shown.one(self.resource, object)})
+        json!({"type": what, "object": self.shown.one(&self.resource, object)})
     }
 
     fn bookmark(&self, annotations: &Value) -> Value {
@@ -185,6 +185,6 @@ impl Watch {
             "apiVersion": self.resource.api_version(),
             "metadata": metadata,
         });
-        json!({"type": "BOOKMARK", "object": self.shown.bookmark(self.resource, object)})
+        json!({"type": "BOOKMARK", "object": self.shown.bookmark(&self.resource, object)})
     }
 }

@@ -115,6 +115,7 @@ fn finish(of: &Type, object: &mut Fields) {
             }
         }
         ("core/v1", "ServiceSpec") => set_service(object),
+        ("apiextensions.k8s.io/v1", "CustomResourceDefinition") => crate::custom::complete(object),
         ("core/v1", "Secret") => take_string_data(object),
         ("core/v1", "LimitRangeItem") => set_limit_range(object),
         ("apps/v1", "DeploymentStrategy") if is(object, "type", "RollingUpdate") => {

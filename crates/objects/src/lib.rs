@@ -7,11 +7,13 @@
 //! them. Everything here is pure.
 //!
 //! **Front doors.** [`Schema`], [`Quantity`], [`Selector`], [`FieldSelector`], [`patch`], [`apply`],
-//! [`protobuf::decode`], [`name`].
+//! [`protobuf::decode`], [`custom::Definition`], [`name`].
 //!
 //! **How to test it.** `cargo test -p objects`: tables and properties, no privilege.
 
 pub mod apply;
+pub mod convert;
+pub mod custom;
 pub mod decode;
 pub mod defaults;
 pub mod name;
@@ -25,6 +27,7 @@ mod selector;
 pub mod table;
 pub mod time;
 pub mod validate;
+pub mod yaml;
 
 pub use quantity::{Quantity, QuantityError};
 pub use schema::Schema;

@@ -1,5 +1,8 @@
 //! What names may be, in upstream's words (apimachinery, `validation.IsDNS1123Label` and others).
 
+use std::collections::HashSet;
+use std::sync::{LazyLock, Mutex, PoisonError};
+
 /// Characters of a label, of a label's value and of a name after the slash.
 const LABEL_LENGTH_MAX: usize = 63;
 /// Characters of a name of several labels.
@@ -22,6 +25,22 @@ const VALUE_WORDS: &str = "a valid label must be an empty string or consist of a
     characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. \
     'MyValue',  or 'my_value',  or '12345', regex used for validation is \
     '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
+
+/// A text that stays for as long as the process lives; equal ones are kept once.
+///
+/// For names of kinds and fields that definitions bring: there are few, they come again with every
+/// change of a definition, and only who may define kinds can add to them.
+#[must_use]
+pub fn intern(text: &str) -> &'static str {
+    static KNOWN: LazyLock<Mutex<HashSet<&'static str>>> = LazyLock::new(Mutex::default);
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(found) = known.get(text) {
+        return found;
+    }
+    let kept: &'static str = Box::leak(text.into());
+    known.insert(kept);
+    kept
+}
 
 /// The name of a namespace, of a container, of a port's owner: one label of DNS.
 ///

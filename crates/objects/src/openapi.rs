@@ -1,19 +1,34 @@
 //! The OpenAPI document (version 3) of a group: what `kubectl explain` shows, and clients validate
 //! with.
 
+mod custom;
+mod version_2;
+
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use crate::resource::Resource;
+pub use version_2::version_2;
+
+use crate::resource::{Resource, ResourceRef};
 use crate::schema::{Field, Merge, Scalar, Schema, Shape, Topology, Type, TypeId};
 
-/// The document of a group and version, as `/openapi/v3/apis/GROUP/VERSION` answers.
+/// The document of a group and version, as `/openapi/v3/apis/GROUP/VERSION` answers: of the
+/// resources among all that are of these.
 #[must_use]
-pub fn document(schema: &Schema, group: &str, version: &str) -> Value {
-    let resources = Resource::built_in().iter();
-    let own: Vec<&Resource> =
-        resources.filter(|r| r.group == group && r.version == version).collect();
+pub fn document(schema: &Schema, all: &[ResourceRef], group: &str, version: &str) -> Value {
+    let own: Vec<&ResourceRef> =
+        all.iter().filter(|r| r.group == group && r.version == version).collect();
+    json!({
+        "openapi": "3.0.0",
+        "info": {"title": "Kubernetes", "version": "unversioned"},
+        "paths": own.iter().flat_map(|resource| paths(schema, resource)).collect::<Map<_, _>>(),
+        "components": {"schemas": schemas(schema, &own)},
+    })
+}
+
+/// What resources and all that they consist of are, by their names.
+fn schemas(schema: &Schema, own: &[&ResourceRef]) -> Map<String, Value> {
     let mut open: Vec<TypeId> = own
         .iter()
         .flat_map(|r| {
@@ -22,6 +37,12 @@ pub fn document(schema: &Schema, group: &str, version: &str) -> Value {
         })
         .flatten()
         .collect();
+    let customs: Vec<&ResourceRef> =
+        own.iter().copied().filter(|r| r.definition.is_some()).collect();
+    if !customs.is_empty() {
+        let of_all = ["ObjectMeta", "ListMeta"];
+        open.extend(of_all.iter().filter_map(|name| schema.kind("meta/v1", name)));
+    }
     let mut reached = BTreeSet::new();
     while let Some(next) = open.pop() {
         if reached.insert(next) {
@@ -33,14 +54,8 @@ pub fn document(schema: &Schema, group: &str, version: &str) -> Value {
     for id in reached {
         schemas.insert(name(schema.get(id)), definition(schema, id));
     }
-    let paths: Map<String, Value> =
-        own.iter().flat_map(|resource| paths(schema, resource)).collect();
-    json!({
-        "openapi": "3.0.0",
-        "info": {"title": "Kubernetes", "version": "unversioned"},
-        "paths": paths,
-        "components": {"schemas": schemas},
-    })
+    schemas.extend(customs.into_iter().flat_map(|resource| custom::schemas(resource)));
+    schemas
 }
 
 /// What a type is called in the document: `io.k8s.api.apps.v1.Deployment`.
@@ -164,8 +179,11 @@ fn paths(schema: &Schema, resource: &Resource) -> Vec<(String, Value)> {
     let scope = if resource.is_namespaced { "/namespaces/{namespace}" } else { "" };
     let all = format!("{root}{scope}/{}", resource.plural);
     let of = json!({"group": resource.group, "kind": resource.kind, "version": resource.version});
-    let Some(id) = schema.kind(&resource.api_version(), resource.kind) else { return Vec::new() };
-    let body = shape(schema, &Shape::Object(id));
+    let body = match schema.kind(&resource.api_version(), resource.kind) {
+        _ if resource.definition.is_some() => custom::reference(&custom::name(resource)),
+        Some(id) => shape(schema, &Shape::Object(id)),
+        None => return Vec::new(),
+    };
     let operation = |action: &str| {
         let writes = matches!(action, "post" | "put" | "patch");
         let named = ["dryRun", "fieldManager", "fieldValidation"];
@@ -208,12 +226,16 @@ fn paths(schema: &Schema, resource: &Resource) -> Vec<(String, Value)> {
 mod tests {
     use super::*;
 
+    fn all() -> Vec<ResourceRef> {
+        Resource::built_in().iter().map(ResourceRef::from).collect()
+    }
+
     #[test]
     fn a_document_has_all_that_it_refers_to() {
         let groups: BTreeSet<_> =
             Resource::built_in().iter().map(|r| (r.group, r.version)).collect();
         for (group, version) in groups {
-            let document = document(Schema::built_in(), group, version);
+            let document = document(Schema::built_in(), &all(), group, version);
             let schemas = document["components"]["schemas"].as_object().unwrap();
             let text = document.to_string();
             for reference in text.split("#/components/schemas/").skip(1) {
@@ -225,7 +247,7 @@ mod tests {
 
     #[test]
     fn what_clients_look_for_is_there() {
-        let document = document(Schema::built_in(), "apps", "v1");
+        let document = document(Schema::built_in(), &all(), "apps", "v1");
         let path = "/apis/apps/v1/namespaces/{namespace}/deployments/{name}";
         let patch = &document["paths"][path]["patch"];
         assert_eq!(patch["x-kubernetes-group-version-kind"]["kind"], "Deployment");

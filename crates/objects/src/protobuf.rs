@@ -72,7 +72,12 @@ pub fn decode(schema: &Schema, body: &[u8]) -> Result<Value> {
             _ => {}
         }
     }
-    let Some(of) = schema.kind(&api_version, &kind) else {
+    // Options of requests are of every group (apimachinery, `metav1.AddToGroupVersion`).
+    let of = schema.kind(&api_version, &kind).or_else(|| match kind.ends_with("Options") {
+        true => schema.kind("meta/v1", &kind),
+        false => None,
+    });
+    let Some(of) = of else {
         return Err(ProtobufError::Kind { api_version, kind });
     };
     let mut object = Map::new();

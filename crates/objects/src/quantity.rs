@@ -74,6 +74,18 @@ impl Quantity {
         round_up(self.nano, NANO / 1000)
     }
 
+    /// The number, if it is a whole one.
+    #[must_use]
+    pub fn whole(self) -> Option<i64> {
+        (self.nano % NANO == 0).then(|| i64::try_from(self.nano / NANO).ok()).flatten()
+    }
+
+    /// About the number.
+    #[must_use]
+    pub fn approximate(self) -> f64 {
+        self.nano as f64 / NANO as f64
+    }
+
     /// Whether it is less than nothing.
     #[must_use]
     pub fn is_negative(self) -> bool {

@@ -1,7 +1,10 @@
 //! The resources of the API: what kinds are called in paths and on the command line, and what can be
 //! done with them.
 
-use std::sync::OnceLock;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
+
+use crate::custom::Definition;
 
 /// One line for each: group and version, kind, names in paths (plural, singular), short names,
 /// categories, `namespaced` or `cluster`, what can be done, subresources. `-` is nothing.
@@ -30,6 +33,43 @@ pub struct Resource {
     pub access: Access,
     /// `status`, `scale`, …
     pub subresources: Vec<&'static str>,
+    /// What a CustomResourceDefinition says of its objects; nothing of what is built in.
+    pub definition: Option<Arc<Definition>>,
+}
+
+/// A resource for as long as somebody looks at it: one that is built in, or one that has a
+/// definition, which may change or go meanwhile.
+#[derive(Debug, Clone)]
+pub enum ResourceRef {
+    /// It is always there.
+    BuiltIn(&'static Resource),
+    /// As its definition was when it was looked up.
+    Custom(Arc<Resource>),
+}
+
+impl Deref for ResourceRef {
+    type Target = Resource;
+
+    fn deref(&self) -> &Resource {
+        match self {
+            Self::BuiltIn(resource) => resource,
+            Self::Custom(resource) => resource,
+        }
+    }
+}
+
+impl PartialEq for ResourceRef {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for ResourceRef {}
+
+impl From<&'static Resource> for ResourceRef {
+    fn from(resource: &'static Resource) -> Self {
+        Self::BuiltIn(resource)
+    }
 }
 
 /// What can be done with a resource.
@@ -77,6 +117,15 @@ impl Resource {
         }
     }
 
+    /// What a list of its objects is called: `DeploymentList`.
+    #[must_use]
+    pub fn list_kind(&self) -> String {
+        match &self.definition {
+            Some(definition) => definition.list_kind.clone(),
+            None => format!("{}List", self.kind),
+        }
+    }
+
     fn read(line: &'static str) -> Self {
         let mut words = line.split_whitespace();
         let mut word = || words.next().unwrap_or_else(|| panic!("a word is missing: {line}"));
@@ -105,6 +154,7 @@ impl Resource {
                 other => panic!("no such access: {other}"),
             },
             subresources: list(word()),
+            definition: None,
         }
     }
 }

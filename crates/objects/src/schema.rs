@@ -23,6 +23,8 @@
 //! | `retainKeys` | a strategic merge patch may say which fields stay (`$retainKeys`) |
 //! | `default=` | what the API's reference says an absent field means, as JSON |
 
+mod structural;
+
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
@@ -48,6 +50,9 @@ const TABLES: &[(&str, &str)] = &[
     ("authorization.k8s.io/v1", include_str!("schema/authorization_v1.txt")),
     ("admissionregistration.k8s.io/v1", include_str!("schema/admissionregistration_v1.txt")),
     ("flowcontrol.apiserver.k8s.io/v1", include_str!("schema/flowcontrol_v1.txt")),
+    ("apiextensions.k8s.io/v1", include_str!("schema/apiextensions_v1.txt")),
+    ("networking.k8s.io/v1beta1", include_str!("schema/networking_v1beta1.txt")),
+    ("autoscaling/v2beta1", include_str!("schema/autoscaling_v2beta1.txt")),
 ];
 
 /// All types that the tables have.
@@ -186,7 +191,12 @@ impl Schema {
     #[must_use]
     pub fn kind(&self, api_version: &str, kind: &str) -> Option<TypeId> {
         let group_version = if api_version == "v1" { "core/v1" } else { api_version };
-        self.places.get(&(group_version, kind)).copied()
+        let own = self.places.get(&(group_version, kind));
+        let own = own.or_else(|| {
+            let alike = crate::convert::alike(group_version, kind)?;
+            self.places.get(&(alike, kind))
+        });
+        own.copied()
     }
 
     /// A type's definition.
@@ -407,6 +417,6 @@ mod tests {
             schema.field(probe, "httpGet").is_some() && schema.field(probe, "handler").is_none()
         );
         assert_eq!(schema.kind("apps/v1", "Pod"), None);
-        assert_eq!(schema.kind("extensions/v1beta1", "Deployment"), None);
+        assert_eq!(schema.kind("extensions/v1beta9", "Deployment"), None);
     }
 }

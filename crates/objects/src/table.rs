@@ -95,12 +95,12 @@ impl Printer {
 pub fn table(
     group: &str,
     kind: &str,
-    objects: &[Value],
+    objects: &[&Value],
     metadata: &Value,
     now: Timestamp,
 ) -> Value {
     let printer = Printer::of(group, kind);
-    let row = |object: &Value| {
+    let row = |object: &&Value| {
         json!({
             "cells": printer.cells(object, now),
             "object": {
@@ -117,6 +117,74 @@ pub fn table(
         "columnDefinitions": printer.definitions(),
         "rows": objects.iter().map(row).collect::<Vec<_>>(),
     })
+}
+
+/// A table of custom resources: their definition says the columns.
+#[must_use]
+pub fn custom(
+    of: &crate::custom::Definition,
+    objects: &[Value],
+    metadata: &Value,
+    now: Timestamp,
+) -> Value {
+    let mut columns = vec![json!({
+        "name": "Name", "type": "string", "format": "name", "description": "", "priority": 0,
+    })];
+    columns.extend(of.columns.iter().map(|column| {
+        json!({
+            "name": column.name, "type": column.kind, "format": column.format,
+            "description": column.description, "priority": column.priority,
+        })
+    }));
+    if of.columns.is_empty() {
+        columns.push(json!({
+            "name": "Age", "type": "date", "format": "", "description": "", "priority": 0,
+        }));
+    }
+    let row = |object: &Value| {
+        let mut cells = vec![object["metadata"]["name"].clone()];
+        cells.extend(of.columns.iter().map(|column| cell(column, object, now)));
+        if of.columns.is_empty() {
+            cells.push(age(object, now));
+        }
+        json!({
+            "cells": cells,
+            "object": {
+                "kind": "PartialObjectMetadata",
+                "apiVersion": "meta.k8s.io/v1",
+                "metadata": object["metadata"],
+            },
+        })
+    };
+    json!({
+        "kind": "Table",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": metadata,
+        "columnDefinitions": columns,
+        "rows": objects.iter().map(row).collect::<Vec<_>>(),
+    })
+}
+
+/// What a column shows of an object; null is shown as nothing.
+fn cell(column: &crate::custom::Column, object: &Value, now: Timestamp) -> Value {
+    let found = column.path.all(object);
+    let Some(first) = found.first() else { return Value::Null };
+    let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    match (column.kind.as_str(), first) {
+        ("integer", value) if value.is_number() => {
+            value.as_i64().map_or_else(|| (*value).clone(), Value::from)
+        }
+        ("number" | "boolean", value) if value.is_number() || value.is_boolean() => {
+            (*value).clone()
+        }
+        ("date", Value::String(_)) => since(first, now).into(),
+        ("string", Value::Null) => Value::Null,
+        ("string", _) => {
+            let words: Vec<String> = found.iter().map(|value| word(value)).collect();
+            words.join(",").into()
+        }
+        _ => Value::Null,
+    }
 }
 
 /// How long ago an object was made.
@@ -360,7 +428,7 @@ mod tests {
     #[test]
     fn a_table_has_rows_with_metadata() {
         let namespace = json!({"metadata": {"name": "n"}, "status": {"phase": "Active"}});
-        let table = table("", "Namespace", &[namespace], &json!({"resourceVersion": "7"}), now());
+        let table = table("", "Namespace", &[&namespace], &json!({"resourceVersion": "7"}), now());
         assert_eq!(table["rows"][0]["cells"], json!(["n", "Active", "<unknown>"]));
         assert_eq!(table["rows"][0]["object"]["metadata"]["name"], "n");
         assert_eq!(table["columnDefinitions"][0]["format"], "name");

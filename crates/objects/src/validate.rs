@@ -26,7 +26,11 @@ pub enum Problem {
     /// Its value, as JSON, may not be, and why.
     Value(String, String),
     /// Its value is none of those there are.
-    Unsupported(String, Vec<&'static str>),
+    Unsupported(String, Vec<String>),
+    /// It has more characters or bytes than this.
+    TooLong(u64),
+    /// It has so many items, and may have only so many.
+    TooMany(usize, u64),
     /// Something else has the same value.
     Duplicate(String),
     /// What it names is not there.
@@ -36,6 +40,11 @@ pub enum Problem {
 }
 
 impl Problem {
+    pub(crate) fn unsupported(value: &Value, known: &[&str]) -> Self {
+        let known = known.iter().map(|word| (*word).to_owned()).collect();
+        Self::Unsupported(value.to_string(), known)
+    }
+
     /// What the cause is called in a `Status`.
     #[must_use]
     pub fn reason(&self) -> &'static str {
@@ -43,6 +52,8 @@ impl Problem {
             Problem::Required(_) => "FieldValueRequired",
             Problem::Value(..) => "FieldValueInvalid",
             Problem::Unsupported(..) => "FieldValueNotSupported",
+            Problem::TooLong(_) => "FieldValueTooLong",
+            Problem::TooMany(..) => "FieldValueTooMany",
             Problem::Duplicate(_) => "FieldValueDuplicate",
             Problem::NotFound(_) => "FieldValueNotFound",
             Problem::Forbidden(_) => "FieldValueForbidden",
@@ -59,6 +70,10 @@ impl fmt::Display for Problem {
             Problem::Unsupported(value, known) => {
                 let known: Vec<_> = known.iter().map(|word| format!("{word:?}")).collect();
                 write!(f, "Unsupported value: {value}: supported values: {}", known.join(", "))
+            }
+            Problem::TooLong(most) => write!(f, "Too long: may not be more than {most} bytes"),
+            Problem::TooMany(count, most) => {
+                write!(f, "Too many: {count}: must have at most {most} items")
             }
             Problem::Duplicate(value) => write!(f, "Duplicate value: {value}"),
             Problem::NotFound(value) => write!(f, "Not found: {value}"),
@@ -81,6 +96,9 @@ pub fn check(group: &str, kind: &str, is_namespaced: bool, object: &Value) -> Ve
     match (group, kind) {
         ("", "Pod") => pod::check(&mut found, "spec", &object["spec"]),
         ("", "Service") => service::check(&mut found, object),
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => {
+            crate::custom::check(&mut found, object);
+        }
         _ => workload::check(&mut found, group, kind, object),
     }
     found.0
@@ -101,6 +119,9 @@ pub fn check_update(group: &str, kind: &str, old: &Value, new: &Value) -> Vec<In
                 }
             }
         }
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => {
+            crate::custom::check_update(&mut found, old, new);
+        }
         _ => workload::check_update(&mut found, group, kind, old, new),
     }
     found.0
@@ -108,36 +129,46 @@ pub fn check_update(group: &str, kind: &str, old: &Value, new: &Value) -> Vec<In
 
 /// What was found so far.
 #[derive(Default)]
-struct Findings(Vec<Invalid>);
+pub(crate) struct Findings(pub(crate) Vec<Invalid>);
 
 impl Findings {
-    fn add(&mut self, field: impl Into<String>, problem: Problem) {
+    pub(crate) fn add(&mut self, field: impl Into<String>, problem: Problem) {
         self.0.push(Invalid { field: field.into(), problem });
     }
 
-    fn require(&mut self, field: impl Into<String>) {
+    pub(crate) fn require(&mut self, field: impl Into<String>) {
         self.add(field, Problem::Required(String::new()));
     }
 
-    fn invalid(&mut self, field: impl Into<String>, value: &Value, why: impl Into<String>) {
+    pub(crate) fn invalid(
+        &mut self,
+        field: impl Into<String>,
+        value: &Value,
+        why: impl Into<String>,
+    ) {
         self.add(field, Problem::Value(value.to_string(), why.into()));
     }
 
-    fn forbid(&mut self, field: impl Into<String>, why: &str) {
+    pub(crate) fn forbid(&mut self, field: impl Into<String>, why: &str) {
         self.add(field, Problem::Forbidden(why.to_owned()));
     }
 
     /// The field must be there and one of these.
-    fn one_of(&mut self, field: impl Into<String>, value: &Value, known: &[&'static str]) {
+    pub(crate) fn one_of(
+        &mut self,
+        field: impl Into<String>,
+        value: &Value,
+        known: &[&'static str],
+    ) {
         match value.as_str() {
             None | Some("") => self.require(field),
             Some(word) if known.contains(&word) => {}
-            Some(_) => self.add(field, Problem::Unsupported(value.to_string(), known.to_vec())),
+            Some(_) => self.add(field, Problem::unsupported(value, known)),
         }
     }
 
     /// The text must pass a check of [`crate::name`].
-    fn named(
+    pub(crate) fn named(
         &mut self,
         field: impl Into<String>,
         value: &Value,
@@ -169,7 +200,7 @@ impl Findings {
     }
 
     /// The field may not change.
-    fn unchanged(&mut self, field: impl Into<String>, old: &Value, new: &Value) {
+    pub(crate) fn unchanged(&mut self, field: impl Into<String>, old: &Value, new: &Value) {
         if old != new {
             self.invalid(field, new, "field is immutable");
         }

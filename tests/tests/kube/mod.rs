@@ -1,13 +1,20 @@
-//! The Kubernetes API of a whole server, asked with curl.
+//! The Kubernetes API of a whole server, asked with curl, and in the files beside this with the real
+//! clients.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 mod access;
+mod chart;
+mod custom;
+mod declare;
+mod kinds;
+mod older;
+mod show;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use testkit::{Running, Sandbox};
+use testkit::{Outcome, Running, Sandbox};
 
 /// A server, and how it is asked.
 struct Cluster<'a> {
@@ -51,6 +58,25 @@ impl<'a> Cluster<'a> {
         (status.parse().unwrap(), serde_json::from_str(document).unwrap_or_default())
     }
 
+    /// Runs a script of the shell in which `kubectl`, the newer one, and `helm` talk to the server.
+    #[track_caller]
+    fn shell(&self, script: &str) -> Outcome {
+        self.sandbox.shell(&format!("{}\n{script}", clients(&testkit::kubectl())))
+    }
+
+    /// The same with an older kubectl.
+    #[track_caller]
+    fn older_shell(&self, script: &str) -> Outcome {
+        self.sandbox.shell(&format!("{}\n{script}", clients(&testkit::older_kubectl())))
+    }
+
+    /// Writes a file that scripts find in their directory.
+    fn file(&self, name: &str, text: &str) {
+        let path = self.sandbox.work().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
     fn get(&self, path: &str) -> (u16, Value) {
         self.ask("GET", path, "application/json", &Value::Null)
     }
@@ -58,6 +84,25 @@ impl<'a> Cluster<'a> {
     fn post(&self, path: &str, body: &Value) -> (u16, Value) {
         self.ask("POST", path, "application/json", body)
     }
+}
+
+/// What a script needs to run the clients, and to end with the first that fails.
+fn clients(kubectl: &Path) -> String {
+    format!(
+        "set -e; export KUBECONFIG=$PWD/kubeconfig; kubectl() {{ {} \"$@\"; }}; helm() {{ {} \"$@\"; }}",
+        kubectl.display(),
+        testkit::helm().display()
+    )
+}
+
+/// A line of a table has these words, in this order, with whatever between.
+#[track_caller]
+fn has_line(outcome: &Outcome, words: &[&str]) {
+    let is = |line: &str| {
+        let mut found = line.split_whitespace();
+        words.iter().all(|word| found.any(|other| other == *word))
+    };
+    assert!(outcome.stdout.lines().any(is), "no line {words:?}:\n{outcome}");
 }
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";

@@ -153,7 +153,7 @@ fn check_levels(review: &Review<'_>) -> Result<(), Failure> {
     }
     match &wrong[..] {
         [] => Ok(()),
-        wrong => Err(Failure::invalid(review.target.resource, review.name(), wrong)),
+        wrong => Err(Failure::invalid(&review.target.resource, review.name(), wrong)),
     }
 }
 
@@ -164,7 +164,7 @@ fn pod_of(review: &Review<'_>) -> Option<Value> {
     if !matches!(subresource, "" | "ephemeralcontainers") {
         return None;
     }
-    let of = review.target.resource;
+    let of = &*review.target.resource;
     let path = match (of.group, of.kind) {
         ("", "Pod") => "",
         ("", "ReplicationController")

@@ -48,7 +48,7 @@ fn check_role(
     name: &str,
     role: &Value,
 ) -> Result<(), Failure> {
-    let of = target.resource;
+    let of = &*target.resource;
     let asked = Attributes {
         verb: "escalate".to_owned(),
         group: GROUP.to_owned(),
@@ -111,7 +111,7 @@ fn check_binding(
         return Err(Failure { code: 404, reason: "NotFound", ..Failure::bad_request(message) });
     };
     hold(cluster, user, &target.namespace, rules)
-        .map_err(|why| Failure::forbidden(target.resource, name, &why))
+        .map_err(|why| Failure::forbidden(&target.resource, name, &why))
 }
 
 /// Whether somebody has all that some rules allow; if not, what is missing, in upstream's words.

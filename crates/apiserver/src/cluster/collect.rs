@@ -1,6 +1,6 @@
 //! What goes with others: dependents of what is gone, and everything in a namespace.
 
-use objects::resource::{Access, Resource};
+use objects::resource::{Access, ResourceRef};
 use serde_json::Value;
 
 use super::Cluster;
@@ -14,7 +14,7 @@ impl Cluster {
         let mut gone = vec![uid.to_owned()];
         while let Some(uid) = gone.pop() {
             for (of, entry) in self.dependents(&uid)? {
-                let object = self.read(of, &entry).object;
+                let object = self.read(&of, &entry).object;
                 let mut owners = items(&object["metadata"]["ownerReferences"]).to_vec();
                 owners.retain(|owner| owner["uid"] != *uid);
                 let is_held = !items(&object["metadata"]["finalizers"]).is_empty();
@@ -36,7 +36,7 @@ impl Cluster {
     /// Has all that belongs to an object belong to it no more.
     pub(super) fn orphan(&self, uid: &str) -> Result<(), LogError> {
         for (of, entry) in self.dependents(uid)? {
-            let object = self.read(of, &entry).object;
+            let object = self.read(&of, &entry).object;
             let mut owners = items(&object["metadata"]["ownerReferences"]).to_vec();
             owners.retain(|owner| owner["uid"] != uid);
             self.leave(&entry, object, owners)?;
@@ -59,20 +59,20 @@ impl Cluster {
         }
     }
 
-    fn dependents(&self, uid: &str) -> Result<Vec<(&'static Resource, Entry)>, LogError> {
+    fn dependents(&self, uid: &str) -> Result<Vec<(ResourceRef, Entry)>, LogError> {
         let mut found = Vec::new();
-        for of in stored() {
-            let prefix = crate::target::prefix(of, "");
+        for of in self.stored()? {
+            let prefix = crate::target::prefix(&of, "");
             let page = self.log.range(Range { prefix: &prefix, ..Range::default() })?;
             for entry in page.entries {
                 // Most have no owner, and need not be read.
                 if !contains(&entry.value, uid.as_bytes()) {
                     continue;
                 }
-                let object = self.read(of, &entry).object;
+                let object = self.read(&of, &entry).object;
                 let owners = items(&object["metadata"]["ownerReferences"]);
                 if owners.iter().any(|owner| owner["uid"] == uid) {
-                    found.push((of, entry));
+                    found.push((of.clone(), entry));
                 }
             }
         }
@@ -81,8 +81,8 @@ impl Cluster {
 
     /// Removes everything in a namespace.
     pub(super) fn remove_all_in(&self, namespace: &str) -> Result<(), LogError> {
-        for of in stored().filter(|of| of.is_namespaced) {
-            let prefix = crate::target::prefix(of, namespace);
+        for of in self.stored()?.into_iter().filter(|of| of.is_namespaced) {
+            let prefix = crate::target::prefix(&of, namespace);
             let page = self.log.range(Range { prefix: &prefix, ..Range::default() })?;
             for entry in page.entries {
                 match self.remove(&entry.key, entry.modified) {
@@ -96,16 +96,14 @@ impl Cluster {
         }
         Ok(())
     }
-}
 
-/// Resources whose objects are kept, each once.
-fn stored() -> impl Iterator<Item = &'static Resource> {
-    let is_first = |of: &&Resource| {
-        let prefix = crate::target::prefix(of, "");
-        let first = Resource::built_in().iter().find(|r| crate::target::prefix(r, "") == prefix);
-        of.access == Access::Stored && first.is_some_and(|first| std::ptr::eq(first, *of))
-    };
-    Resource::built_in().iter().filter(is_first)
+    /// Resources whose objects are kept, each once.
+    fn stored(&self) -> Result<Vec<ResourceRef>, LogError> {
+        let mut seen = std::collections::BTreeSet::new();
+        let mut all = self.resources()?;
+        all.retain(|of| of.access == Access::Stored && seen.insert(crate::target::prefix(of, "")));
+        Ok(all)
+    }
 }
 
 fn contains(bytes: &[u8], part: &[u8]) -> bool {

@@ -89,7 +89,7 @@ impl Options {
         } else {
             return Ok(());
         };
-        Err(Failure::precondition(target.resource, &target.name, &why))
+        Err(Failure::precondition(&target.resource, &target.name, &why))
     }
 }
 
@@ -113,20 +113,20 @@ impl Cluster {
             match self.delete_once(target, options, &found) {
                 Err(LogError::Conflict(_)) if tries > 0 => {}
                 Err(LogError::Conflict(_)) => {
-                    return Err(Failure::conflict(target.resource, &target.name));
+                    return Err(Failure::conflict(&target.resource, &target.name));
                 }
                 done => return Ok(done?),
             }
         }
     }
 
-    fn delete_once(
+    pub(crate) fn delete_once(
         &self,
         target: &Target,
         options: &Options,
         found: &Found,
     ) -> Result<(Value, bool), LogError> {
-        let of = target.resource;
+        let of = &*target.resource;
         if of.kind == "Namespace" && of.group.is_empty() {
             return self.empty_namespace(target, found);
         }
@@ -136,6 +136,12 @@ impl Cluster {
         let finalizers = items(&object["metadata"]["finalizers"]);
         let others: Vec<&Value> =
             finalizers.iter().filter(|f| **f != ORPHAN && **f != FOREGROUND).collect();
+        if crate::custom::is_definition(of) && !self.remove_objects_of(&object)? {
+            Self::hold_definition(&mut object, &super::now());
+            let revision = self.put(&target.key(), Some(found.revision), &object)?;
+            object["metadata"]["resourceVersion"] = revision.to_string().into();
+            return Ok((object, false));
+        }
         if others.is_empty() && grace == 0 {
             return self.remove_with_dependents(target, options, found);
         }
@@ -165,6 +171,7 @@ impl Cluster {
             _ => {}
         }
         let revision = self.remove(&target.key(), found.revision)?;
+        self.release_definition(&target.resource)?;
         if options.propagation == "Background" {
             self.collect(uid)?;
         }
@@ -194,12 +201,12 @@ impl Cluster {
         target: &Target,
         options: &Options,
     ) -> Result<Vec<Value>, Failure> {
-        let select = Select::of(request, target.resource)?;
+        let select = Select::of(request, &target.resource)?;
         let prefix = target.prefix();
         let page = self.log.range(Range { prefix: &prefix, ..Range::default() })?;
         let mut gone = Vec::new();
         for entry in &page.entries {
-            let object = self.read(target.resource, entry).object;
+            let object = self.read(&target.resource, entry).object;
             if !select.matches(&object) {
                 continue;
             }

@@ -51,7 +51,7 @@ impl Cluster {
         target: &Target,
         shown: Shown,
     ) -> Result<Value, Failure> {
-        let select = Select::of(request, target.resource)?;
+        let select = Select::of(request, &target.resource)?;
         let limit: usize = match request.parameter("limit") {
             "" => 0,
             text => text.parse().map_err(|_| Failure::bad_request("invalid limit"))?,
@@ -80,7 +80,7 @@ impl Cluster {
         })?;
         let (mut found, mut last, mut remaining) = (Vec::new(), None, page.remaining);
         for (number, entry) in page.entries.iter().enumerate() {
-            let object = form::read(target.resource, entry, entry.modified);
+            let object = form::read(&target.resource, entry, entry.modified);
             let is_named = target.name.is_empty() || object["metadata"]["name"] == *target.name;
             if is_named && select.matches(&object) {
                 found.push(object);
@@ -99,7 +99,7 @@ impl Cluster {
                 metadata["remainingItemCount"] = remaining.into();
             }
         }
-        Ok(shown.list(target.resource, found, &metadata))
+        Ok(shown.list(&target.resource, found, &metadata))
     }
 
     /// What becomes of objects from now on, or from a revision.
@@ -109,7 +109,7 @@ impl Cluster {
         target: &Target,
         shown: Shown,
     ) -> Result<Watch, Failure> {
-        let select = Select::of(request, target.resource)?;
+        let select = Select::of(request, &target.resource)?;
         let timeout = match request.parameter("timeoutSeconds") {
             "" | "0" => None,
             text => {

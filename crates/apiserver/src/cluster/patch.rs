@@ -4,7 +4,7 @@ use objects::{Schema, apply, patch};
 use serde_json::{Value, json};
 
 use super::write::{check_revision, place, redecode};
-use super::{Changed, Cluster, Found, decode, manager, now, type_of};
+use super::{Changed, Cluster, Found, decode, manager, now, type_of, types_of};
 use crate::failure::Failure;
 use crate::operations;
 use crate::request::{self, Request};
@@ -21,17 +21,20 @@ const APPLY: &str = "application/apply-patch+yaml";
 impl Cluster {
     /// Patches an object. An apply patch makes it where it is not.
     pub(crate) fn patch(&self, request: &Request, target: &Target) -> Result<Changed, Failure> {
-        let document = request::json(&request.body)?;
         if request.content_type == APPLY {
+            // What is JSON is read as such, in which a number may have more digits.
+            let document =
+                request::json(&request.body).or_else(|_| request::yaml(&request.body))?;
             return self.apply(request, target, document);
         }
+        let document = request::json(&request.body)?;
         let mut tries = TRIES;
         loop {
             tries -= 1;
             let found = self.find(target)?;
             let patched = self.patched(request, target, &found.object, &document)?;
-            check_revision(target.resource, &target.name, &patched, &found)?;
-            let (patched, warnings) = redecode(target.resource, patched, request.validation()?)?;
+            check_revision(&target.resource, &target.name, &patched, &found)?;
+            let (patched, warnings) = redecode(&target.resource, patched, request.validation()?)?;
             let is_fixed = document["metadata"]["resourceVersion"].is_string();
             match self.change(request, target, &found, patched, true) {
                 Err(failure) if failure.reason == "Conflict" && tries > 0 && !is_fixed => {}
@@ -53,9 +56,9 @@ impl Cluster {
             JSON => operations::patch(&mut patched, document)?,
             MERGE => patch::merge(&mut patched, document.clone()),
             STRATEGIC => {
-                let (Some(of), Some(fields)) = (type_of(target.resource), patched.as_object_mut())
+                let (Some(of), Some(fields)) = (type_of(&target.resource), patched.as_object_mut())
                 else {
-                    return Err(Failure::internal("the kind has no schema"));
+                    return Err(Failure::unsupported_media_type(STRATEGIC, &[JSON, MERGE, APPLY]));
                 };
                 let document = request::object(document.clone())?;
                 patch::strategic_merge(Schema::built_in(), of, fields, document)
@@ -78,7 +81,7 @@ impl Cluster {
         target: &Target,
         document: Value,
     ) -> Result<Changed, Failure> {
-        let of = target.resource;
+        let of = &*target.resource;
         if request.parameter("fieldManager").is_empty() {
             let why = "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is \
                        required for apply patch";
@@ -116,13 +119,14 @@ impl Cluster {
         config: &Value,
         found: Option<Found>,
     ) -> Result<(Value, bool), Failure> {
-        let of = target.resource;
+        let of = &*target.resource;
         let (api_version, time) = (of.api_version(), now());
         let manager = manager(request, target, &api_version, &time);
         let nothing = json!({});
         let live = found.as_ref().map_or(&nothing, |found| &found.object);
         let force = request.is_set("force");
-        let applied = apply::apply(Schema::built_in(), type_of(of), live, config, manager, force);
+        let (schema, id) = types_of(of);
+        let applied = apply::apply(schema, id, live, config, manager, force);
         let mut applied = applied.map_err(|why| match &why {
             apply::ApplyError::Conflict(conflicts) => Failure::owned(why.to_string(), conflicts),
             _ => Failure::bad_request(why.to_string()),

@@ -4,7 +4,7 @@ use objects::resource::Resource;
 use objects::{Schema, apply, defaults, validate};
 use serde_json::{Map, Value, json};
 
-use super::{Changed, Cluster, Found, check, decode, manager, now, refuse, type_of};
+use super::{Changed, Cluster, Found, check, decode, kept, manager, now, refuse, types_of};
 use crate::admission::{self, Charge};
 use crate::failure::Failure;
 use crate::log::LogError;
@@ -26,7 +26,8 @@ impl Cluster {
         target: &Target,
         mut body: Map<String, Value>,
     ) -> Result<Changed, Failure> {
-        let of = target.resource;
+        let of = &*target.resource;
+        Self::need_definition(of)?;
         let warnings = decode(of, &mut body, request.validation()?)?;
         let mut object = Value::Object(body);
         place(of, target, &mut object)?;
@@ -60,7 +61,7 @@ impl Cluster {
         target: &Target,
         mut object: Value,
     ) -> Result<Value, Failure> {
-        let of = target.resource;
+        let of = &*target.resource;
         generate_name(&mut object);
         give_identity(&mut object);
         if of.subresources.contains(&"status") {
@@ -71,13 +72,15 @@ impl Cluster {
                 object["status"] = status;
             }
         }
-        if !object["spec"].is_null() && of.kind != "Namespace" {
+        let has_generation = !object["spec"].is_null() || of.definition.is_some();
+        if has_generation && of.kind != "Namespace" {
             object["metadata"]["generation"] = 1.into();
         }
         complete(of, &mut object);
         admission::create(self, request, target, &mut object)?;
+        self.settle_definition(of, &mut object)?;
         self.admit(of, &mut object)?;
-        check(of, &object)?;
+        check(of, &object, None)?;
         let managed = self.managed(request, target, &json!({}), &object)?;
         Ok(managed)
     }
@@ -88,7 +91,7 @@ impl Cluster {
         target: &Target,
         mut object: Value,
     ) -> Result<Value, Failure> {
-        let of = target.resource;
+        let of = &*target.resource;
         let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
         let key = crate::target::key(of, namespace, &name);
@@ -117,7 +120,7 @@ impl Cluster {
         target: &Target,
         mut body: Map<String, Value>,
     ) -> Result<Changed, Failure> {
-        let of = target.resource;
+        let of = &*target.resource;
         let warnings = decode(of, &mut body, request.validation()?)?;
         let mut object = Value::Object(body);
         place(of, target, &mut object)?;
@@ -150,7 +153,7 @@ impl Cluster {
         let before = object["spec"]["nodeName"].as_str().unwrap_or_default();
         if !before.is_empty() {
             let why = format!("pod {} is already assigned to node {before:?}", target.name);
-            return Err(Failure::precondition(target.resource, &target.name, &why));
+            return Err(Failure::precondition(&target.resource, &target.name, &why));
         }
         object["spec"]["nodeName"] = node.into();
         self.store(request, target, &found, object).map(drop)
@@ -165,21 +168,23 @@ impl Cluster {
         mut object: Value,
         tracks_fields: bool,
     ) -> Result<Value, Failure> {
-        let of = target.resource;
+        let of = &*target.resource;
         let old = &found.object;
         keep(of, &target.subresource, old, &mut object);
         complete(of, &mut object);
         admission::update(self, request, target, old, &mut object)?;
+        self.settle_definition(of, &mut object)?;
         if of.kind == "Service" && of.group.is_empty() {
             self.give_addresses(of, &mut object, Some(old))?;
         }
-        let changes_spec = part(old) != part(&object);
+        let changes_spec = part(of, old) != part(of, &object);
         if changes_spec && !old["metadata"]["generation"].is_null() {
             let generation = old["metadata"]["generation"].as_i64().unwrap_or_default();
             object["metadata"]["generation"] = (generation + 1).into();
         }
-        check(of, &object)?;
-        refuse(of, &object, &validate::check_update(of.group, of.kind, old, &object))?;
+        check(of, &object, Some(old))?;
+        let ((group, before), (_, after)) = (kept(of, old), kept(of, &object));
+        refuse(of, &object, &validate::check_update(&group, of.kind, &before, &after))?;
         if tracks_fields {
             object = self.managed(request, target, old, &object)?;
         }
@@ -207,7 +212,9 @@ impl Cluster {
         let has_time = object["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) > 0;
         let is_namespace = target.resource.kind == "Namespace";
         let written = match is_going && !is_held && !has_time && !is_namespace {
-            true => self.remove(&key, found.revision),
+            true => self
+                .remove(&key, found.revision)
+                .and_then(|revision| self.release_definition(&target.resource).map(|()| revision)),
             false => {
                 let charge = Charge::of(self, target, Some(&found.object), &object)?;
                 charge.settled(self, self.put(&key, Some(found.revision), &object))
@@ -218,8 +225,16 @@ impl Cluster {
                 object["metadata"]["resourceVersion"] = revision.to_string().into();
                 Ok(object)
             }
-            Err(LogError::Conflict(_)) => Err(Failure::conflict(target.resource, &target.name)),
+            Err(LogError::Conflict(_)) => Err(Failure::conflict(&target.resource, &target.name)),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A definition of a kind is told what becomes of it.
+    fn settle_definition(&self, of: &Resource, object: &mut Value) -> Result<(), Failure> {
+        match crate::custom::is_definition(of) {
+            true => Ok(self.settle(object, &now())?),
+            false => Ok(()),
         }
     }
 
@@ -232,19 +247,30 @@ impl Cluster {
         old: &Value,
         new: &Value,
     ) -> Result<Value, Failure> {
-        let of = target.resource;
+        let of = &*target.resource;
         let (api_version, time) = (of.api_version(), now());
         let manager = manager(request, target, &api_version, &time);
-        let managed = apply::update(Schema::built_in(), type_of(of), old, new, manager);
+        let (schema, id) = types_of(of);
+        let managed = apply::update(schema, id, old, new, manager);
         managed.map_err(|why| Failure::internal(why.to_string()))
     }
 }
 
 /// Defaults of the type.
 fn complete(of: &Resource, object: &mut Value) {
-    if let (Some(id), Some(fields)) = (type_of(of), object.as_object_mut()) {
+    if let (Some(definition), Some(fields)) = (&of.definition, object.as_object_mut()) {
+        definition.complete(fields);
+        return;
+    }
+    // What is absent means the same in all versions.
+    let own = of.api_version();
+    let kept = objects::convert::kept(&own, of.kind);
+    objects::convert::keep(object);
+    let id = Schema::built_in().kind(kept, of.kind);
+    if let (Some(id), Some(fields)) = (id, object.as_object_mut()) {
         defaults::set(Schema::built_in(), id, fields);
     }
+    objects::convert::show(object, &own);
 }
 
 /// Puts an object into the namespace of its path.
@@ -338,10 +364,14 @@ fn keep(of: &Resource, subresource: &str, old: &Value, new: &mut Value) {
 }
 
 /// What of an object has a generation: everything but metadata and status.
-fn part(object: &Value) -> Map<String, Value> {
+fn part(of: &Resource, object: &Value) -> Map<String, Value> {
     let mut part = object.as_object().cloned().unwrap_or_default();
-    for field in ["metadata", "status", "kind", "apiVersion"] {
+    for field in ["metadata", "kind", "apiVersion"] {
         part.shift_remove(field);
+    }
+    // A custom resource's status is like any other field where it is not changed apart.
+    if of.definition.is_none() || of.subresources.contains(&"status") {
+        part.shift_remove("status");
     }
     part
 }

@@ -149,7 +149,7 @@ fn template(found: &mut Findings, path: &str, template: &Value, policies: &[&'st
     let policy = &template["spec"]["restartPolicy"];
     if policy.as_str().is_some_and(|own| !policies.contains(&own)) {
         let field = format!("{path}.spec.restartPolicy");
-        let problem = Problem::Unsupported(policy.to_string(), policies.to_vec());
+        let problem = Problem::unsupported(policy, policies);
         if !found.0.iter().any(|one| one.field == field) {
             found.add(field, problem);
         }

@@ -1,1 +1,3 @@
 //! Controllers and the scheduler.
+
+pub mod scheduler;

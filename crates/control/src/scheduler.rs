@@ -307,7 +307,7 @@ impl Scheduler {
             outranked: Vec::new(),
         };
         if self.state.nodes() > 0 {
-            own.message = nowhere.message(&self.state, pod);
+            own.message = nowhere.message(&mut self.state, pod);
             let random = &mut self.search.random;
             match preempt::room(&mut self.state, placed, nowhere, random) {
                 Ok(room) => {

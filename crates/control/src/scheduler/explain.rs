@@ -1,7 +1,5 @@
 //! All that speaks against each node, and the least that would have to change.
 
-use std::collections::BTreeMap;
-
 use super::cycle::Cycle;
 use super::node::Node;
 use super::pod::Pod;
@@ -44,33 +42,22 @@ pub(super) fn may_pass(state: &State, pod: &Pod, slot: u32, why: Rejection) -> b
         && (why != Rejection::Resources || shortages(state, pod, slot).iter().all(is_possible))
 }
 
-/// Counts upstream's words for what speaks against a node.
-pub(super) fn count_words(
-    state: &State,
-    pod: &Pod,
-    (slot, why): (u32, Rejection),
-    counts: &mut BTreeMap<String, usize>,
-) {
-    let mut count = |words: String| *counts.entry(words).or_default() += 1;
+/// Upstream's words for what speaks against a node.
+pub(super) fn words(state: &State, pod: &Pod, slot: u32, why: Rejection) -> Vec<String> {
     if why != Rejection::Resources {
-        return count(why.words().to_owned());
+        return vec![why.words().to_owned()];
     }
-    for short in shortages(state, pod, slot) {
-        count(match short.resource {
-            "pods" => "Too many pods".to_owned(),
-            resource => format!("Insufficient {resource}"),
-        });
-    }
+    let word = |short: &Shortage<'_>| match short.resource {
+        "pods" => "Too many pods".to_owned(),
+        resource => format!("Insufficient {resource}"),
+    };
+    shortages(state, pod, slot).iter().map(word).collect()
 }
 
-/// Everything that speaks against each node.
-pub(super) fn nodes(state: &mut State, cycle: &Cycle) -> Vec<NodeReport> {
-    let order = state.order().to_vec();
-    let report = |slot: u32| NodeReport {
-        node: state.slot(slot).node.name.clone(),
-        reasons: reasons(state, cycle, slot),
-    };
-    order.into_iter().map(report).collect()
+/// Everything that speaks against a node.
+pub(super) fn node(state: &State, cycle: &Cycle, slot: u32) -> NodeReport {
+    let node = state.slot(slot).node.name.clone();
+    NodeReport { node, reasons: reasons(state, cycle, slot) }
 }
 
 /// The least that must change.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::cycle::{Cycle, Refusal};
-use super::explain::{self, count_words, may_pass};
+use super::explain::{self, may_pass};
 use super::pod::{Placed, Pod};
 use super::random::Random;
 use super::reason::{Filter, Filters, Rejection, Report, summary};
@@ -45,14 +45,16 @@ impl Nowhere {
     }
 
     /// Upstream's words.
-    pub(super) fn message(&self, state: &State, pod: &Pod) -> String {
+    pub(super) fn message(&self, state: &mut State, pod: &Pod) -> String {
         let nodes = state.nodes();
         if let Some(refusal) = &self.refusal {
             return format!("0/{nodes} nodes are available: {refusal}.");
         }
         let mut counts = BTreeMap::new();
-        for node in &self.nodes {
-            count_words(state, pod, *node, &mut counts);
+        for (slot, why) in &self.nodes {
+            for words in words(state, pod, *slot, *why) {
+                *counts.entry(words).or_default() += 1;
+            }
         }
         let absent = nodes - self.nodes.len().min(nodes);
         if let Some(words) = self.absent.as_ref().filter(|_| absent > 0) {
@@ -148,19 +150,28 @@ fn nominated(state: &mut State, cycle: &Cycle) -> Option<u32> {
 
 /// Why a node cannot have the pod, where more important pods that wait for room on it count as there.
 pub(super) fn check(state: &mut State, cycle: &Cycle, slot: u32) -> Option<Rejection> {
-    let name = &state.slot(slot).node.name;
-    if state.has_nominated(name) {
-        let others = state.nominated(&name.clone(), cycle.pod());
-        if !others.is_empty() {
-            let with = with(state, slot, &others, |state| match Cycle::new(state, &cycle.placed) {
-                Ok(cycle) => cycle.check(state, slot),
-                Err(_) => Some(Rejection::Exclusive),
-            });
-            // The pod must fit without them, too: they may never come.
-            return with.or_else(|| cycle.check(state, slot));
-        }
+    let others = waiting(state, cycle.pod(), slot);
+    if others.is_empty() {
+        return cycle.check(state, slot);
     }
-    cycle.check(state, slot)
+    let refused = with(state, slot, &others, |state| match Cycle::new(state, &cycle.placed) {
+        Ok(cycle) => cycle.check(state, slot),
+        Err(_) => Some(Rejection::Exclusive),
+    });
+    // The pod must fit without them, too: they may never come.
+    refused.or_else(|| cycle.check(state, slot))
+}
+
+/// More important pods that wait for room on a node.
+fn waiting(state: &State, pod: &Pod, slot: u32) -> Vec<Placed> {
+    let name = &state.slot(slot).node.name;
+    if state.has_nominated(name) { state.nominated(name, pod) } else { Vec::new() }
+}
+
+/// Upstream's words for what [`check`] found.
+pub(super) fn words(state: &mut State, pod: &Pod, slot: u32, why: Rejection) -> Vec<String> {
+    let others = waiting(state, pod, slot);
+    with(state, slot, &others, |state| explain::words(state, pod, slot, why))
 }
 
 /// Why a pod has no node, by everything that speaks against each; nothing changes.
@@ -177,7 +188,11 @@ pub(super) fn report(state: &mut State, placed: &Placed) -> Report {
     for slot in state.order().to_vec() {
         nowhere.nodes.extend(check(state, &cycle, slot).map(|why| (slot, why)));
     }
-    let nodes = explain::nodes(state, &cycle);
+    let mut nodes = Vec::new();
+    for slot in state.order().to_vec() {
+        let others = waiting(state, cycle.pod(), slot);
+        nodes.push(with(state, slot, &others, |state| explain::node(state, &cycle, slot)));
+    }
     let fitting = state.nodes() - nowhere.nodes.len();
     let message = match fitting {
         0 => nowhere.message(state, &placed.pod),

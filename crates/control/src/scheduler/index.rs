@@ -118,6 +118,7 @@ impl Tally {
 /// A kind of effect: of pods that a matcher means, on nodes that share a topology's value.
 #[derive(Debug)]
 pub(super) struct Carried {
+    #[cfg(test)]
     matcher: u32,
     pub(super) topology: u32,
     pub(super) effect: Effect,
@@ -308,7 +309,13 @@ impl Index {
         let id = match self.carried_ids.get(&key) {
             Some(id) => *id,
             None => {
-                let carried = Carried { matcher, topology, effect, nodes: BTreeMap::new() };
+                let carried = Carried {
+                    #[cfg(test)]
+                    matcher,
+                    topology,
+                    effect,
+                    nodes: BTreeMap::new(),
+                };
                 let id = insert(&mut self.carried, &mut self.free_carried, Some(carried));
                 self.carried_ids.insert(key, id);
                 self.matchers[matcher as usize].users += 1;

@@ -4,11 +4,10 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::cycle::Cycle;
-use super::explain::count_words;
-use super::find::{Nowhere, check};
+use super::find::{self, Nowhere, check};
 use super::pod::{Placed, Pod};
 use super::random::Random;
-use super::reason::{Rejection, summary};
+use super::reason::summary;
 use super::state::State;
 
 /// At least so many nodes are tried, and this part of them if there are many.
@@ -26,12 +25,11 @@ pub(super) struct Room {
 }
 
 /// Why a node was of no use.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 enum Useless {
     NoVictims,
-    StillRefused(Rejection),
-    /// A refusal that concerns all nodes.
-    Refused,
+    /// It still refuses the pod, in these words.
+    Refused(Vec<String>),
 }
 
 /// Why no room is made, in upstream's words.
@@ -70,14 +68,14 @@ pub(super) fn room(
         let slot = possible[(offset + at) % possible.len()];
         match victims(state, placed, slot) {
             Ok(room) => rooms.push(room),
-            Err(why) => useless.push((slot, why)),
+            Err(why) => useless.push(why),
         }
         if rooms.len() >= enough {
             break;
         }
     }
     let least = rooms.into_iter().min_by(|a, b| harm(a).cmp(&harm(b)));
-    least.ok_or_else(|| NoRoom::Useless(words(state, pod, &useless)))
+    least.ok_or_else(|| NoRoom::Useless(words(state.nodes(), &useless)))
 }
 
 /// Whether pods that were evicted for this one are still ending where it waits for room.
@@ -92,23 +90,20 @@ fn is_waiting(state: &State, pod: &Pod, nowhere: &Nowhere, possible: &[u32]) -> 
 }
 
 /// Upstream's words where nothing helps.
-fn words(state: &State, pod: &Pod, useless: &[(u32, Useless)]) -> String {
+fn words(nodes: usize, useless: &[Useless]) -> String {
     let mut counts = BTreeMap::new();
-    for (slot, why) in useless {
-        match why {
-            Useless::NoVictims => {
-                let words = "No preemption victims found for incoming pod".to_owned();
-                *counts.entry(words).or_default() += 1;
-            }
-            Useless::StillRefused(why) => count_words(state, pod, (*slot, *why), &mut counts),
-            Useless::Refused => {}
-        }
+    for why in useless {
+        let words = match why {
+            Useless::NoVictims => &["No preemption victims found for incoming pod".to_owned()][..],
+            Useless::Refused(words) => words,
+        };
+        words.iter().for_each(|words| *counts.entry(words.clone()).or_default() += 1);
     }
-    let absent = state.nodes() - useless.len().min(state.nodes());
+    let absent = nodes - useless.len().min(nodes);
     if absent > 0 {
         counts.insert("Preemption is not helpful for scheduling".to_owned(), absent);
     }
-    summary(state.nodes(), &counts)
+    summary(nodes, &counts)
 }
 
 /// Who has to leave a node: as few and as unimportant pods as will do. The state is as before when it
@@ -123,7 +118,7 @@ fn victims(state: &mut State, placed: &Placed, slot: u32) -> Result<Room, Useles
     lesser.iter().for_each(|own| state.unplace(slot, own));
     if let Some(why) = refusal(state, placed, slot) {
         lesser.iter().for_each(|own| state.place(slot, own));
-        return Err(why);
+        return Err(Useless::Refused(why));
     }
     lesser.sort_by(|a, b| importance(&a.pod).cmp(&importance(&b.pod)));
     let (protected, free) = by_budget(state, &lesser);
@@ -144,10 +139,14 @@ fn victims(state: &mut State, placed: &Placed, slot: u32) -> Result<Room, Useles
     Ok(Room { slot, victims, violations })
 }
 
-fn refusal(state: &mut State, placed: &Placed, slot: u32) -> Option<Useless> {
+/// Why a node refuses a pod as things are now, in upstream's words.
+fn refusal(state: &mut State, placed: &Placed, slot: u32) -> Option<Vec<String>> {
     match Cycle::new(state, placed) {
-        Ok(cycle) => check(state, &cycle, slot).map(Useless::StillRefused),
-        Err(_) => Some(Useless::Refused),
+        Ok(cycle) => {
+            let why = check(state, &cycle, slot)?;
+            Some(find::words(state, &placed.pod, slot, why))
+        }
+        Err(refusal) => Some(vec![refusal.message]),
     }
 }
 

@@ -92,10 +92,6 @@ impl Resources {
         plain.into_iter().chain(scalars).filter(|(_, amount)| *amount != 0)
     }
 
-    pub(super) fn is_nothing(&self) -> bool {
-        self.each().next().is_none()
-    }
-
     /// Adds others `times` times.
     pub(super) fn add(&mut self, other: &Self, times: i64) {
         self.cpu_milli = self.cpu_milli.saturating_add(other.cpu_milli.saturating_mul(times));
@@ -254,7 +250,7 @@ mod tests {
         assert_eq!(of_pod(&pod).cpu_milli, 2000);
         let bare = json!({"spec": {"containers": [{"name": "a"}, {"name": "b"}]}});
         assert_eq!(of_pod_assumed(&bare), (200, 400 << 20));
-        assert!(of_pod(&bare).is_nothing());
+        assert_eq!(of_pod(&bare), Resources::default());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! One pod's question: which nodes can have it? What all nodes share is found first.
 
 use super::index::{Effect, Tally};
-use super::node::{Node, Slot, Verdict};
+use super::node::{Slot, Verdict};
 use super::pod::{Placed, Pod, Spread};
 use super::reason::{Filter, Rejection};
 use super::state::State;
@@ -193,13 +193,6 @@ fn pinned(state: &State, pod: &Pod) -> Option<Vec<u32>> {
     Some(names.into_iter().filter_map(|name| state.known(name)).collect())
 }
 
-/// Whether pods on a node count for a constraint.
-pub(super) fn counts_for(spread: &Spread, pod: &Pod, node: &Node) -> bool {
-    let selects = pod.node_selector.is_empty() && pod.node_terms.is_none();
-    (!spread.honors_affinity || selects || node.is_selected_by(pod))
-        && (!spread.honors_taints || node.untolerated(pod).next().is_none())
-}
-
 fn skews(state: &mut State, placed: &Placed, hard: &[&Spread]) -> Vec<Skew> {
     if hard.is_empty() {
         return Vec::new();
@@ -209,10 +202,9 @@ fn skews(state: &mut State, placed: &Placed, hard: &[&Spread]) -> Vec<Skew> {
     let mut skews = Vec::new();
     for (spread, topology) in hard.iter().zip(&topologies) {
         let matcher = state.index.matcher(&[&spread.part]);
-        state.index.count(matcher, &state.slots);
-        state.order();
+        state.index.count(matcher);
         let tally = state.index.tally(matcher);
-        let counts = spread_counts(state, placed, (spread, *topology), &topologies, tally);
+        let counts = spread_counts(state, &placed.pod, (spread, *topology), &topologies, tally);
         let present = || counts.iter().filter(|count| **count >= 0);
         let domains = present().count() as i64;
         let least = present().min().copied().filter(|_| domains >= spread.domains_min);
@@ -231,16 +223,18 @@ fn skews(state: &mut State, placed: &Placed, hard: &[&Spread]) -> Vec<Skew> {
 /// `topologies`; -1 where there is no such node.
 fn spread_counts(
     state: &State,
-    placed: &Placed,
+    pod: &Pod,
     (spread, topology): (&Spread, u32),
     topologies: &[u32],
     tally: &Tally,
 ) -> Vec<i64> {
     let mut counts = state.topologies.room(topology, -1);
-    for slot in (0_u32..).zip(&state.slots).filter(|(_, own)| own.is_known).map(|(slot, _)| slot) {
+    let are_all = spread.counted.are_all(pod);
+    // A node that is not known has no values.
+    for (slot, value) in state.topologies.each(topology) {
         let has_all = topologies.iter().all(|own| state.topologies.of(*own, slot) != 0);
-        if has_all && counts_for(spread, &placed.pod, &state.slot(slot).node) {
-            let count = &mut counts[state.topologies.of(topology, slot) as usize];
+        if has_all && (are_all || spread.counted.has(pod, &state.slot(slot).node)) {
+            let count = &mut counts[value as usize];
             *count = (*count).max(0) + i64::from(tally.living(slot));
         }
     }
@@ -255,7 +249,7 @@ fn near(state: &mut State, placed: &Placed) -> (Vec<ByValue>, bool) {
     }
     let parts: Vec<_> = terms.iter().map(|term| &term.part).collect();
     let matcher = state.index.matcher(&parts);
-    state.index.count(matcher, &state.slots);
+    state.index.count(matcher);
     let mut all = Vec::new();
     for term in terms {
         let topology = state.topologies.id(&term.topology, &state.slots);
@@ -271,7 +265,7 @@ fn far(state: &mut State, pod: &Pod) -> Vec<ByValue> {
     let mut all = Vec::new();
     for term in &pod.anti_affinity {
         let matcher = state.index.matcher(&[&term.part]);
-        state.index.count(matcher, &state.slots);
+        state.index.count(matcher);
         let topology = state.topologies.id(&term.topology, &state.slots);
         let tally = state.index.tally(matcher);
         if tally.total > 0 {

@@ -5,10 +5,11 @@
 //! a number of each of its matchers, and nobody has to look at pods again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use objects::Selector;
 
-use super::node::{Labels, Slot};
+use super::node::Labels;
 
 /// So many matchers are kept that nothing but questions need.
 const MATCHERS_MAX: usize = 2048;
@@ -27,13 +28,20 @@ impl Scope {
 }
 
 /// Which pods of which namespaces. Without a selector it means none.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Part {
-    pub(super) scope: Scope,
-    pub(super) selector: Option<Selector>,
+    scope: Scope,
+    selector: Option<Selector>,
+    /// The same for parts that mean the same.
+    key: Arc<str>,
 }
 
 impl Part {
+    pub(super) fn new(scope: Scope, selector: Option<Selector>) -> Self {
+        let key = format!("{scope:?} {selector:?}").into();
+        Self { scope, selector, key }
+    }
+
     pub(super) fn matches(
         &self,
         namespace: &str,
@@ -71,6 +79,8 @@ struct Set {
     labels: Labels,
     users: u32,
     matchers: Vec<u32>,
+    /// How many of its pods are on which nodes, and how many of them are ending.
+    nodes: HashMap<u32, (u32, u32)>,
 }
 
 #[derive(Debug, Default)]
@@ -95,17 +105,23 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, slot: u32, is_ending: bool, delta: i32) {
+    fn add(&mut self, slot: u32, all: i32, ending: i32) {
         let at = slot as usize;
-        for (counts, counted) in [(&mut self.all, true), (&mut self.ending, is_ending)] {
-            if counted {
+        for (counts, delta) in [(&mut self.all, all), (&mut self.ending, ending)] {
+            if delta != 0 {
                 if counts.len() <= at {
                     counts.resize(at + 1, 0);
                 }
                 counts[at] = counts[at].saturating_add_signed(delta);
             }
         }
-        self.total = self.total.saturating_add_signed(delta.into());
+        self.total = self.total.saturating_add_signed(all.into());
+    }
+
+    /// Nodes with pods that are not ending, and how many.
+    pub(super) fn each_living(&self) -> impl Iterator<Item = (u32, u32)> {
+        let nodes = (0_u32..).zip(&self.all).filter(|(_, count)| **count > 0);
+        nodes.map(|(slot, _)| (slot, self.living(slot)))
     }
 
     /// Pods on a node that are not ending.
@@ -161,7 +177,7 @@ impl Index {
         });
         let matchers = meant.collect();
         let (namespace, labels) = key.clone();
-        let set = Set { namespace, labels, users: 1, matchers };
+        let set = Set { namespace, labels, users: 1, matchers, nodes: HashMap::new() };
         let id = insert(&mut self.sets, &mut self.free_sets, set);
         self.set_ids.insert(key, id);
         id
@@ -212,8 +228,15 @@ impl Index {
 
     /// The matcher of pods that all parts mean.
     pub(super) fn matcher(&mut self, parts: &[&Part]) -> u32 {
-        let key = format!("{parts:?}");
-        if let Some(id) = self.matcher_ids.get(&key) {
+        if let [only] = parts {
+            return self.matcher_of(&only.key, parts);
+        }
+        let keys: Vec<&str> = parts.iter().map(|part| &*part.key).collect();
+        self.matcher_of(&keys.join(" "), parts)
+    }
+
+    fn matcher_of(&mut self, key: &str, parts: &[&Part]) -> u32 {
+        if let Some(id) = self.matcher_ids.get(key) {
             self.matchers[*id as usize].last_used = self.questions;
             return *id;
         }
@@ -223,6 +246,7 @@ impl Index {
         let parts: Vec<Part> = parts.iter().map(|part| (*part).clone()).collect();
         let home = parts.iter().find_map(|part| part.home()).map(str::to_owned);
         let last_used = self.questions;
+        let key = key.to_owned();
         let matcher = Matcher { key: key.clone(), parts, last_used, ..Matcher::default() };
         let id = insert(&mut self.matchers, &mut self.free_matchers, matcher);
         self.matcher_ids.insert(key, id);
@@ -272,16 +296,14 @@ impl Index {
     }
 
     /// Counts what a matcher means, unless that is known.
-    pub(super) fn count(&mut self, matcher: u32, slots: &[Slot]) {
+    pub(super) fn count(&mut self, matcher: u32) {
         if self.matchers[matcher as usize].tally.is_some() {
             return;
         }
-        let meant: Vec<bool> =
-            self.sets.iter().map(|set| set.matchers.contains(&matcher)).collect();
         let mut tally = Tally::default();
-        for (slot, own) in (0_u32..).zip(slots) {
-            for placed in own.pods.iter().filter(|placed| meant[placed.set as usize]) {
-                tally.add(slot, placed.pod.is_ending, 1);
+        for set in self.sets.iter().filter(|set| set.matchers.contains(&matcher)) {
+            for (slot, (all, ending)) in &set.nodes {
+                tally.add(*slot, (*all).cast_signed(), (*ending).cast_signed());
             }
         }
         self.matchers[matcher as usize].tally = Some(tally);
@@ -295,9 +317,17 @@ impl Index {
 
     /// A pod of a set comes to a node, or leaves it.
     pub(super) fn moved(&mut self, set: u32, slot: u32, is_ending: bool, delta: i32) {
-        for matcher in &self.sets[set as usize].matchers {
+        let ending = if is_ending { delta } else { 0 };
+        let set = &mut self.sets[set as usize];
+        let counts = set.nodes.entry(slot).or_default();
+        counts.0 = counts.0.saturating_add_signed(delta);
+        counts.1 = counts.1.saturating_add_signed(ending);
+        if counts.0 == 0 {
+            set.nodes.remove(&slot);
+        }
+        for matcher in &set.matchers {
             if let Some(tally) = &mut self.matchers[*matcher as usize].tally {
-                tally.add(slot, is_ending, delta);
+                tally.add(slot, delta, ending);
             }
         }
     }

@@ -8,7 +8,7 @@ use objects::Selector;
 use serde_json::{Value, json};
 
 use super::index::{Part, Scope};
-use super::node::{Labels, NodeTerm, Toleration, labels, strings};
+use super::node::{Labels, Node, NodeTerm, Toleration, labels, strings};
 use super::resources::{self, Resources};
 
 /// The scheduler of pods that name none.
@@ -72,10 +72,29 @@ pub(super) struct Spread {
     pub(super) is_hard: bool,
     pub(super) part: Part,
     pub(super) domains_min: i64,
-    /// Only nodes count that the pod selects.
-    pub(super) honors_affinity: bool,
-    /// Only nodes count whose taints the pod tolerates.
-    pub(super) honors_taints: bool,
+    pub(super) counted: Counted,
+}
+
+/// Which nodes count for a constraint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Counted {
+    /// Only those that the pod selects.
+    pub(super) are_selected: bool,
+    /// Only those whose taints the pod tolerates.
+    pub(super) are_tolerated: bool,
+}
+
+impl Counted {
+    /// Whether nodes need not be looked at, as all count.
+    pub(super) fn are_all(self, pod: &Pod) -> bool {
+        let selects = !pod.node_selector.is_empty() || pod.node_terms.is_some();
+        !self.are_tolerated && !(self.are_selected && selects)
+    }
+
+    pub(super) fn has(self, pod: &Pod, node: &Node) -> bool {
+        (!self.are_selected || node.is_selected_by(pod))
+            && (!self.are_tolerated || node.untolerated(pod).next().is_none())
+    }
 }
 
 /// A pod as the scheduler knows it.
@@ -304,7 +323,7 @@ impl Affinity<'_> {
             (_, false) => Scope { names, selector: Selector::from_json(spaces).ok() },
         };
         let topology = own["topologyKey"].as_str().unwrap_or_default().to_owned();
-        Term { part: Part { scope, selector: selector(own, self.labels) }, topology }
+        Term { part: Part::new(scope, selector(own, self.labels)), topology }
     }
 }
 
@@ -313,9 +332,11 @@ fn spread(own: &Value, namespace: &str, labels: &Labels) -> Spread {
         topology: own["topologyKey"].as_str().unwrap_or_default().to_owned(),
         skew_max: own["maxSkew"].as_i64().unwrap_or(1),
         is_hard: own["whenUnsatisfiable"] != "ScheduleAnyway",
-        part: Part { scope: Scope::of(namespace), selector: selector(own, labels) },
+        part: Part::new(Scope::of(namespace), selector(own, labels)),
         domains_min: own["minDomains"].as_i64().unwrap_or(1),
-        honors_affinity: own["nodeAffinityPolicy"] != "Ignore",
-        honors_taints: own["nodeTaintsPolicy"] == "Honor",
+        counted: Counted {
+            are_selected: own["nodeAffinityPolicy"] != "Ignore",
+            are_tolerated: own["nodeTaintsPolicy"] == "Honor",
+        },
     }
 }

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use super::cycle::{Cycle, counts_for};
+use super::cycle::Cycle;
 use super::index::{Effect, Part};
 use super::node::Slot;
-use super::pod::{Pod, Spread};
+use super::pod::{Counted, Pod, Spread};
 use super::random::Random;
 use super::state::State;
 use super::topology::{HOSTNAME, ZONE};
@@ -146,8 +146,7 @@ fn room(pod: &Pod, slot: &Slot) -> i64 {
     let score = |all: i64, used: i64| match all {
         0 => None,
         all if used > all => Some(0),
-        // In 128 bits: bytes times a hundred may be more than 64 hold.
-        all => Some((i128::from(all - used) * i128::from(SCORE_MAX) / i128::from(all)) as i64),
+        all => Some((all - used).saturating_mul(SCORE_MAX) / all),
     };
     let all = &slot.node.allocatable;
     let cpu = score(all.cpu_milli, slot.assumed_cpu_milli + pod.assumed.0);
@@ -222,7 +221,7 @@ impl Near {
         let mut near = Self { by_value: Vec::new() };
         for (weight, term) in &cycle.pod().preferences {
             let matcher = state.index.matcher(&[&term.part]);
-            state.index.count(matcher, &state.slots);
+            state.index.count(matcher);
             let topology = state.topologies.id(&term.topology, &state.slots);
             let sums = state.topologies.sums(topology, &state.index.tally(matcher).all);
             let own = near.room(state, topology);
@@ -265,10 +264,28 @@ struct Soft {
     matcher: u32,
     is_hostname: bool,
     skew_max: i64,
+    counted: Counted,
     /// Pods by value, unless each node has its own.
     counts: Vec<i64>,
     /// So that a topology of few values counts as much as one of many.
     weight: f64,
+}
+
+impl Soft {
+    fn new(state: &mut State, parts: &[&Part], own: (&str, i64, Counted)) -> Self {
+        let (topology, skew_max, counted) = own;
+        let matcher = state.index.matcher(parts);
+        state.index.count(matcher);
+        Self {
+            topology: state.topologies.id(topology, &state.slots),
+            matcher,
+            is_hostname: topology == HOSTNAME,
+            skew_max,
+            counted,
+            counts: Vec::new(),
+            weight: 0.0,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -282,37 +299,16 @@ impl Spreads {
     fn new(state: &mut State, cycle: &Cycle, candidates: &[Candidate]) -> Option<Self> {
         let pod = cycle.pod();
         let needs_all = !pod.spreads.is_empty();
-        let asked: Vec<(Spread, Vec<Part>)> = match needs_all {
-            true => {
-                let soft = pod.spreads.iter().filter(|own| !own.is_hard);
-                soft.map(|own| (own.clone(), vec![own.part.clone()])).collect()
-            }
-            false => defaults(&state.peers(pod)?),
-        };
-        let mut all = Vec::new();
-        for (spread, parts) in &asked {
-            let matcher = state.index.matcher(&parts.iter().collect::<Vec<_>>());
-            state.index.count(matcher, &state.slots);
-            all.push(Soft {
-                topology: state.topologies.id(&spread.topology, &state.slots),
-                matcher,
-                is_hostname: spread.topology == HOSTNAME,
-                skew_max: spread.skew_max,
-                counts: Vec::new(),
-                weight: 0.0,
-            });
-        }
-        let mut spreads = Self { all, needs_all };
+        let mut spreads = Self { all: constraints(state, pod), needs_all };
         let compared = candidates.iter().filter(|own| spreads.compares(state, own.slot)).count();
         for at in 0..spreads.all.len() {
             let own = &spreads.all[at];
-            let values = match own.is_hostname {
-                true => compared,
-                false => spreads.values(state, own.topology, candidates),
-            };
-            let counts = match own.is_hostname {
-                true => Vec::new(),
-                false => spreads.counts(state, pod, &asked[at].0, own),
+            let (values, counts) = match own.is_hostname {
+                true => (compared, Vec::new()),
+                false => (
+                    spreads.values(state, own.topology, candidates),
+                    spreads.counts(state, pod, own),
+                ),
             };
             spreads.all[at].weight = (values as f64 + 2.0).ln();
             spreads.all[at].counts = counts;
@@ -333,15 +329,12 @@ impl Spreads {
         seen.iter().filter(|seen| **seen > 0).count()
     }
 
-    fn counts(&self, state: &State, pod: &Pod, spread: &Spread, own: &Soft) -> Vec<i64> {
+    fn counts(&self, state: &State, pod: &Pod, own: &Soft) -> Vec<i64> {
         let mut counts = state.topologies.room(own.topology, 0);
-        let tally = state.index.tally(own.matcher);
-        if tally.total == 0 {
-            return counts;
-        }
-        for (slot, known) in (0_u32..).zip(&state.slots).filter(|(_, known)| known.is_known) {
-            let living = tally.living(slot);
-            if living > 0 && self.compares(state, slot) && counts_for(spread, pod, &known.node) {
+        let are_all = own.counted.are_all(pod);
+        for (slot, living) in state.index.tally(own.matcher).each_living() {
+            let is_counted = are_all || own.counted.has(pod, &state.slot(slot).node);
+            if is_counted && self.compares(state, slot) {
                 counts[state.topologies.of(own.topology, slot) as usize] += i64::from(living);
             }
         }
@@ -369,19 +362,23 @@ impl Spreads {
     }
 }
 
-/// How pods are spread that do not ask for it: over nodes, and over zones.
-fn defaults(peers: &[Part]) -> Vec<(Spread, Vec<Part>)> {
-    let one = |(topology, skew_max): (&str, i64)| {
-        let spread = Spread {
-            topology: topology.to_owned(),
-            skew_max,
-            is_hard: false,
-            part: Part::default(),
-            domains_min: 1,
-            honors_affinity: true,
-            honors_taints: false,
+/// The constraints that a pod asks for, or else those for pods that ask for none: over nodes, and over
+/// zones.
+fn constraints(state: &mut State, pod: &Pod) -> Vec<Soft> {
+    if !pod.spreads.is_empty() {
+        let asked = pod.spreads.iter().filter(|own| !own.is_hard);
+        let soft = |own: &Spread| {
+            Soft::new(state, &[&own.part], (&own.topology, own.skew_max, own.counted))
         };
-        (spread, peers.to_vec())
-    };
-    [(HOSTNAME, 3), (ZONE, 5)].into_iter().map(one).collect()
+        return asked.map(soft).collect();
+    }
+    let peers = state.peers(pod);
+    if peers.is_empty() {
+        return Vec::new();
+    }
+    let parts: Vec<&Part> = peers.iter().map(|part| &**part).collect();
+    let counted = Counted { are_selected: true, are_tolerated: false };
+    [(HOSTNAME, 3), (ZONE, 5)]
+        .map(|(topology, skew_max)| Soft::new(state, &parts, (topology, skew_max, counted)))
+        .into()
 }

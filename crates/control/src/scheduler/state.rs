@@ -56,10 +56,10 @@ pub(super) struct State {
     shapes: HashMap<String, u32>,
     fixed: Vec<Vec<Cell<Fixed>>>,
     pub(super) budgets: BTreeMap<Name, Budget>,
-    /// Selectors of services.
-    services: BTreeMap<Name, Selector>,
-    /// Selectors of controllers, by kind, namespace and name.
-    owners: BTreeMap<(String, String, String), Selector>,
+    /// The pods of services.
+    services: BTreeMap<Name, Arc<Part>>,
+    /// The pods of controllers, by kind, namespace and name.
+    owners: BTreeMap<(String, String, String), Arc<Part>>,
     /// Pods that wait for room on a node.
     nominations: BTreeMap<String, Vec<Name>>,
 }
@@ -391,44 +391,42 @@ impl State {
     pub(super) fn set_service(&mut self, name: Name, object: Option<&Value>) {
         let selector = object.map(|object| labels(&object["spec"]["selector"]));
         match selector.filter(|selector| !selector.is_empty()) {
-            Some(selector) => self.services.insert(name, Selector::from_labels(&selector)),
+            Some(selector) => {
+                let part = Part::new(Scope::of(&name.0), Some(Selector::from_labels(&selector)));
+                self.services.insert(name, Arc::new(part))
+            }
             None => self.services.remove(&name),
         };
     }
 
     pub(super) fn set_owner(&mut self, kind: &str, name: Name, object: Option<&Value>) {
-        let key = (kind.to_owned(), name.0, name.1);
         let read = |object: &Value| match kind {
             "ReplicationController" => {
                 Some(Selector::from_labels(&labels(&object["spec"]["selector"])))
             }
             _ => Selector::from_json(&object["spec"]["selector"]).ok(),
         };
-        match object.and_then(read) {
-            Some(selector) => self.owners.insert(key, selector),
+        let selector = object.and_then(read);
+        let scope = Scope::of(&name.0);
+        let key = (kind.to_owned(), name.0, name.1);
+        match selector {
+            Some(selector) => self.owners.insert(key, Arc::new(Part::new(scope, Some(selector)))),
             None => self.owners.remove(&key),
         };
     }
 
     /// The pods among which one is spread without its asking: those of its services and of its
-    /// controller. None if it has neither.
-    pub(super) fn peers(&self, pod: &Pod) -> Option<Vec<Part>> {
+    /// controller. Nothing if it has neither.
+    pub(super) fn peers(&self, pod: &Pod) -> Vec<Arc<Part>> {
         let namespace = &pod.id.namespace;
-        let part = |selector: &Selector| Part {
-            scope: Scope::of(namespace),
-            selector: Some(selector.clone()),
-        };
-        let selects =
-            |selector: &Selector| selector.matches(|key| pod.labels.get(key).map(String::as_str));
         let from = (namespace.clone(), String::new());
         let here = self.services.range(from..).take_while(|((own, _), _)| own == namespace);
-        let mut parts: Vec<Part> =
-            here.filter(|(_, own)| selects(own)).map(|(_, own)| part(own)).collect();
+        let means = |part: &&Arc<Part>| self.index.means_labels(part, namespace, &pod.labels);
+        let services = here.map(|(_, part)| part).filter(means);
         let owner = pod.owner.as_ref().and_then(|(kind, name)| {
             self.owners.get(&(kind.clone(), namespace.clone(), name.clone()))
         });
-        parts.extend(owner.map(part));
-        (!parts.is_empty()).then_some(parts)
+        services.chain(owner).cloned().collect()
     }
 
     pub(super) fn set_budget(&mut self, name: Name, object: Option<&Value>) {

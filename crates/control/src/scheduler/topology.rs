@@ -94,6 +94,12 @@ impl Topologies {
         self.all[topology as usize].of_slot.get(slot as usize).copied().unwrap_or_default()
     }
 
+    /// The nodes that have a value, and it.
+    pub(super) fn each(&self, topology: u32) -> impl Iterator<Item = (u32, u32)> {
+        let all = (0_u32..).zip(&self.all[topology as usize].of_slot);
+        all.filter(|(_, value)| **value != 0).map(|(slot, value)| (slot, *value))
+    }
+
     /// Room for a number for each value.
     pub(super) fn room(&self, topology: u32, initial: i64) -> Vec<i64> {
         vec![initial; self.all[topology as usize].highest as usize + 1]

@@ -20,6 +20,7 @@ mod pod;
 mod replica_set;
 mod revision;
 mod run;
+pub mod scheduler;
 mod template;
 
 mod autoscaler;

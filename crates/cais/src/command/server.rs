@@ -1,5 +1,7 @@
 //! `cais server`
 
+mod node;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,9 +29,13 @@ pub(crate) struct Args {
     /// Where changes are kept: `sqlite` in the data directory, or `memory` for as long as it runs
     #[arg(long, value_name = "KIND", default_value = "sqlite", value_parser = ["sqlite", "memory"])]
     datastore: String,
+    #[command(flatten)]
+    node: node::Args,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
+    // Before anything is open that containers are not to have, and before the first thread.
+    let host = node::Host::fork(session, &args.node)?;
     let failed = |doing: &str, error: Box<dyn std::error::Error + Send + Sync>| {
         Error::caused(Kind::Internal, doing, error)
     };
@@ -50,7 +56,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     let signals = SignalFd::ending();
     let signals =
         signals.map_err(|error| Error::caused(Kind::Internal, "take over signals", error))?;
-    let server = Server::bind(args.listen, cluster, identity.clone())
+    let server = Server::bind(args.listen, cluster.clone(), identity.clone())
         .map_err(|error| failed("serve the Kubernetes API", error.into()))
         .map_err(|error| error.hint("--listen 127.0.0.1:0 takes a port that is free"))?;
     let path = args.kubeconfig.clone().unwrap_or_else(|| place.join("kubeconfig"));
@@ -60,6 +66,10 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     session.say(format!("Serving the Kubernetes API on https://{}/", server.address()))?;
     session.say(format!("Use it with: kubectl --kubeconfig {} get namespaces", path.display()))?;
     obey(signals, server.stopper());
+    let node = host.map(|host| host.start(cluster, &place, &args.node)).transpose()?;
+    if let Some(node) = &node {
+        session.say(format!("Running pods as node {}", node.name()))?;
+    }
     server.run().map_err(|error| failed("serve the Kubernetes API", error.into()))?;
     Ok(0)
 }

@@ -7,7 +7,7 @@ mod list;
 mod patch;
 mod write;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use objects::resource::Resource;
 use objects::schema::TypeId;
@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 
 use crate::failure::Failure;
 use crate::log::{Entry, Log, LogError, Revision};
+use crate::pods::Pods;
 use crate::request::{Request, Validation};
 use crate::target::{self, Target};
 
@@ -34,6 +35,8 @@ pub struct Cluster {
     pub(crate) log: Arc<dyn Log>,
     /// Held while an address or a port is chosen for a service.
     allocation: Arc<Mutex<()>>,
+    /// Who reaches into pods, once there is somebody.
+    pods: Arc<OnceLock<Arc<dyn Pods>>>,
 }
 
 /// An object that was read, and when it was last changed.
@@ -57,11 +60,20 @@ impl Cluster {
     /// # Errors
     /// What keeps the log failed.
     pub fn new(log: Arc<dyn Log>) -> Result<Self, LogError> {
-        let cluster = Self { log, allocation: Arc::default() };
+        let cluster = Self { log, allocation: Arc::default(), pods: Arc::default() };
         for (plural, namespace, name) in FROM_THE_BEGINNING {
             cluster.ensure(plural, namespace, name)?;
         }
         Ok(cluster)
+    }
+
+    /// Says who reaches into pods; the first one does.
+    pub fn serve_pods(&self, pods: Arc<dyn Pods>) {
+        let _ = self.pods.set(pods);
+    }
+
+    pub(crate) fn pods(&self) -> Option<&Arc<dyn Pods>> {
+        self.pods.get()
     }
 
     /// Makes an object of the group without a name where it is not.

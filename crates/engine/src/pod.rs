@@ -6,10 +6,12 @@
 //! the pod opens them there (docs/decisions/0035-pods-without-a-process.md).
 
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use oci::runtime::{LinuxCpu, LinuxResources};
 use rustix::event::{PollFd, PollFlags, poll};
+use runtime::cgroup::Cgroup;
 use runtime::{HeldNamespaces, PodNamespaces, SignalFd};
 
 use crate::container::{Container, State, Status, boot};
@@ -17,7 +19,7 @@ use crate::create::Origin;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::file::create_dir;
 use crate::hold::{Ended, Monitor, own_cgroup, startable};
-use crate::image::from_runtime;
+use crate::image::{from_cgroup, from_runtime};
 use crate::join::SHM;
 use crate::memory::MemoryEnd;
 use crate::monitor::attach;
@@ -28,6 +30,8 @@ use crate::{Engine, clock, network, spec, stop};
 
 /// Bytes of /dev/shm; that of other container runtimes of Kubernetes.
 const SHM_BYTES: u64 = 64 << 20;
+/// The weight of a container that asks for none, or for one processor.
+const SHARES_PER_PROCESSOR: u64 = 1024;
 /// The memory that is /dev/shm; no name of a volume is like this.
 const SHM_NAME: &str = "dev.shm";
 
@@ -115,8 +119,7 @@ impl Engine {
         let reserved = self.reserve_ports(container, network::published_at(&places))?;
         network::write_files(container, &places, &[])?;
         let settings = &container.record.settings;
-        let resources = spec::resources(settings, &[])?;
-        own_cgroup(container, Some(&resources))?;
+        make_group(container)?;
         let memories = make_memories(container)?;
         let hostname = container.record.config_hostname();
         let sysctls = spec::sysctls(settings).into_iter().collect();
@@ -199,6 +202,34 @@ fn wait(monitor: &Monitor, signals: &SignalFd) {
             drop(attach::accept(listener));
         }
     }
+}
+
+/// Makes the pod's control group, with its limits, and its own place in it, which is empty: it keeps
+/// the group while no container is there. What all pods are in has the weight of the whole machine, so
+/// that they share it with everything else as if each of its processors were a container.
+fn make_group(container: &Container) -> Result<()> {
+    let settings = &container.record.settings;
+    let mut limits = spec::resources(settings, &[])?;
+    // Each container says itself what it may reach.
+    limits.set_devices(None);
+    own_cgroup(container, Some(&limits))?;
+    let path = container.cgroup_path();
+    let mut groups = path.ancestors().skip(1).filter(|path| path.parent().is_some());
+    let apply = |path: &Path, limits: &LinuxResources| {
+        Cgroup::open(path).and_then(|group| group.update(limits)).map_err(from_cgroup)
+    };
+    if let Some(group) = groups.next() {
+        apply(group, &limits)?;
+    }
+    if let Some(all) = groups.next() {
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let mut cpu = LinuxCpu::default();
+        cpu.set_shares(Some(SHARES_PER_PROCESSOR.saturating_mul(processors as u64)));
+        let mut limits = LinuxResources::default();
+        limits.set_cpu(Some(cpu));
+        apply(all, &limits)?;
+    }
+    Ok(())
 }
 
 /// Mounts a pod's memory where its monitor alone sees it.

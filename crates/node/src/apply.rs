@@ -30,11 +30,16 @@ impl Host {
     /// Looks at a pod, does what is to be done, and reports.
     pub(crate) fn pass(self: &Arc<Self>, slot: &Arc<Slot>, work: &mut Work) {
         self.refresh_object(slot, work);
+        self.say_waiting(work);
         for _ in 0..ROUNDS_MAX {
             let Some(object) = work.object.clone() else { return };
             let all = parts(&object);
             let view = self.observe(slot, work, &all);
+            if self.resume(slot, &object, &all, &view) {
+                continue;
+            }
             let desired = self.desired(work, &object, &all, &view.observed);
+            self.say_back_off(work, &object, &view, &desired);
             let steps = plan(&view.observed, &desired, now_ms());
             let mut is_again = false;
             for step in steps {
@@ -48,6 +53,76 @@ impl Host {
             }
         }
         self.report(slot, work);
+    }
+
+    /// An image that could not be pulled before is being waited for.
+    fn say_waiting(&self, work: &mut Work) {
+        let Some(object) = work.object.clone() else { return };
+        for (name, own) in &mut work.parts {
+            let Some((reason, message)) = &mut own.waiting else { continue };
+            if reason != "ErrImagePull" || own.not_before <= now_ms() {
+                continue;
+            }
+            "ImagePullBackOff".clone_into(reason);
+            let all = parts(&object);
+            let part = all.iter().find(|part| part.name == name);
+            let image = part.map_or("", |part| text(part.spec, &["image"]));
+            *message = format!("Back-off pulling image {image:?}: ErrImagePull: {message}");
+            let said = format!("Back-off pulling image {image:?}");
+            self.recorder.normal(&object, name, "BackOff", said);
+            self.recorder.warn(&object, name, "Failed", "Error: ImagePullBackOff".to_owned());
+        }
+    }
+
+    /// Tells that containers wait that have failed.
+    fn say_back_off(&self, work: &mut Work, pod: &Value, view: &View, desired: &Desired) {
+        for (number, part) in parts(pod).iter().enumerate() {
+            let Some(own) = work.parts.get_mut(part.name) else { continue };
+            if !std::mem::take(&mut own.is_news) || desired.ends.is_some() {
+                continue;
+            }
+            let end = view.last(number).and_then(crate::observe::end_of);
+            if end.is_some_and(|code| desired.parts[number].runs_again(code)) {
+                let message = format!(
+                    "Back-off restarting failed container {} in pod {}_{}({})",
+                    part.name, name(pod), namespace(pod), uid(pod)
+                );
+                self.recorder.warn(pod, part.name, "BackOff", message);
+            }
+        }
+    }
+
+    /// Takes up the checks of containers that were started by a process before this one; whether there
+    /// were any.
+    fn resume(
+        self: &Arc<Self>,
+        slot: &Arc<Slot>,
+        object: &Object,
+        all: &[Part<'_>],
+        view: &View,
+    ) -> bool {
+        let mut is_news = false;
+        for (number, part) in all.iter().enumerate() {
+            let Some(run) = view.last(number).filter(|_| view.observed.parts[number].runs()) else {
+                continue;
+            };
+            let id = &run.record.id;
+            if slot.facts().get(part.name).is_some_and(|facts| facts.run == *id) {
+                continue;
+            }
+            let facts = Facts { run: id.clone(), ..Facts::default() };
+            slot.facts().insert(part.name.to_owned(), facts);
+            let said = ["containerStatuses", "initContainerStatuses"];
+            let said = said.into_iter().flat_map(|field| items(&object["status"], field));
+            let own = format!("cais://{id}");
+            let was_ready = said.into_iter().any(|one| {
+                one["containerID"] == own.as_str() && one["ready"] == true
+            });
+            let address = view.addresses(&self.facts.address).into_iter().next().unwrap_or_default();
+            self.begin_probes(slot, object, part, (run.clone(), address), was_ready);
+            is_news = true;
+        }
+        is_news
     }
 
     /// The pod as the API has it; as it had it last, if it has it no more.

@@ -50,6 +50,12 @@ impl Host {
         self.pod_directory(uid).join("containers").join(container).join(number.to_string())
     }
 
+    /// The control group of a pod: below that of all pods of this node.
+    fn group(&self, pod: &Value) -> String {
+        let place = self.config.directory.as_os_str().as_encoded_bytes();
+        format!("/cais-pods-{}/pod{}", &oci::Digest::of(place).hex()[..8], uid(pod))
+    }
+
     fn labels(&self, pod: &Value) -> BTreeMap<String, String> {
         let mut all = own([
             (LABEL_UID, uid(pod)),
@@ -104,6 +110,7 @@ impl Host {
             dns_options: resolver.options,
             extra_hosts: aliases.collect(),
             limits: limits::of_pod(pod),
+            cgroup_parent: self.group(pod),
             security: Security {
                 host_uts: on_host,
                 ipc: if is(spec, "hostIPC") { Sharing::Host } else { Sharing::Shareable },
@@ -180,7 +187,7 @@ impl Host {
             mounts,
             limits: limits::of_container(pod, container, self.facts.memory_bytes),
             security: context.security,
-            cgroup_parent: format!("/cais-{sandbox}"),
+            cgroup_parent: self.group(pod),
             in_pod: sandbox.to_owned(),
             log: engine::LogConfig { driver: String::new(), options: own(LOG) },
             ..Settings::default()

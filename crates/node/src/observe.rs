@@ -116,13 +116,12 @@ impl Host {
         };
         let id = &last.record.id;
         let end = end_of(last);
-        if let Some(_code) = end
-            && own.ended != *id
-        {
+        if end.is_some() && own.ended != *id {
             own.ended.clone_from(id);
             let ended = ended_ms(last);
             let ran = ended - started_ms(last);
-            own.not_before = ended + own.backoff.next(ran);
+            let wait = own.backoff.next(ran);
+            (own.not_before, own.is_news) = (ended + wait, wait > 0);
             slot.learn(name, id, |facts| {
                 (facts.prober, facts.is_ending, facts.is_ready) = (None, false, false);
             });

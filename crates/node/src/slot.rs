@@ -71,6 +71,8 @@ pub(crate) struct PartWork {
     pub(crate) pull: Backoff,
     /// The run whose end was taken into account.
     pub(crate) ended: String,
+    /// Whether that it waits is to be told.
+    pub(crate) is_news: bool,
 }
 
 /// What probes and hooks find out about the last run of a container.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use apiserver::{Cluster, InProcess};
+use apiserver::{Cluster, InProcess, LogOptions, PodLog, Pods};
 use client::Client;
 use engine::{Engine, Error, Kind, Result, Spawner, Subnet};
 use node::{Config, Node};
@@ -15,6 +15,7 @@ const USER: &str = "system:node:";
 
 /// What `server` takes about its own node.
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 pub(super) struct Args {
     /// Run no pods here
     #[arg(long)]
@@ -56,7 +57,7 @@ impl Host {
             "" => node::host_name(),
             name => name.to_owned(),
         };
-        let transport = Arc::new(InProcess::new(cluster, &format!("{USER}{name}")));
+        let transport = Arc::new(InProcess::new(cluster.clone(), &format!("{USER}{name}")));
         let directory = std::path::absolute(place).map_err(|error| {
             Error::caused(Kind::Invalid, format!("use {}", place.display()), error)
         })?;
@@ -69,9 +70,36 @@ impl Host {
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let client = Client::new(transport, "kubelet");
-        Node::start(config, self.engine, Arc::new(self.spawner), client).map_err(|error| {
+        let node = Node::start(config, self.engine, Arc::new(self.spawner), client);
+        let node = node.map_err(|error| {
             Error::caused(Kind::Internal, "run pods on this host", error)
                 .hint("--disable-agent serves the API alone; --pod-cidr names other addresses")
-        })
+        })?;
+        cluster.serve_pods(Arc::new(Reach(node.clone())));
+        Ok(node)
+    }
+}
+
+/// The pods of this host, for the API.
+#[derive(Debug)]
+struct Reach(Node);
+
+impl Pods for Reach {
+    fn log(
+        &self,
+        pod: &serde_json::Value,
+        container: &str,
+        options: LogOptions,
+    ) -> std::result::Result<PodLog, String> {
+        let LogOptions { previous, since, tail, timestamps, follow, bytes_max } = options;
+        let options = node::LogOptions { previous, since, tail, timestamps, follow, bytes_max };
+        let uid = pod["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+        let (node, container) = (self.0.clone(), container.to_owned());
+        let check = node.check_log(&uid, &container, previous);
+        check.map_err(|refusal| refusal.to_string())?;
+        Ok(Box::new(move |reader, take| {
+            // A client that takes no more is the end of it.
+            let _ = node.log(&uid, &container, &options, (reader, take));
+        }))
     }
 }

@@ -146,6 +146,10 @@ impl Told {
                 self.event["responseStatus"] = json!({"metadata": {}, "code": code});
                 self.stage("ResponseComplete", &self.event);
             }
+            Answer::Log(_) => {
+                self.event["responseStatus"] = json!({"metadata": {}, "code": 200});
+                self.stage("ResponseStarted", &self.event);
+            }
             Answer::Watch(watch) => {
                 self.event["responseStatus"] = json!({"metadata": {}, "code": 200});
                 self.stage("ResponseStarted", &self.event);

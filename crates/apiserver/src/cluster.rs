@@ -10,7 +10,7 @@ mod patch;
 mod write;
 
 use std::borrow::Cow;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use objects::resource::Resource;
 use objects::schema::TypeId;
@@ -23,6 +23,7 @@ use crate::authorization;
 use crate::failure::Failure;
 use crate::identity::Identity;
 use crate::log::{Entry, Log, LogError, Revision};
+use crate::pods::Pods;
 use crate::request::{Request, Validation};
 use crate::target::Target;
 
@@ -41,6 +42,8 @@ pub struct Cluster {
     /// Who is told of requests, if somebody is.
     pub(crate) audit: Option<Arc<Audit>>,
     pub(crate) customs: Arc<crate::custom::Customs>,
+    /// Who reaches into pods, once there is somebody.
+    pods: Arc<OnceLock<Arc<dyn Pods>>>,
 }
 
 /// An object that was read, and when it was last changed.
@@ -87,6 +90,7 @@ impl Cluster {
             policies: Arc::default(),
             audit: None,
             customs: Arc::default(),
+            pods: Arc::default(),
         };
         cluster.begin()?;
         Ok(cluster)
@@ -96,6 +100,15 @@ impl Cluster {
     #[must_use]
     pub fn audited(self, audit: Audit) -> Self {
         Self { audit: Some(Arc::new(audit)), ..self }
+    }
+
+    /// Says who reaches into pods; the first one does.
+    pub fn serve_pods(&self, pods: Arc<dyn Pods>) {
+        let _ = self.pods.set(pods);
+    }
+
+    pub(crate) fn pods(&self) -> Option<&Arc<dyn Pods>> {
+        self.pods.get()
     }
 
     /// An object by its place.

@@ -39,7 +39,6 @@ pub struct Request {
 }
 
 /// What a client is answered.
-#[derive(Debug)]
 pub enum Answer {
     /// A status of HTTP and a document, with warnings for people.
     Document {
@@ -54,6 +53,19 @@ pub enum Answer {
     Text(u16, String),
     /// Events, as they come.
     Watch(Box<crate::watch::Watch>),
+    /// Lines of a log, as they come.
+    Log(crate::pods::Log),
+}
+
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Document { code, body, .. } => write!(f, "Document({code}, {body})"),
+            Self::Text(code, text) => write!(f, "Text({code}, {text})"),
+            Self::Watch(watch) => watch.fmt(f),
+            Self::Log(_) => f.write_str("Log"),
+        }
+    }
 }
 
 impl Answer {

@@ -1,6 +1,7 @@
 //! The API over HTTPS.
 
 use std::io::Write as _;
+use std::os::fd::AsFd as _;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
@@ -171,6 +172,7 @@ fn answer(exchange: &mut Exchange<'_>, request: &Request, answer: Answer) -> std
             exchange.send(reply).map(drop)
         }
         Answer::Watch(watch) => tell(exchange, *watch),
+        Answer::Log(log) => show(exchange, log),
     }
 }
 
@@ -184,6 +186,20 @@ fn document(body: &Value) -> Vec<u8> {
 fn quoted(text: &str) -> String {
     let plain = text.replace(['\r', '\n'], " ").replace('\\', "\\\\").replace('"', "\\\"");
     format!("\"{plain}\"")
+}
+
+/// A log, until it ends or the client is gone.
+fn show(exchange: &mut Exchange<'_>, log: crate::pods::Log) -> std::io::Result<()> {
+    let reply = Reply::new(200)
+        .header("Content-Type", "text/plain")
+        .header("Cache-Control", "no-cache, private");
+    let mut chunks = exchange.chunks(&reply)?;
+    let client = chunks.as_fd().try_clone_to_owned()?;
+    log(Some(client.as_fd()), &mut |bytes| {
+        chunks.write_all(bytes)?;
+        chunks.flush()
+    });
+    chunks.end()
 }
 
 /// Events, a line each, until the watch ends or the client is gone.

@@ -111,8 +111,9 @@ pub(crate) struct Verb {
 const RUNNERS: &[&str] = &["run", "create", "exec", "start", "attach"];
 
 /// Commands that make processes in containers.
-const SEALED: &[&str] =
-    &["build", "compose", "run", "exec", "start", "restart", "cp", "adopt", "restore", "serve"];
+const SEALED: &[&str] = &[
+    "build", "compose", "run", "exec", "start", "restart", "cp", "adopt", "restore", "serve", "server",
+];
 
 /// `cais`, three global options with their values, a group, and the command.
 const COMMAND_PLACE_MAX: usize = 9;

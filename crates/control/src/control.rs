@@ -75,6 +75,8 @@ pub struct Control<M> {
     queue: Queue<Work>,
     failures: HashMap<(&'static str, Key), String>,
     memories: HashMap<(&'static str, Key), Value>,
+    /// What it has changed itself, for whoever else looks at the cache.
+    own_changes: Vec<Change>,
     /// What was told lately: the event's name and how often, to count instead of repeating it.
     told: HashMap<String, (String, u64)>,
 }
@@ -93,6 +95,7 @@ impl<M: Metrics> Control<M> {
             queue: Queue::default(),
             failures: HashMap::new(),
             memories: HashMap::new(),
+            own_changes: Vec::new(),
             told: HashMap::new(),
         }
     }
@@ -141,6 +144,12 @@ impl<M: Metrics> Control<M> {
             }
         }
         true
+    }
+
+    /// What has changed in the cache by what it has done itself, since the last call. No watch tells it
+    /// again.
+    pub fn own_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.own_changes)
     }
 
     /// How long there is nothing to do, unless something changes.
@@ -243,12 +252,14 @@ impl<M: Metrics> Control<M> {
         }
         if let Some(change) = self.cache.put(kind(of), object) {
             self.observe(&change);
+            self.own_changes.push(change);
         }
     }
 
     fn forget(&mut self, key: &Key, uid: &str) {
         if let Some(change) = self.cache.forget(key, uid) {
             self.observe(&change);
+            self.own_changes.push(change);
         }
     }
 
@@ -349,6 +360,7 @@ fn lower(kind: &str) -> String {
     }
 }
 
-fn since_epoch(now: Timestamp) -> Duration {
+/// A time as the queue has it.
+pub(crate) fn since_epoch(now: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(Timestamp::UNIX_EPOCH)).unwrap_or_default()
 }

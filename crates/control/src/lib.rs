@@ -42,5 +42,5 @@ mod testing;
 mod tests;
 
 pub use control::{Control, KINDS};
-pub use plan::{Action, Plan, World};
+pub use plan::{Action, Metrics, Plan, World};
 pub use run::run;

@@ -1,4 +1,4 @@
-//! Controllers in a process of their own time.
+//! Controllers and the scheduler, by the clock on the wall.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,8 +9,9 @@ use std::time::Duration;
 use client::{Cache, Change, Client, Reflector, kind};
 use jiff::Timestamp;
 
-use crate::control::{Control, KINDS};
+use crate::control::{Control, KINDS, since_epoch};
 use crate::plan::Metrics;
+use crate::scheduler::{Applier, Scheduler};
 
 /// How long a watch waits for news before it looks whether it is to end.
 const WATCH: Duration = Duration::from_secs(30);
@@ -21,7 +22,7 @@ const NEWS_MAX: usize = 4096;
 /// What a thread that only watches needs.
 const STACK_BYTES: usize = 256 << 10;
 
-/// Runs all controllers until `is_over`. Returns within some seconds of that.
+/// Runs all controllers and the scheduler until `is_over`. Returns within some seconds of that.
 ///
 /// # Errors
 /// A thread cannot be started.
@@ -46,23 +47,62 @@ pub fn run<M: Metrics>(
             return Ok(());
         }
     }
-    let mut control = Control::new(cache, client.clone(), metrics);
+    let mut all = All {
+        control: Control::new(cache, client.clone(), metrics),
+        scheduler: Scheduler::new(SCHEDULER, Timestamp::now().as_microsecond().unsigned_abs()),
+        applier: Applier::new(client.clone(), SCHEDULER),
+    };
     while !is_over.load(Ordering::Relaxed) {
         let now = Timestamp::now();
         while let Ok(change) = changes.try_recv() {
-            control.observe(&change);
+            all.observe(&change, now);
         }
-        if control.step(now) {
+        if all.step(now) {
             continue;
         }
-        let wait = control.idle(now).unwrap_or(WATCH).min(WATCH);
-        match changes.recv_timeout(wait) {
-            Ok(change) => control.observe(&change),
+        match changes.recv_timeout(all.idle(now).min(WATCH)) {
+            Ok(change) => all.observe(&change, now),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
         }
     }
     Ok(())
+}
+
+/// What pods name that do not name another scheduler.
+const SCHEDULER: &str = "default-scheduler";
+
+/// Everything that decides, over one cache.
+struct All<M> {
+    control: Control<M>,
+    scheduler: Scheduler,
+    applier: Applier,
+}
+
+impl<M: Metrics> All<M> {
+    fn observe(&mut self, change: &Change, now: Timestamp) {
+        self.control.observe(change);
+        self.scheduler.observe(change, since_epoch(now));
+    }
+
+    /// Does what is due; whether there was something.
+    fn step(&mut self, now: Timestamp) -> bool {
+        let since = since_epoch(now);
+        let is_busy = self.control.step(now);
+        for change in self.control.own_changes() {
+            self.scheduler.observe(&change, since);
+        }
+        // What the API refuses is tried again, and told of by the scheduler's own events.
+        let _ = self.applier.drain(&mut self.scheduler, since, since);
+        is_busy
+    }
+
+    fn idle(&self, now: Timestamp) -> Duration {
+        let since = since_epoch(now);
+        let scheduler = self.scheduler.next_time(since).map(|time| time.saturating_sub(since));
+        let next = self.control.idle(now).into_iter().chain(scheduler).min();
+        next.unwrap_or(WATCH)
+    }
 }
 
 /// Keeps one kind in the cache true, and passes on what has changed.

@@ -275,7 +275,7 @@ pub(crate) fn mounts(engine: &Engine, mounts: &[Mount]) -> Vec<Value> {
                 "Type": "image", "Source": name, "Destination": mount.target, "Mode": "",
                 "RW": false, "Propagation": "",
             })),
-            MountSource::Tmpfs { .. } => None,
+            MountSource::Memory { .. } | MountSource::Tmpfs { .. } => None,
         }
     };
     mounts.iter().filter_map(one).collect()

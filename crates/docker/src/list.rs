@@ -99,7 +99,10 @@ impl<'a> ContainerFilter<'a> {
                 && code == container.state.exit_code.to_string()
         };
         let filters = self.filters;
-        filters.any("id", |id| record.id.starts_with(id))
+        // A pod runs nothing: it is seen by who asks for its label, or its name.
+        let is_shown = record.settings.pod.is_none() || filters.has("label");
+        is_shown
+            && filters.any("id", |id| record.id.starts_with(id))
             && filters.all("label", |label| has_label(&record.config.labels, label))
             && filters.any("status", |status| status == container.state.status.word())
             && filters.any("exited", exited)

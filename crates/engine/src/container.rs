@@ -177,6 +177,9 @@ pub struct State {
     /// The numbers of the pipes that are its standard input, output and error; 0 where there is
     /// none. Who adopts it finds them by these.
     pub pipes: [u64; 3],
+    /// The descriptors by which the monitor of a pod holds its namespaces, by their names.
+    #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub pins: std::collections::BTreeMap<String, i32>,
 }
 
 /// A container's place on a network.

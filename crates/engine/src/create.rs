@@ -158,6 +158,9 @@ impl Engine {
         // A plan that cannot be made is an error now, not when the container starts.
         spec::plan(container, &self.volumes(), &spec::Joined::default())?;
         crate::monitor::log::plan::Plan::of(&container.record)?;
+        if container.record.settings.pod.is_some() {
+            return crate::record::write(&container.dir, &container.record);
+        }
         self.store.prepare(
             container.record.chain(),
             &container.dir,

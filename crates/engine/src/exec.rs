@@ -76,6 +76,7 @@ pub(crate) fn enter(
     exec: &Exec,
     stdio: Stdio,
 ) -> Result<Process> {
+    container.runs_something()?;
     let (process, seccomp) = spec::exec_process(container, exec)?;
     let mut cgroup = Cgroup::open(&container.cgroup_path()).map_err(from_cgroup)?;
     // The container was spared hierarchies because it could not mount them.

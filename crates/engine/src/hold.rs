@@ -37,7 +37,7 @@ pub(crate) struct Monitor {
     /// Locked as long as a run lasts; then it holds its exit code.
     lock: File,
     log: Option<log::Writer>,
-    listener: Option<OwnedFd>,
+    pub(crate) listener: Option<OwnedFd>,
     /// Whether it goes on when nobody reads what the container writes, so that another monitor may
     /// take its place.
     pub(crate) lasts: bool,
@@ -97,6 +97,9 @@ impl Engine {
         client: Option<Client>,
         started: &mut dyn FnMut(),
     ) -> Result<i32> {
+        if container.record.settings.pod.is_some() {
+            return self.hold_pod(container, started);
+        }
         let lock = container.lock()?;
         startable(&container)?;
         let signals = own.map(|_| SignalFd::forwarded()).transpose();
@@ -201,7 +204,9 @@ impl Engine {
         let mut reserved = self.reserve_ports(container, network::published_at(&places))?;
         let forward = reserved.forwarder()?;
         let links = self.linked(container)?;
-        network::write_files(container, &places, &links)?;
+        if container.record.settings.in_pod.is_empty() {
+            network::write_files(container, &places, &links)?;
+        }
         let plan = spec::plan(container, &self.volumes(), &taken.joined)?;
         let resources = plan.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
         let cgroup = own_cgroup(container, resources)?;
@@ -409,7 +414,7 @@ impl Engine {
 
 /// The container's own group. What is in it is of a monitor that was killed before it had written
 /// down what it had begun: nobody will hear of it, and it is on its way out.
-fn own_cgroup(container: &Container, resources: Option<&LinuxResources>) -> Result<Cgroup> {
+pub(crate) fn own_cgroup(container: &Container, resources: Option<&LinuxResources>) -> Result<Cgroup> {
     let path = &container.cgroup_path();
     let create = || container.make_cgroup(resources);
     let created = create().or_else(|error| {
@@ -446,7 +451,7 @@ fn wait_to_restart(container: &Container, monitor: &Monitor, delay: Duration) ->
     }
 }
 
-fn startable(container: &Container) -> Result<()> {
+pub(crate) fn startable(container: &Container) -> Result<()> {
     match container.state.status {
         Status::Created | Status::Exited => Ok(()),
         // It has ended, and a full disk did not let anybody write that down.

@@ -41,6 +41,10 @@ impl Engine {
             namespaces.push(fd);
             path
         };
+        if !settings.in_pod.is_empty() {
+            let (joined, mounts) = self.join_pod(settings, &mut hold)?;
+            return Ok(Taken { joined, namespaces, mounts });
+        }
         if let NetworkMode::Container(id) = &settings.network {
             joined.network = Some(hold(namespace_of(&self.donor(id, "network")?, "net")?));
         }
@@ -60,6 +64,14 @@ impl Engine {
     /// # Errors
     /// [`Kind::NotFound`], and [`Kind::Conflict`] if an IPC namespace is not shared.
     pub(crate) fn check_joins(&self, settings: &mut Settings) -> Result<()> {
+        if !settings.in_pod.is_empty() {
+            let pod = self.find(&settings.in_pod)?.record;
+            if pod.settings.pod.is_none() {
+                return Err(Error::invalid(format!("container {} is no pod", pod.name)));
+            }
+            settings.in_pod = pod.id;
+            return Ok(());
+        }
         if let NetworkMode::Container(key) = &settings.network {
             settings.network = NetworkMode::Container(self.find(key)?.record.id);
         }
@@ -82,7 +94,7 @@ impl Engine {
         Ok(())
     }
 
-    fn donor(&self, id: &str, kind: &str) -> Result<Container> {
+    pub(crate) fn donor(&self, id: &str, kind: &str) -> Result<Container> {
         let other = self.find(id)?;
         if other.is_running() {
             return Ok(other);

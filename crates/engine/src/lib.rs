@@ -47,6 +47,7 @@ mod name;
 mod network;
 mod open;
 mod pause;
+mod pod;
 mod port;
 mod prune;
 mod quota;
@@ -108,7 +109,7 @@ pub use restore::Restored;
 pub use runtime::cgroup::{IoStats as GroupIo, Stats as GroupStats};
 pub use settings::{
     Attached, Device, DeviceRule, Exec, Limits, LogConfig, Membership, Mount, MountSource,
-    NetworkMode, Owner, Seccomp, Security, Settings, Sharing, Throttle, Throttled, Ulimit,
+    NetworkMode, Owner, Pod, Seccomp, Security, Settings, Sharing, Throttle, Throttled, Ulimit,
 };
 pub use space::{DiskUsage, ImageUsage, Unfinished, VolumeUsage};
 pub use spawner::{Packed, PullJob, Spawner};

@@ -83,7 +83,10 @@ impl Engine {
 
     fn make_source(&self, id: &str, source: &mut MountSource) -> Result<()> {
         match source {
-            MountSource::Bind { path, create, .. } => make_directory(path, *create),
+            MountSource::Bind { path, create, subpath, .. } => {
+                check_subpath(subpath)?;
+                make_directory(path, *create)
+            }
             MountSource::Volume { name, anonymous, subpath, labels, options, .. } => {
                 if name.is_empty() {
                     *anonymous = true;
@@ -97,7 +100,7 @@ impl Engine {
                 *options = self.ensure_volume(name, anonymous.then_some(id), asked)?;
                 Ok(())
             }
-            MountSource::Tmpfs { .. } => Ok(()),
+            MountSource::Memory { .. } | MountSource::Tmpfs { .. } => Ok(()),
             MountSource::Image { name, id, layers, subpath } => {
                 check_subpath(subpath)?;
                 let image = self.store.look_up(name)?;

@@ -263,18 +263,29 @@ impl Engine {
             return Ok(None);
         }
         let namespace = namespaces.net().doing(|| "open the network namespace".into())?;
+        self.attach_places(namespace.as_fd(), places, ports)?;
+        if places.iter().all(|place| place.network_id.is_empty()) {
+            return Ok(None);
+        }
+        net::dns::listen(namespace.as_fd(), file::OWN_SERVER).map_err(from_net).map(Some)
+    }
+
+    /// Joins a network namespace to networks, and publishes its ports.
+    pub(crate) fn attach_places(
+        &self,
+        namespace: BorrowedFd<'_>,
+        places: &[Placement],
+        ports: &[net::port::Port],
+    ) -> Result<()> {
         for place in places {
-            self.attach_place(place, namespace.as_fd())?;
+            self.attach_place(place, namespace)?;
         }
         if let Some(place) = published_at(places).filter(|_| !ports.is_empty()) {
             let (network, _) = self.bridge_of(&place.network)?;
             net::port::publish(&self.table(), &network, &place.endpoint, ports)
                 .map_err(from_net)?;
         }
-        if places.iter().all(|place| place.network_id.is_empty()) {
-            return Ok(None);
-        }
-        net::dns::listen(namespace.as_fd(), file::OWN_SERVER).map_err(from_net).map(Some)
+        Ok(())
     }
 
     fn attach_place(&self, place: &Placement, namespace: BorrowedFd<'_>) -> Result<()> {

@@ -100,6 +100,22 @@ pub struct Settings {
     /// Whether files of /proc and /sys tell its limits instead of the machine's size; the number
     /// says with which processor it begins.
     pub honest_proc: Option<u32>,
+    /// That it is a pod: it runs nothing, and its namespaces are there for other containers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod: Option<Pod>,
+    /// The id of the pod that it is in, whose names and namespaces it has; in none where empty.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub in_pod: String,
+}
+
+/// What the containers of a pod share beside network, IPC and UTS namespaces.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Pod {
+    /// Whether they share a process namespace.
+    pub shares_processes: bool,
+    /// Memory that they may mount: names, and bytes; 0 for half of the machine's.
+    pub memory: BTreeMap<String, u64>,
 }
 
 /// Where a container's lines go, as it was written.
@@ -174,6 +190,8 @@ impl Settings {
     pub fn has_names(&self) -> bool {
         let made = |attachment: &Membership| attachment.network != "bridge";
         match &self.network {
+            // Who is in a pod asks the servers that the pod names.
+            _ if self.pod.is_some() => false,
             NetworkMode::Bridge | NetworkMode::Named(_) => self.attachments.iter().any(made),
             NetworkMode::Host | NetworkMode::None | NetworkMode::Container(_) => false,
         }
@@ -220,6 +238,9 @@ pub enum MountSource {
         /// Whether a read-only mount leaves those below it as they are.
         #[serde(default)]
         writable_below: bool,
+        /// What of it is mounted, looked for below it without leaving it; all of it where empty.
+        #[serde(default)]
+        subpath: PathBuf,
     },
     /// A volume; an anonymous one where the name is 64 hexadecimal digits made for it.
     Volume {
@@ -249,6 +270,11 @@ pub enum MountSource {
         layers: Vec<Digest>,
         /// The directory in it that is mounted; all of it where empty.
         subpath: PathBuf,
+    },
+    /// Memory of its pod, by its name there.
+    Memory {
+        /// A name of [`Pod::memory`].
+        name: String,
     },
     /// Memory.
     Tmpfs {

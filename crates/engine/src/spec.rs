@@ -42,6 +42,7 @@ pub(crate) struct Joined {
     pub(crate) network: Option<PathBuf>,
     pub(crate) pid: Option<PathBuf>,
     pub(crate) ipc: Option<PathBuf>,
+    pub(crate) uts: Option<PathBuf>,
 }
 
 /// Makes the plan for starting `container`.
@@ -53,7 +54,8 @@ pub(crate) fn plan(container: &Container, volumes: &Path, joined: &Joined) -> Re
     root.set_readonly(Some(settings.security.read_only));
     let mut spec = Spec::default();
     spec.set_root(Some(root)).set_mounts(Some(all));
-    spec.set_hostname((!settings.security.host_uts).then(|| container.record.config_hostname()));
+    let has_name = !settings.security.host_uts && settings.in_pod.is_empty();
+    spec.set_hostname(has_name.then(|| container.record.config_hostname()));
     let domain = Some(settings.domainname.clone()).filter(|name| !name.is_empty());
     spec.set_domainname(domain);
     spec.set_process(Some(process(container, &granted)?));
@@ -67,7 +69,7 @@ pub(crate) fn plan(container: &Container, volumes: &Path, joined: &Joined) -> Re
 
 /// What was asked for, and Docker's defaults in a network of its own: any user may listen on low
 /// ports and ping. The second needs group numbers that a user namespace may not have.
-fn sysctls(settings: &Settings) -> HashMap<String, String> {
+pub(crate) fn sysctls(settings: &Settings) -> HashMap<String, String> {
     let mut sysctls: HashMap<_, _> = settings.security.sysctls.clone().into_iter().collect();
     let own = !matches!(settings.network, NetworkMode::Host | NetworkMode::Container(_));
     let mut default = |name: &str, value: &str| {
@@ -127,6 +129,7 @@ fn namespaces(settings: &Settings, joined: &Joined) -> Vec<LinuxNamespace> {
             T::Network => joined.network.clone(),
             T::Pid => joined.pid.clone(),
             T::Ipc => joined.ipc.clone(),
+            T::Uts => joined.uts.clone(),
             _ => None,
         });
         namespace

@@ -1,6 +1,6 @@
 //! Kernel parameters of the container's own namespaces.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -95,6 +95,33 @@ pub(crate) fn open(spec: &Spec) -> Result<Option<OwnedFd>, Error> {
 pub(crate) fn write(spec: &Spec, proc: Option<&OwnedFd>) -> Result<(), Error> {
     let (Some(parameters), Some(proc)) = (parameters(spec), proc) else { return Ok(()) };
     parameters.iter().try_for_each(|(name, value)| write_one(proc, name, value))
+}
+
+/// Sets parameters of the network and IPC namespaces that this process has made for itself.
+///
+/// # Errors
+/// Names the parameter that is not of them, or that the kernel refused.
+pub(crate) fn set_own(
+    parameters: &BTreeMap<String, String>,
+    network: bool,
+    ipc: bool,
+) -> Result<(), Error> {
+    if parameters.is_empty() {
+        return Ok(());
+    }
+    let proc = Description::new("proc")?.mount(0)?;
+    for (name, value) in parameters {
+        let own = match path(name).as_deref().and_then(namespace) {
+            Some(LinuxNamespaceType::Network) => network,
+            Some(LinuxNamespaceType::Ipc) => ipc,
+            _ => false,
+        };
+        if !own {
+            return Err(Error::Spec(format!("sysctl `{name}` is not of the pod's own namespaces")));
+        }
+        write_one(&proc, name, value)?;
+    }
+    Ok(())
 }
 
 fn write_one(proc: &OwnedFd, name: &str, value: &str) -> Result<(), Error> {

@@ -135,7 +135,7 @@ fn mount_name(mount: &engine::Mount) -> Option<String> {
         MountSource::Bind { path, .. } => path.display().to_string(),
         MountSource::Volume { name, .. } => name.clone(),
         MountSource::Image { name, .. } => name.clone(),
-        MountSource::Tmpfs { .. } => return None,
+        MountSource::Memory { .. } | MountSource::Tmpfs { .. } => return None,
     };
     Some(output::ellipsis(&name, 15))
 }

@@ -1,8 +1,12 @@
 //! `cais server`
 
+mod control;
+mod node;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use apiserver::log::{Log, Memory, Sqlite};
 use apiserver::{Audit, AuditError, Cluster, Identity, Rotation, Server};
@@ -41,9 +45,13 @@ pub(crate) struct Args {
     /// How many audit logs are kept that were put aside
     #[arg(long, value_name = "NUMBER", default_value_t = 10, requires = "audit_log_path")]
     audit_log_maxbackup: u16,
+    #[command(flatten)]
+    node: node::Args,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
+    // Before anything is open that containers are not to have, and before the first thread.
+    let host = node::Host::fork(session, &args.node)?;
     let failed = |doing: &str, error: Box<dyn std::error::Error + Send + Sync>| {
         Error::caused(Kind::Internal, doing, error)
     };
@@ -67,7 +75,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     let signals = SignalFd::ending();
     let signals =
         signals.map_err(|error| Error::caused(Kind::Internal, "take over signals", error))?;
-    let server = Server::bind(args.listen, cluster, &identity)
+    let server = Server::bind(args.listen, cluster.clone(), &identity)
         .map_err(|error| failed("serve the Kubernetes API", error.into()))
         .map_err(|error| error.hint("--listen 127.0.0.1:0 takes a port that is free"))?;
     let path = args.kubeconfig.clone().unwrap_or_else(|| place.join("kubeconfig"));
@@ -77,8 +85,16 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     session.say(format!("Serving the Kubernetes API on https://{}/", server.address()))?;
     session.say(format!("Use it with: kubectl --kubeconfig {} get namespaces", path.display()))?;
     obey(signals, server.stopper());
-    server.run().map_err(|error| failed("serve the Kubernetes API", error.into()))?;
-    Ok(0)
+    let is_over = Arc::new(AtomicBool::new(false));
+    control::start(cluster.clone(), &is_over)
+        .map_err(|error| failed("start the controllers", error.into()))?;
+    let node = host.map(|host| host.start(cluster, &place, &args.node)).transpose()?;
+    if let Some(node) = &node {
+        session.say(format!("Running pods as node {}", node.name()))?;
+    }
+    let served = server.run().map_err(|error| failed("serve the Kubernetes API", error.into()));
+    is_over.store(true, Ordering::Relaxed);
+    served.map(|()| 0)
 }
 
 /// Where requests are told of.

@@ -73,7 +73,14 @@ pub fn bind(path: &Path, create: bool) -> Result<MountSource> {
     let path = std::path::absolute(path)
         .map_err(|error| Error::caused(Kind::Invalid, format!("use {}", path.display()), error))?;
     let (propagation, recursive, writable_below) = ("rprivate".into(), true, false);
-    Ok(MountSource::Bind { path, create, propagation, recursive, writable_below })
+    Ok(MountSource::Bind {
+        path,
+        create,
+        propagation,
+        recursive,
+        writable_below,
+        subpath: std::path::PathBuf::new(),
+    })
 }
 
 fn apply(option: &str, mount: &mut Mount, text: &str) -> Result<()> {

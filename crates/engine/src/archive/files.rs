@@ -39,6 +39,7 @@ impl Engine {
     /// # Errors
     /// If it is being removed, or its mounts cannot be made.
     pub fn files(&self, container: &Container) -> Result<Files<'_>> {
+        container.runs_something()?;
         if let Some(files) = self.running_files(container)? {
             return Ok(files);
         }

@@ -356,6 +356,7 @@ fn bind(path: PathBuf, target: &str, read_only: bool) -> Mount {
         propagation: "rprivate".into(),
         recursive: true,
         writable_below: false,
+        subpath: PathBuf::new(),
     };
     Mount { source, target: target.to_owned(), read_only, owner: None }
 }

@@ -58,7 +58,11 @@ pub(crate) fn mounts(container: &Container, volumes: &Path) -> Result<Mounts> {
     let settings = &container.record.settings;
     let mut mounts = system(settings);
     for file in ["resolv.conf", "hostname", "hosts"] {
-        let source = container.name_file(file);
+        let source = match settings.in_pod.as_str() {
+            "" => container.name_file(file),
+            // The same for all that are in the pod.
+            pod => container.directory().with_file_name(pod).join(file),
+        };
         let mut options = own_bind(settings);
         if settings.security.read_only {
             options.push("ro".into());
@@ -95,7 +99,10 @@ fn one(
 ) -> Result<Mount> {
     let mut options = vec![if asked.read_only { "ro" } else { "rw" }.to_owned()];
     match &asked.source {
-        MountSource::Bind { path, propagation, recursive, writable_below, .. } => {
+        MountSource::Bind { path, propagation, recursive, writable_below, subpath, .. } => {
+            if !subpath.as_os_str().is_empty() {
+                found.subpaths.push((PathBuf::from(target), subpath.clone()));
+            }
             if asked.read_only && *recursive && !writable_below {
                 options.push("rro".into());
             }
@@ -128,6 +135,10 @@ fn one(
             options.extend(own_bind(settings));
             let source = volumes.join(name).join("_data");
             Ok(mount(target, "bind", &source.to_string_lossy(), &options))
+        }
+        MountSource::Memory { .. } => {
+            options.extend(["rbind", "rprivate"].map(String::from));
+            Ok(mount(target, "bind", "/", &options))
         }
         MountSource::Tmpfs { options: asked } => {
             options.extend(["nosuid", "nodev", "noexec"].map(String::from));
@@ -212,10 +223,12 @@ fn ipc(settings: &Settings) -> Vec<Mount> {
     }
     let bytes = if settings.shm_bytes == 0 { SHM_BYTES } else { settings.shm_bytes };
     let options = ["nosuid", "noexec", "nodev"].map(str::to_owned);
+    let in_pod = !settings.in_pod.is_empty();
     let mut mounts = vec![mount("/dev/mqueue", "mqueue", "mqueue", &options)];
     match settings.security.ipc {
         Sharing::None => {}
-        // The other container's takes the place of the host's.
+        // The other container's takes the place of the host's, or the pod's.
+        _ if in_pod => mounts.push(mount(SHM, "bind", SHM, &bind)),
         Sharing::Container(_) => mounts.push(mount(SHM, "bind", SHM, &bind)),
         _ => {
             let size = [format!("size={bytes}"), "mode=1777".to_owned()];

@@ -177,6 +177,12 @@ pub(crate) fn collect_others(spared: i32) {
     }
 }
 
+/// Has the kernel collect the children of this process, which does not want to know of their ends.
+pub(crate) fn ignore_children() {
+    // SAFETY: no handler is installed.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+}
+
 /// Ends a forked process without running what its parent registered for its own exit.
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: does not return, and touches nothing.

@@ -267,6 +267,7 @@ mod tests {
             propagation: "rslave".into(),
             recursive: true,
             writable_below: false,
+            subpath: PathBuf::new(),
         };
         assert_eq!(made.source, expected);
         let recursion = |text: &str| match mount(&format!("type=bind,src=/a,dst=/b,{text}"))?.source

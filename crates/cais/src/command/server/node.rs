@@ -1,0 +1,105 @@
+//! The node that `cais server` is, too.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use apiserver::{Cluster, InProcess, LogOptions, PodLog, Pods};
+use client::Client;
+use engine::{Engine, Error, Kind, Result, Spawner, Subnet};
+use node::{Config, Node};
+
+use crate::session::Session;
+
+/// Who the node is for the API.
+const USER: &str = "system:node:";
+
+/// What `server` takes about its own node.
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+pub(super) struct Args {
+    /// Run no pods here
+    #[arg(long)]
+    disable_agent: bool,
+    /// The name of this node (default: the host's name)
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    node_name: String,
+    /// Where the addresses of this node's pods come from
+    #[arg(long, value_name = "SUBNET", default_value = "10.42.0.0/24")]
+    pod_cidr: Subnet,
+    /// The domain of the cluster's names
+    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
+    cluster_domain: String,
+    /// A name server for pods (repeatable; default: the host's)
+    #[arg(long, value_name = "ADDRESS")]
+    cluster_dns: Vec<std::net::IpAddr>,
+}
+
+/// What starts containers, made before the first thread.
+pub(super) struct Host {
+    engine: Engine,
+    spawner: Spawner,
+}
+
+impl Host {
+    /// Makes it, unless no pods are to run here.
+    pub(super) fn fork(session: &Session, args: &Args) -> Result<Option<Self>> {
+        if args.disable_agent {
+            return Ok(None);
+        }
+        let engine = session.engine()?.clone();
+        let spawner = Spawner::fork(&engine)?;
+        Ok(Some(Self { engine, spawner }))
+    }
+
+    /// Begins to run pods.
+    pub(super) fn start(self, cluster: Cluster, place: &Path, args: &Args) -> Result<Node> {
+        let name = match args.node_name.as_str() {
+            "" => node::host_name(),
+            name => name.to_owned(),
+        };
+        let transport = Arc::new(InProcess::new(cluster.clone(), &format!("{USER}{name}")));
+        let directory = std::path::absolute(place).map_err(|error| {
+            Error::caused(Kind::Invalid, format!("use {}", place.display()), error)
+        })?;
+        let config = Config {
+            name,
+            directory,
+            subnet: args.pod_cidr,
+            domain: args.cluster_domain.clone(),
+            name_servers: args.cluster_dns.iter().map(ToString::to_string).collect(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let client = Client::new(transport, "kubelet");
+        let node = Node::start(config, self.engine, Arc::new(self.spawner), client);
+        let node = node.map_err(|error| {
+            Error::caused(Kind::Internal, "run pods on this host", error)
+                .hint("--disable-agent serves the API alone; --pod-cidr names other addresses")
+        })?;
+        cluster.serve_pods(Arc::new(Reach(node.clone())));
+        Ok(node)
+    }
+}
+
+/// The pods of this host, for the API.
+#[derive(Debug)]
+struct Reach(Node);
+
+impl Pods for Reach {
+    fn log(
+        &self,
+        pod: &serde_json::Value,
+        container: &str,
+        options: LogOptions,
+    ) -> std::result::Result<PodLog, String> {
+        let LogOptions { previous, since, tail, timestamps, follow, bytes_max } = options;
+        let options = node::LogOptions { previous, since, tail, timestamps, follow, bytes_max };
+        let uid = pod["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+        let (node, container) = (self.0.clone(), container.to_owned());
+        let check = node.check_log(&uid, &container, previous);
+        check.map_err(|refusal| refusal.to_string())?;
+        Ok(Box::new(move |reader, take| {
+            // A client that takes no more is the end of it.
+            let _ = node.log(&uid, &container, &options, (reader, take));
+        }))
+    }
+}

@@ -291,7 +291,7 @@ pub(super) fn check_revision(
 /// keeps in its metadata.
 fn keep(of: &Resource, subresource: &str, old: &Value, new: &mut Value) {
     if of.subresources.contains(&"status") {
-        if subresource == "status" {
+        if matches!(subresource, "status" | "approval") {
             let (status, managed) =
                 (new["status"].clone(), new["metadata"]["managedFields"].clone());
             *new = old.clone();

@@ -101,7 +101,7 @@ pub(crate) fn settle(
     target: &Target,
     answer: &Answer,
 ) -> Result<(), Failure> {
-    let of = &*target.resource;
+    let of = &target.resource;
     if request.is_dry_run()? {
         return Ok(());
     }

@@ -30,7 +30,7 @@ pub(crate) const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 const OPEN: &[&str] = &["healthz", "livez", "readyz", "version"];
 
 /// Whom a cluster believes.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Trust {
     /// The token of whoever administers the cluster; empty for none.
     pub(crate) token: Arc<str>,
@@ -38,6 +38,13 @@ pub(crate) struct Trust {
     pub(crate) key: Arc<TokenKey>,
     /// The certificate of the authority, in PEM; empty if there is none.
     pub(crate) authority: Arc<str>,
+}
+
+/// Nobody learns the token by looking at it.
+impl std::fmt::Debug for Trust {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Trust").field("key", &self.key).finish_non_exhaustive()
+    }
 }
 
 /// What a client presents.

@@ -55,6 +55,15 @@ impl Cluster {
         }
     }
 
+    /// Refuses what whoever asks may not make, where a patch would make it.
+    pub(crate) fn authorize_creation(&self, request: &Request) -> Result<(), Failure> {
+        let asked = Attributes { verb: "create".to_owned(), ..Attributes::of(request) };
+        match self.decide(&request.user, &asked)? {
+            Decision::Allowed(_) => Ok(()),
+            Decision::NoOpinion(reason) => Err(asked.forbidden(&request.user.name, &reason)),
+        }
+    }
+
     /// Whether somebody may do something.
     pub(crate) fn decide(&self, user: &User, asked: &Attributes) -> Result<Decision, Failure> {
         if user.is_master() {

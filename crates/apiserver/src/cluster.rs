@@ -6,6 +6,7 @@ mod collect;
 pub(crate) mod delete;
 mod list;
 mod own;
+mod owners;
 mod patch;
 mod write;
 
@@ -42,6 +43,7 @@ pub struct Cluster {
     /// Who is told of requests, if somebody is.
     pub(crate) audit: Option<Arc<Audit>>,
     pub(crate) customs: Arc<crate::custom::Customs>,
+    owners: Arc<owners::Owners>,
     /// Who reaches into pods, once there is somebody.
     pods: Arc<OnceLock<Arc<dyn Pods>>>,
 }
@@ -90,6 +92,7 @@ impl Cluster {
             policies: Arc::default(),
             audit: None,
             customs: Arc::default(),
+            owners: Arc::default(),
             pods: Arc::default(),
         };
         cluster.begin()?;

@@ -35,13 +35,20 @@ const NAMES: &[&str] = &[
 ];
 
 /// What a cluster presents itself with, and whom it believes.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Identity {
     directory: PathBuf,
     token: String,
     trust: Trust,
     /// The administrator's certificate and key, in PEM, which are made each time.
     admin: (String, String),
+}
+
+/// Nobody learns keys and tokens by looking at it.
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Identity").field("directory", &self.directory).finish_non_exhaustive()
+    }
 }
 
 /// Why there is no identity.

@@ -1,12 +1,14 @@
 //! The Kubernetes API.
 //!
 //! **What it is.** The only writer of cluster state: a log of revisions, objects on top of it, watches,
-//! discovery, and HTTP in front.
+//! discovery, and HTTP in front. Who asks is found out there; who may, and what becomes of an object on
+//! its way in, is decided behind it, for those who ask from inside, too.
 //!
 //! **What it must not know.** Containers, hosts, what controllers do with objects.
 //!
-//! **Front doors.** [`InProcess`] for components of the same process; [`log::Log`] with [`log::Memory`] and [`log::Sqlite`]; [`Cluster::answer`], which
-//! needs no socket; [`Server`], which has one.
+//! **Front doors.** [`InProcess`] for components of the same process; [`log::Log`] with
+//! [`log::Memory`] and [`log::Sqlite`]; [`Cluster::answer`], which needs no socket, but a [`User`];
+//! [`Server`], which has one. [`Audit`] is told of both.
 //!
 //! **How to test it.** `cargo test -p apiserver`; `tests/tests/kube` asks whole servers with kubectl.
 

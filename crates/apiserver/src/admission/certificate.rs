@@ -1,7 +1,7 @@
 //! Requests for certificates: who made them is what the server knows, and only some approve and sign
 //! (upstream's strategy of the kind, `CertificateApproval` and `CertificateSigning`).
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Review;
 use crate::authorization::Attributes;
@@ -17,6 +17,15 @@ pub(super) fn complete(review: &mut Review<'_>) -> Result<(), Failure> {
     }
     if let Some(old) = review.old {
         review.object["spec"] = old["spec"].clone();
+        if review.target.subresource == "approval" && review.object["status"].is_object() {
+            // Who approves does not sign.
+            match &old["status"]["certificate"] {
+                Value::Null => drop(
+                    review.object["status"].as_object_mut().map(|s| s.shift_remove("certificate")),
+                ),
+                own => review.object["status"]["certificate"] = own.clone(),
+            }
+        }
         return Ok(());
     }
     let user = &review.request.user;

@@ -21,7 +21,9 @@ fn limits(review: &Review<'_>) -> Result<Vec<Value>, Failure> {
         "PersistentVolumeClaim" => review.target.subresource.is_empty(),
         _ => false,
     };
-    if !is_limited || !review.target.resource.group.is_empty() {
+    // What is to go need not fit any more.
+    let is_going = !review.object["metadata"]["deletionTimestamp"].is_null();
+    if !is_limited || is_going || !review.target.resource.group.is_empty() {
         return Ok(Vec::new());
     }
     let ranges = review.cluster.objects("", "limitranges", review.namespace(), "")?;

@@ -37,7 +37,7 @@ pub(super) fn check(review: &mut Review<'_>) -> Result<(), Failure> {
 }
 
 pub(super) fn check_delete(target: &Target) -> Result<(), Failure> {
-    let of = &*target.resource;
+    let of = &target.resource;
     let is_lasting =
         of.group.is_empty() && of.kind == "Namespace" && LASTING.contains(&target.name.as_str());
     match is_lasting {

@@ -20,7 +20,7 @@ pub(super) fn is_mirror(pod: &Value) -> bool {
 
 pub(super) fn check(review: &mut Review<'_>) -> Result<(), Failure> {
     let Some(node) = review.request.user.as_node() else { return Ok(()) };
-    let of = &*review.target.resource;
+    let of = &review.target.resource;
     match (of.group, of.kind) {
         ("", "Node") => check_node(review, node),
         ("", "Pod") => check_pod(review, node),
@@ -97,7 +97,7 @@ fn check_pod(review: &Review<'_>, node: &str) -> Result<(), Failure> {
 
 /// A node removes its own pods, whoever asks for it: by a removal, or by an eviction.
 pub(super) fn check_delete(request: &Request, target: &Target, old: &Value) -> Result<(), Failure> {
-    let of = &*target.resource;
+    let of = &target.resource;
     let Some(node) = request.user.as_node() else { return Ok(()) };
     match (of.group, of.kind) {
         ("", "Pod") if old["spec"]["nodeName"] != *node => {

@@ -44,7 +44,7 @@ impl<'a> Charge<'a> {
         old: Option<&Value>,
         new: &Value,
     ) -> Result<Self, Failure> {
-        let of = &*target.resource;
+        let of = &target.resource;
         if !of.is_namespaced || !usage::is_counted(of) {
             return Ok(Self::default());
         }
@@ -72,7 +72,7 @@ impl<'a> Charge<'a> {
 
     /// Refuses what [`Charge::of`] would refuse, and takes nothing.
     pub(crate) fn check(cluster: &Cluster, target: &Target, new: &Value) -> Result<(), Failure> {
-        let of = &*target.resource;
+        let of = &target.resource;
         if !of.is_namespaced || !usage::is_counted(of) {
             return Ok(());
         }

@@ -164,7 +164,7 @@ fn pod_of(review: &Review<'_>) -> Option<Value> {
     if !matches!(subresource, "" | "ephemeralcontainers") {
         return None;
     }
-    let of = &*review.target.resource;
+    let of = &review.target.resource;
     let path = match (of.group, of.kind) {
         ("", "Pod") => "",
         ("", "ReplicationController")

@@ -343,4 +343,8 @@ fn a_request_for_a_certificate_says_who_made_it_and_is_approved_by_whom_may() {
     assert!(
         failure["message"].as_str().unwrap().contains("user not permitted to approve requests")
     );
+    made["spec"]["username"] = "system:admin".into();
+    let approved = done(&cluster, "PUT", &path, &made);
+    assert_eq!(approved["status"]["conditions"][0]["type"], "Approved");
+    assert_eq!(approved["spec"]["username"], "jane");
 }

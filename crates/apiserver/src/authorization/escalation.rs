@@ -48,7 +48,7 @@ fn check_role(
     name: &str,
     role: &Value,
 ) -> Result<(), Failure> {
-    let of = &*target.resource;
+    let of = &target.resource;
     let asked = Attributes {
         verb: "escalate".to_owned(),
         group: GROUP.to_owned(),

@@ -18,7 +18,7 @@ pub(crate) fn answer(
     if request.method != "POST" {
         return Err(Failure::method_not_allowed());
     }
-    let of = &*target.resource;
+    let of = &target.resource;
     let mut asked = request.object()?;
     let metadata = asked.remove("metadata").filter(Value::is_object);
     let spec = asked.remove("spec").unwrap_or_else(|| json!({}));

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
-use crate::asking::{ask, cluster, get, make, pod};
-use crate::{Cluster, User};
+use crate::asking::{ask, cluster, get, make, pod, request};
+use crate::{Answer, Cluster, User};
 
 const ROLES: &str = "/apis/rbac.authorization.k8s.io/v1";
 const PODS: &str = "/api/v1/namespaces/default/pods";
@@ -243,4 +243,28 @@ fn a_new_start_gives_roles_what_they_lack_unless_they_shall_stay() {
     let again = Cluster::new(log).unwrap();
     assert_eq!(get(&again, &path("system:discovery"))["rules"], whole);
     assert_eq!(get(&again, &path("system:kube-dns"))["rules"], json!([]));
+}
+
+#[test]
+fn who_may_only_patch_makes_nothing_by_it() {
+    let cluster = cluster();
+    let jane = User::known("jane", &[]);
+    let role = json!({"metadata": {"name": "patches"}, "rules": [
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["patch"]},
+    ]});
+    make(&cluster, &format!("{ROLES}/clusterroles"), &role);
+    bind(&cluster, "patches", "jane");
+    let apply = |name: &str| {
+        let path = format!("/api/v1/namespaces/default/configmaps/{name}?fieldManager=m");
+        let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
+        let mut request = request(&jane, "PATCH", &path, &body);
+        request.content_type = "application/apply-patch+yaml".to_owned();
+        match cluster.answer(&request) {
+            Answer::Document { code, .. } => code,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(apply("m"), 403);
+    make(&cluster, "/api/v1/namespaces/default/configmaps", &json!({"metadata": {"name": "m"}}));
+    assert_eq!(apply("m"), 200);
 }

@@ -16,7 +16,7 @@ use crate::target::Target;
 const TRIES: usize = 5;
 /// Finalizers that say what shall become of an object's dependents.
 const ORPHAN: &str = "orphan";
-const FOREGROUND: &str = "foregroundDeletion";
+pub(super) const FOREGROUND: &str = "foregroundDeletion";
 
 /// What a client wants with the removal of an object.
 #[derive(Debug, Clone, Default)]
@@ -131,7 +131,7 @@ impl Cluster {
             return self.empty_namespace(target, found);
         }
         let mut object = found.object.clone();
-        let grace = grace(target, &object, options);
+        let grace = grace(target, &object, options.grace);
         crate::admission::release(self, target, &mut object)?;
         let finalizers = items(&object["metadata"]["finalizers"]);
         let others: Vec<&Value> =
@@ -150,9 +150,7 @@ impl Cluster {
         if is_going && before.is_some_and(|before| before <= grace) {
             return Ok((object, false));
         }
-        let end = jiff::Timestamp::now() + Duration::from_secs(grace.unsigned_abs());
-        object["metadata"]["deletionTimestamp"] = objects::time::seconds(end.as_second()).into();
-        object["metadata"]["deletionGracePeriodSeconds"] = grace.into();
+        mark(&mut object, grace);
         let revision = self.put(&target.key(), Some(found.revision), &object)?;
         object["metadata"]["resourceVersion"] = revision.to_string().into();
         Ok((object, false))
@@ -164,23 +162,36 @@ impl Cluster {
         options: &Options,
         found: &Found,
     ) -> Result<(Value, bool), LogError> {
-        let uid = found.object["metadata"]["uid"].as_str().unwrap_or_default();
+        let mut object = found.object.clone();
+        let uid = object["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+        let mut expected = found.revision;
         match options.propagation.as_str() {
-            "Orphan" => self.orphan(uid)?,
-            "Foreground" => self.collect(uid)?,
+            "Orphan" => self.orphan(&uid)?,
+            "Foreground" => {
+                // It waits, so that a server that is killed meanwhile finds it waiting.
+                object["metadata"]["finalizers"] = json!([FOREGROUND]);
+                mark(&mut object, 0);
+                expected = self.put(&target.key(), Some(expected), &object)?;
+                if !self.end_dependents(&uid)? {
+                    object["metadata"]["resourceVersion"] = expected.to_string().into();
+                    return Ok((object, false));
+                }
+            }
             _ => {}
         }
-        let revision = self.remove(&target.key(), found.revision)?;
+        let revision = match self.remove(&target.key(), expected) {
+            // The last of its dependents has taken it along.
+            Err(LogError::Conflict(None)) if expected != found.revision => expected,
+            done => done?,
+        };
         self.release_definition(&target.resource)?;
-        if options.propagation == "Background" {
-            self.collect(uid)?;
-        }
-        let mut object = found.object.clone();
+        self.follow(&object)?;
+        object = found.object.clone();
         object["metadata"]["resourceVersion"] = revision.to_string().into();
         Ok((object, true))
     }
 
-    /// A namespace goes with everything in it.
+    /// A namespace goes with everything in it, as soon as that is gone.
     fn empty_namespace(&self, target: &Target, found: &Found) -> Result<(Value, bool), LogError> {
         let mut object = found.object.clone();
         object["status"]["phase"] = "Terminating".into();
@@ -189,8 +200,8 @@ impl Cluster {
         }
         let revision = self.put(&target.key(), Some(found.revision), &object)?;
         object["metadata"]["resourceVersion"] = revision.to_string().into();
-        self.remove_all_in(&target.name)?;
-        self.remove(&target.key(), revision)?;
+        self.empty(&target.name)?;
+        self.finish_namespace(&target.name)?;
         Ok((object, false))
     }
 
@@ -223,8 +234,15 @@ impl Cluster {
     }
 }
 
+/// Marks an object as one that is to end in so many seconds.
+pub(super) fn mark(object: &mut Value, grace: i64) {
+    let end = jiff::Timestamp::now() + Duration::from_secs(grace.unsigned_abs());
+    object["metadata"]["deletionTimestamp"] = objects::time::seconds(end.as_second()).into();
+    object["metadata"]["deletionGracePeriodSeconds"] = grace.into();
+}
+
 /// Seconds that an object gets to end: only pods that somebody runs get any.
-fn grace(target: &Target, object: &Value, options: &Options) -> i64 {
+pub(super) fn grace(target: &Target, object: &Value, wanted: Option<i64>) -> i64 {
     let is_pod = target.resource.kind == "Pod" && target.resource.group.is_empty();
     let runs = object["spec"]["nodeName"].as_str().is_some_and(|node| !node.is_empty());
     let phase = object["status"]["phase"].as_str().unwrap_or_default();
@@ -232,7 +250,7 @@ fn grace(target: &Target, object: &Value, options: &Options) -> i64 {
         return 0;
     }
     let own = object["spec"]["terminationGracePeriodSeconds"].as_i64().unwrap_or(30);
-    options.grace.unwrap_or(own).max(0)
+    wanted.unwrap_or(own).max(0)
 }
 
 /// What a client is told of an object that is gone.

@@ -137,6 +137,7 @@ impl Cluster {
                 self.change(request, target, &found, applied, false).map(|object| (object, false))
             }
             None => {
+                self.authorize_creation(request)?;
                 applied["metadata"]["name"] = target.name.clone().into();
                 self.create_applied(request, target, applied).map(|object| (object, true))
             }

@@ -105,6 +105,7 @@ impl Cluster {
         let charge = Charge::of(self, target, None, &object)?;
         match charge.settled(self, self.put(&key, None, &object)) {
             Ok(revision) => {
+                self.check_owners(target, &object)?;
                 object["metadata"]["resourceVersion"] = revision.to_string().into();
                 Ok(object)
             }
@@ -211,7 +212,8 @@ impl Cluster {
         // A pod that has time left goes on ending.
         let has_time = object["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) > 0;
         let is_namespace = target.resource.kind == "Namespace";
-        let written = match is_going && !is_held && !has_time && !is_namespace {
+        let is_gone = is_going && !is_held && !has_time && !is_namespace;
+        let written = match is_gone {
             true => self
                 .remove(&key, found.revision)
                 .and_then(|revision| self.release_definition(&target.resource).map(|()| revision)),
@@ -222,6 +224,11 @@ impl Cluster {
         };
         match written {
             Ok(revision) => {
+                if is_gone {
+                    self.follow(&object)?;
+                } else if is_going && is_namespace {
+                    self.finish_namespace(&target.name)?;
+                }
                 object["metadata"]["resourceVersion"] = revision.to_string().into();
                 Ok(object)
             }
@@ -318,7 +325,7 @@ pub(super) fn check_revision(
 /// keeps in its metadata.
 fn keep(of: &Resource, subresource: &str, old: &Value, new: &mut Value) {
     if of.subresources.contains(&"status") {
-        if subresource == "status" {
+        if matches!(subresource, "status" | "approval") {
             let (status, managed) =
                 (new["status"].clone(), new["metadata"]["managedFields"].clone());
             *new = old.clone();

@@ -10,8 +10,23 @@ use crate::cluster::items;
 /// A rule: what of a pod it forbids, as a reason with details.
 type Check = fn(&Value) -> Option<String>;
 
-/// Rules of both levels.
+/// The rules of the middle level, by upstream's names for them.
 const BASELINE: &[Check] = &[
+    apparmor,
+    added_capabilities,
+    host_namespaces,
+    host_paths,
+    host_ports,
+    host_probes,
+    privileged,
+    proc_mount,
+    selinux,
+    seccomp_unconfined,
+    sysctls,
+    windows,
+];
+/// Those of the strict level: the same, but for those that have a stricter one, and then its own.
+const RESTRICTED: &[Check] = &[
     apparmor,
     host_namespaces,
     host_ports,
@@ -21,10 +36,13 @@ const BASELINE: &[Check] = &[
     selinux,
     sysctls,
     windows,
+    escalation,
+    capabilities,
+    volumes,
+    non_root,
+    root_user,
+    seccomp,
 ];
-/// Rules of which the strict level has stricter ones.
-const BASELINE_ONLY: &[Check] = &[added_capabilities, host_paths, seccomp_unconfined];
-const RESTRICTED: &[Check] = &[escalation, capabilities, volumes, non_root, root_user, seccomp];
 
 /// Capabilities that containers have by default, and may ask for.
 const CAPABILITIES: &[&str] = &[
@@ -74,23 +92,9 @@ const VOLUMES: &[&str] = &[
 /// What of a pod a level forbids.
 pub(super) fn violations(level: Level, pod: &Value) -> Vec<String> {
     let checks = match level {
-        Level::Privileged => Vec::new(),
-        // In the order of their names.
-        Level::Baseline => vec![
-            apparmor as Check,
-            BASELINE_ONLY[0],
-            host_namespaces,
-            BASELINE_ONLY[1],
-            host_ports,
-            host_probes,
-            privileged,
-            proc_mount,
-            selinux,
-            BASELINE_ONLY[2],
-            sysctls,
-            windows,
-        ],
-        Level::Restricted => [BASELINE, RESTRICTED].concat(),
+        Level::Privileged => &[],
+        Level::Baseline => BASELINE,
+        Level::Restricted => RESTRICTED,
     };
     checks.iter().filter_map(|check| check(pod)).collect()
 }
@@ -168,14 +172,10 @@ fn added(pod: &Value, allowed: &[&str]) -> Option<String> {
     let (mut names, mut wrong) = (Vec::new(), BTreeSet::new());
     for (name, own) in containers(pod) {
         let asked = items(&own["capabilities"]["add"]).iter().filter_map(Value::as_str);
-        let before = wrong.len();
-        let mut is_wrong = false;
-        for capability in asked.filter(|capability| !allowed.contains(capability)) {
-            wrong.insert(capability);
-            is_wrong = true;
-        }
-        if is_wrong || wrong.len() > before {
+        let others: Vec<&str> = asked.filter(|one| !allowed.contains(one)).collect();
+        if !others.is_empty() {
             names.push(name);
+            wrong.extend(others);
         }
     }
     let wrong: Vec<&str> = wrong.into_iter().collect();

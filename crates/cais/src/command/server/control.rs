@@ -14,10 +14,12 @@ const USER: &str = "system:kube-controller-manager";
 
 /// Begins to decide, until `is_over`.
 pub(super) fn start(cluster: Cluster, is_over: &Arc<AtomicBool>) -> std::io::Result<()> {
-    let transport = Arc::new(InProcess::new(cluster, USER));
+    let transport = Arc::new(InProcess::new(cluster.clone(), USER));
     let client = Client::new(transport.clone(), "kube-controller-manager");
     let is_over = Arc::clone(is_over);
     let decide = move || {
+        // What a server that was killed did not come to; if it fails, the next start does it.
+        let _ = cluster.sweep();
         // Without threads nothing is decided; what is served stays as it is.
         let _ = control::run(&client, Measured(transport), &is_over);
     };

@@ -7,6 +7,7 @@ mod fit;
 mod preemption;
 mod property;
 mod score;
+mod server;
 mod spread;
 mod volume;
 

@@ -42,7 +42,8 @@ impl Skew {
 #[derive(Debug)]
 pub(super) struct Cycle {
     pub(super) placed: Placed,
-    pub(super) shape: u32,
+    /// None if so few nodes are asked that nothing is worth remembering.
+    pub(super) shape: Option<u32>,
     /// The only nodes that its node affinity names, if it names any.
     pub(super) pinned: Option<Vec<u32>>,
     pub(super) needs: Needs,
@@ -70,9 +71,10 @@ impl Cycle {
         let needs = state.volumes.needs(pod).map_err(refuse)?;
         let hard = pod.spreads.iter().filter(|own| own.is_hard).collect::<Vec<_>>();
         let (near, is_first) = near(state, placed);
+        let pinned = pinned(state, pod);
         Ok(Self {
-            shape: state.shape(pod),
-            pinned: pinned(state, pod),
+            shape: pinned.is_none().then(|| state.shape(pod)),
+            pinned,
             is_claim_in_use: state.volumes.is_in_use(pod),
             skews: skews(state, placed, &hard),
             near,

@@ -233,8 +233,9 @@ impl State {
         id
     }
 
-    /// What of a pod of a shape depends on nothing but the node.
-    pub(super) fn fixed(&self, shape: u32, pod: &Pod, slot: u32) -> Fixed {
+    /// What of a pod, which may have a shape, depends on nothing but the node.
+    pub(super) fn fixed(&self, shape: Option<u32>, pod: &Pod, slot: u32) -> Fixed {
+        let Some(shape) = shape else { return Fixed::of(pod, &self.slot(slot).node) };
         let place = &self.fixed[shape as usize][slot as usize];
         let mut fixed = place.get();
         if fixed.verdict == Verdict::Unknown {

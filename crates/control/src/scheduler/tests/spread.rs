@@ -163,7 +163,7 @@ fn what_was_forgotten_is_counted_again() {
         let mut object = with(pod(&format!("p{app}"), "0", &labels), &spread(&own));
         object["spec"]["tolerations"] = json!([{"key": (app % 300).to_string()}]);
         let first = world.place(&object).unwrap();
-        if app < 3 || app > 2096 {
+        if !(3..=2096).contains(&app) {
             object["metadata"]["name"] = format!("q{app}").into();
             object["metadata"]["uid"] = format!("q{app}").into();
             assert_ne!(world.place(&object).unwrap(), first);

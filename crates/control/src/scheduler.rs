@@ -120,7 +120,7 @@ impl Scheduler {
             }
             "Namespace" => {
                 let labels = object.map(|object| node::labels(&object["metadata"]["labels"]));
-                self.state.index.set_namespace(&name.1, labels);
+                self.state.index.set_namespace(&name.1, labels.as_ref());
                 self.wake(&Event::Namespace, now);
             }
             "Service" => self.state.set_service(name, object),
@@ -153,6 +153,10 @@ impl Scheduler {
             return self.pod_is_gone(name, now);
         };
         let pod = Pod::parse(object);
+        // Another one of its name may be told before the end of the first.
+        if self.state.pods.get(name).is_some_and(|own| own.placed.pod.id != pod.id) {
+            self.pod_is_gone(name, now);
+        }
         let was_placed = self.state.pods.get(name).is_some_and(|own| own.slot.is_some());
         let before = self.state.set_pod(pod);
         let Some(entry) = self.state.pods.get(name) else { return };

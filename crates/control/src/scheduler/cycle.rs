@@ -1,7 +1,7 @@
 //! One pod's question: which nodes can have it? What all nodes share is found first.
 
 use super::index::{Effect, Tally};
-use super::node::{Slot, Verdict};
+use super::node::Verdict;
 use super::pod::{Placed, Pod, Spread};
 use super::reason::{Filter, Rejection};
 use super::state::State;
@@ -42,7 +42,8 @@ impl Skew {
 #[derive(Debug)]
 pub(super) struct Cycle {
     pub(super) placed: Placed,
-    pub(super) shape: u32,
+    /// None if so few nodes are asked that nothing is worth remembering.
+    pub(super) shape: Option<u32>,
     /// The only nodes that its node affinity names, if it names any.
     pub(super) pinned: Option<Vec<u32>>,
     pub(super) needs: Needs,
@@ -70,9 +71,10 @@ impl Cycle {
         let needs = state.volumes.needs(pod).map_err(refuse)?;
         let hard = pod.spreads.iter().filter(|own| own.is_hard).collect::<Vec<_>>();
         let (near, is_first) = near(state, placed);
+        let pinned = pinned(state, pod);
         Ok(Self {
-            shape: state.shape(pod),
-            pinned: pinned(state, pod),
+            shape: pinned.is_none().then(|| state.shape(pod)),
+            pinned,
             is_claim_in_use: state.volumes.is_in_use(pod),
             skews: skews(state, placed, &hard),
             near,
@@ -91,7 +93,6 @@ impl Cycle {
     /// Why a node cannot have the pod, by the first filter that says so, in upstream's order.
     pub(super) fn check(&self, state: &State, slot: u32) -> Option<Rejection> {
         let pod = self.pod();
-        let own = state.slot(slot);
         match state.fixed(self.shape, pod, slot).verdict {
             Verdict::Fits | Verdict::Unknown => {}
             Verdict::Cordoned => return Some(Rejection::Cordoned),
@@ -99,10 +100,10 @@ impl Cycle {
             Verdict::Taint => return Some(Rejection::Taint),
             Verdict::Affinity => return Some(Rejection::NodeAffinity),
         }
-        if !pod.ports.is_empty() && !has_ports(pod, own) {
+        if !pod.ports.is_empty() && !self.has_ports(state, slot) {
             return Some(Rejection::Ports);
         }
-        if !fits(pod, own) {
+        if !fits(state, pod, slot) {
             return Some(Rejection::Resources);
         }
         self.check_others(state, slot)
@@ -155,7 +156,8 @@ impl Cycle {
 
     /// Whether ports of the host are free.
     pub(super) fn has_ports(&self, state: &State, slot: u32) -> bool {
-        has_ports(self.pod(), state.slot(slot))
+        let taken = &state.slot(slot).ports;
+        !self.pod().ports.iter().any(|port| taken.iter().any(|other| port.collides(other)))
     }
 
     pub(super) fn is_claim_in_use(&self) -> bool {
@@ -163,19 +165,18 @@ impl Cycle {
     }
 }
 
-fn has_ports(pod: &Pod, slot: &Slot) -> bool {
-    !pod.ports.iter().any(|port| slot.ports.iter().any(|other| port.collides(other)))
-}
-
 /// Whether there is room, without saying what is short.
-fn fits(pod: &Pod, slot: &Slot) -> bool {
-    let (all, used, own) = (&slot.node.allocatable, &slot.requested, &pod.requests);
-    let has = |own: i64, all: i64, used: i64| own <= 0 || own <= all - used;
-    (slot.pods.len() as i64) < slot.node.pods_max
-        && has(own.cpu_milli, all.cpu_milli, used.cpu_milli)
-        && has(own.memory_bytes, all.memory_bytes, used.memory_bytes)
-        && has(own.ephemeral_bytes, all.ephemeral_bytes, used.ephemeral_bytes)
-        && own.scalars.iter().all(|(name, own)| has(*own, all.get(name), used.get(name)))
+fn fits(state: &State, pod: &Pod, slot: u32) -> bool {
+    let (room, own) = (state.room(slot), &pod.requests);
+    let has = |own: i64, free: i64| own <= 0 || own <= free;
+    room.free_pods > 0
+        && has(own.cpu_milli, room.free_cpu_milli)
+        && has(own.memory_bytes, room.free_memory)
+        && has(own.ephemeral_bytes, room.free_ephemeral)
+        && own.scalars.iter().all(|(name, own)| {
+            let slot = state.slot(slot);
+            has(*own, slot.node.allocatable.get(name) - slot.requested.get(name))
+        })
 }
 
 /// The nodes that every term of the pod's node affinity names.

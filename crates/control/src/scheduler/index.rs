@@ -195,14 +195,14 @@ impl Index {
     }
 
     /// The labels of a namespace, by which terms may select it.
-    pub(super) fn set_namespace(&mut self, name: &str, labels: Option<Labels>) {
-        let before = match labels.clone() {
-            Some(labels) => self.namespaces.insert(name.to_owned(), labels),
-            None => self.namespaces.remove(name),
-        };
-        if before == labels {
+    pub(super) fn set_namespace(&mut self, name: &str, labels: Option<&Labels>) {
+        if self.namespaces.get(name) == labels {
             return;
         }
+        match labels {
+            Some(labels) => self.namespaces.insert(name.to_owned(), labels.clone()),
+            None => self.namespaces.remove(name),
+        };
         for set in self.sets.iter_mut().filter(|set| set.users > 0 && set.namespace == name) {
             set.matchers.retain(|id| !self.anywhere.contains(id));
             set.matchers.extend(self.anywhere.iter().filter(|id| {

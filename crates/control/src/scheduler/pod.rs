@@ -88,7 +88,7 @@ impl Counted {
     /// Whether nodes need not be looked at, as all count.
     pub(super) fn are_all(self, pod: &Pod) -> bool {
         let selects = !pod.node_selector.is_empty() || pod.node_terms.is_some();
-        !self.are_tolerated && !(self.are_selected && selects)
+        !(self.are_tolerated || self.are_selected && selects)
     }
 
     pub(super) fn has(self, pod: &Pod, node: &Node) -> bool {

@@ -74,7 +74,7 @@ pub(super) fn room(
             break;
         }
     }
-    let least = rooms.into_iter().min_by(|a, b| harm(a).cmp(&harm(b)));
+    let least = rooms.into_iter().min_by_key(harm);
     least.ok_or_else(|| NoRoom::Useless(words(state.nodes(), &useless)))
 }
 
@@ -120,7 +120,7 @@ fn victims(state: &mut State, placed: &Placed, slot: u32) -> Result<Room, Useles
         lesser.iter().for_each(|own| state.place(slot, own));
         return Err(Useless::Refused(why));
     }
-    lesser.sort_by(|a, b| importance(&a.pod).cmp(&importance(&b.pod)));
+    lesser.sort_by_key(|own| importance(&own.pod));
     let (protected, free) = by_budget(state, &lesser);
     let mut victims = Vec::new();
     let mut violations = 0;
@@ -135,7 +135,7 @@ fn victims(state: &mut State, placed: &Placed, slot: u32) -> Result<Room, Useles
         }
     }
     victims.iter().for_each(|own| state.place(slot, own));
-    victims.sort_by(|a, b| importance(&a.pod).cmp(&importance(&b.pod)));
+    victims.sort_by_key(|own| importance(&own.pod));
     Ok(Room { slot, victims, violations })
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::cycle::Cycle;
 use super::index::{Effect, Part};
-use super::node::Slot;
+use super::node::Room;
 use super::pod::{Counted, Pod, Spread};
 use super::random::Random;
 use super::state::State;
@@ -123,13 +123,13 @@ fn rate(state: &mut State, cycle: &Cycle, candidates: &mut [Candidate]) -> Total
         spread: spreads.as_ref().map(|_| (i64::MAX, 0)),
     };
     for own in candidates {
-        let slot = state.slot(own.slot);
+        let room = state.room(own.slot);
         let fixed = state.fixed(cycle.shape, pod, own.slot);
         own.disliked = fixed.disliked.into();
         own.preference = fixed.preference.into();
         own.near = near.of(state, own.slot);
         own.rest =
-            ROOM * room(pod, slot) + BALANCE * balance(pod, slot) + IMAGE * images.of(own.slot);
+            ROOM * spare(pod, room) + BALANCE * balance(pod, room) + IMAGE * images.of(own.slot);
         own.spread = spreads.as_ref().and_then(|spreads| spreads.of(state, own.slot));
         totals.disliked_max = totals.disliked_max.max(own.disliked);
         totals.preference_max = totals.preference_max.max(own.preference);
@@ -142,15 +142,14 @@ fn rate(state: &mut State, cycle: &Cycle, candidates: &mut [Candidate]) -> Total
 }
 
 /// The least allocated node is the best: the part of processors and memory that stays free.
-fn room(pod: &Pod, slot: &Slot) -> i64 {
+fn spare(pod: &Pod, room: &Room) -> i64 {
     let score = |all: i64, used: i64| match all {
         0 => None,
         all if used > all => Some(0),
         all => Some((all - used).saturating_mul(SCORE_MAX) / all),
     };
-    let all = &slot.node.allocatable;
-    let cpu = score(all.cpu_milli, slot.assumed_cpu_milli + pod.assumed.0);
-    let memory = score(all.memory_bytes, slot.assumed_memory + pod.assumed.1);
+    let cpu = score(room.cpu_milli, room.assumed_cpu_milli + pod.assumed.0);
+    let memory = score(room.memory, room.assumed_memory + pod.assumed.1);
     match (cpu, memory) {
         (Some(cpu), Some(memory)) => (cpu + memory) / 2,
         (cpu, memory) => cpu.or(memory).unwrap_or_default(),
@@ -158,19 +157,18 @@ fn room(pod: &Pod, slot: &Slot) -> i64 {
 }
 
 /// A node is the better the more equally processors and memory are used.
-fn balance(pod: &Pod, slot: &Slot) -> i64 {
+fn balance(pod: &Pod, room: &Room) -> i64 {
     let own = &pod.requests;
     if own.cpu_milli == 0 && own.memory_bytes == 0 {
         return 0;
     }
-    let all = &slot.node.allocatable;
-    let part = |used: i64, all: i64| (used as f64 / all as f64).min(1.0);
-    let is_half = all.cpu_milli == 0 || all.memory_bytes == 0;
+    let part = |all: i64, free: i64, own: i64| ((all - free + own) as f64 / all as f64).min(1.0);
+    let is_half = room.cpu_milli == 0 || room.memory == 0;
     let deviation = if is_half {
         0.0
     } else {
-        let cpu = part(slot.requested.cpu_milli + own.cpu_milli, all.cpu_milli);
-        let memory = part(slot.requested.memory_bytes + own.memory_bytes, all.memory_bytes);
+        let cpu = part(room.cpu_milli, room.free_cpu_milli, own.cpu_milli);
+        let memory = part(room.memory, room.free_memory, own.memory_bytes);
         ((cpu - memory) / 2.0).abs()
     };
     ((1.0 - deviation) * SCORE_MAX as f64) as i64

@@ -8,7 +8,7 @@ use objects::Selector;
 use serde_json::Value;
 
 use super::index::{Effect, Index, Part, Scope};
-use super::node::{Fixed, Node, Slot, Verdict, labels};
+use super::node::{Fixed, Node, Room, Slot, Verdict, labels};
 use super::pod::{Placed, Pod, PodId};
 use super::topology::Topologies;
 use super::volume::Volumes;
@@ -41,6 +41,8 @@ pub(super) struct Budget {
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) slots: Vec<Slot>,
+    /// By the same numbers.
+    rooms: Vec<Room>,
     slot_ids: HashMap<String, u32>,
     free_slots: Vec<u32>,
     /// Known nodes in the order of their arrival.
@@ -98,6 +100,10 @@ impl State {
         &self.slots[slot as usize]
     }
 
+    pub(super) fn room(&self, slot: u32) -> &Room {
+        &self.rooms[slot as usize]
+    }
+
     /// The number of a node that is known.
     pub(super) fn known(&self, name: &str) -> Option<u32> {
         self.slot_ids.get(name).copied().filter(|slot| self.slot(*slot).is_known)
@@ -113,10 +119,12 @@ impl State {
         let slot = match self.free_slots.pop() {
             Some(slot) => {
                 self.slots[slot as usize] = new;
+                self.rooms[slot as usize] = Room::default();
                 slot
             }
             None => {
                 self.slots.push(new);
+                self.rooms.push(Room::default());
                 u32::try_from(self.slots.len() - 1).expect("memory ends before numbers do")
             }
         };
@@ -151,6 +159,7 @@ impl State {
         let own = &mut self.slots[slot as usize];
         own.is_known = true;
         own.node = node;
+        self.rooms[slot as usize].set(own);
         before
     }
 
@@ -224,8 +233,9 @@ impl State {
         id
     }
 
-    /// What of a pod of a shape depends on nothing but the node.
-    pub(super) fn fixed(&self, shape: u32, pod: &Pod, slot: u32) -> Fixed {
+    /// What of a pod, which may have a shape, depends on nothing but the node.
+    pub(super) fn fixed(&self, shape: Option<u32>, pod: &Pod, slot: u32) -> Fixed {
+        let Some(shape) = shape else { return Fixed::of(pod, &self.slot(slot).node) };
         let place = &self.fixed[shape as usize][slot as usize];
         let mut fixed = place.get();
         if fixed.verdict == Verdict::Unknown {
@@ -298,10 +308,10 @@ impl State {
 
     /// Counts a pod as being on a node.
     pub(super) fn place(&mut self, slot: u32, placed: &Placed) {
-        self.count(slot, placed, 1);
         let own = &mut self.slots[slot as usize];
         own.pods.push(placed.clone());
         own.ports.extend(placed.pod.ports.iter().cloned());
+        self.count(slot, placed, 1);
     }
 
     /// Counts it no more.
@@ -321,8 +331,10 @@ impl State {
         let pod = &placed.pod;
         let own = &mut self.slots[slot as usize];
         own.requested.add(&pod.requests, delta.into());
-        own.assumed_cpu_milli += i64::from(delta) * pod.assumed.0;
-        own.assumed_memory += i64::from(delta) * pod.assumed.1;
+        let room = &mut self.rooms[slot as usize];
+        room.set(own);
+        room.assumed_cpu_milli += i64::from(delta) * pod.assumed.0;
+        room.assumed_memory += i64::from(delta) * pod.assumed.1;
         self.index.moved(placed.set, slot, pod.is_ending, delta);
         if !pod.claims.is_empty() {
             self.volumes.moved(pod, delta);

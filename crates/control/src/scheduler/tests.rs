@@ -7,6 +7,7 @@ mod fit;
 mod preemption;
 mod property;
 mod score;
+mod server;
 mod spread;
 mod volume;
 
@@ -107,11 +108,11 @@ impl World {
     }
 
     /// Where a new pod goes, or what is said of it.
-    pub(super) fn place(&mut self, object: &Value) -> Result<String, Unschedulable> {
+    pub(super) fn place(&mut self, object: &Value) -> Result<String, Box<Unschedulable>> {
         self.tell("Pod", object);
         match self.scheduler.next(self.now) {
             Some(Decision::Bind { node, .. }) => Ok(node),
-            Some(Decision::Unschedulable(why)) => Err(why),
+            Some(Decision::Unschedulable(why)) => Err(Box::new(why)),
             other => panic!("{other:?}"),
         }
     }

@@ -44,6 +44,22 @@ fn a_pod_is_decided_about_once() {
 }
 
 #[test]
+fn another_pod_of_its_name_takes_nothing_over() {
+    let mut world = World::of(&[("n", "")]);
+    world.tell("Pod", &on(pod("x", "4", ""), "n"));
+    assert!(world.place(&pod("y", "3", "")).is_err());
+    // The news of its end was lost: the next of its name is told at once.
+    let mut next = pod("x", "1", "");
+    next["metadata"]["uid"] = "new".into();
+    world.tell("Pod", &next);
+    let decided = world.decide();
+    assert!(
+        decided.contains(&Decision::Bind { pod: id("y"), node: "n".to_owned() }),
+        "{decided:?}"
+    );
+}
+
+#[test]
 fn pods_of_others_are_not_touched() {
     let mut world = World::of(&[("n", "")]);
     world.tell("Pod", &with(pod("x", "1", ""), &json!({"schedulerName": "other"})));
@@ -123,7 +139,7 @@ fn the_condition_is_written_when_it_says_something_new() {
     let mut world = World::of(&[]);
     let why = world.place(&pod("x", "1", "")).unwrap_err();
     assert!(why.is_first && !why.is_told);
-    let decision = Decision::Unschedulable(why);
+    let decision = Decision::Unschedulable(*why);
     assert_eq!(
         decision.status_patch("2026-01-01T00:00:00Z").unwrap(),
         json!({"status": {"conditions": [{
@@ -137,7 +153,7 @@ fn the_condition_is_written_when_it_says_something_new() {
         "message": "no nodes available to schedule pods"}]);
     let why = world.place(&told).unwrap_err();
     assert!(!why.is_first && why.is_told);
-    assert_eq!(Decision::Unschedulable(why).status_patch("t"), None);
+    assert_eq!(Decision::Unschedulable(*why).status_patch("t"), None);
 }
 
 /// The decisions about many pods that come in bursts.

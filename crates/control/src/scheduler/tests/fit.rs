@@ -264,3 +264,19 @@ fn a_pod_on_a_node_that_is_not_known_yet_counts_when_it_is() {
     world.remove("Pod", &on(pod("x", "3", ""), "n"));
     assert_eq!(world.decide().len(), 2);
 }
+
+#[test]
+fn what_is_said_to_help_helps() {
+    let mut world = World::of(&[("a", ""), ("b", ""), ("c", "")]);
+    for (name, cpu, node) in [("p", "3", "a"), ("q", "2500m", "b"), ("r", "4", "c")] {
+        world.tell("Pod", &on(pod(name, cpu, ""), node));
+    }
+    assert!(world.place(&pod("x", "2", "")).is_err());
+    let report = world.scheduler.explain("a", "x").unwrap();
+    let remedy = report.remedy.unwrap();
+    assert_eq!(remedy.to_string(), "cpu request 2 → 1500m on b");
+    assert_eq!(world.place(&pod("x", "1500m", "")).unwrap(), remedy.node);
+    // A little more is too much.
+    world.remove("Pod", &pod("x", "1500m", ""));
+    assert!(world.place(&pod("y", "1501m", "")).is_err());
+}

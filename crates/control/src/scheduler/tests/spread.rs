@@ -146,3 +146,38 @@ fn pods_of_a_controller_or_a_service_are_spread_without_asking() {
         assert_eq!(nodes, ["m", "n", "o"]);
     }
 }
+
+#[test]
+fn what_was_forgotten_is_counted_again() {
+    let mut world = World::new();
+    for name in ["a1", "b1"] {
+        let mut own = node(name, &format!("zone={name}"));
+        own["status"]["allocatable"]["pods"] = "5000".into();
+        world.tell("Node", &own);
+    }
+    // More questions than are remembered, of pods of more shapes than are remembered.
+    for app in 0..2100 {
+        let mut own = hard(1, "zone");
+        own["labelSelector"] = json!({"matchLabels": {"app": app.to_string()}});
+        let labels = format!("app={app}");
+        let mut object = with(pod(&format!("p{app}"), "0", &labels), &spread(&own));
+        object["spec"]["tolerations"] = json!([{"key": (app % 300).to_string()}]);
+        let first = world.place(&object).unwrap();
+        if !(3..=2096).contains(&app) {
+            object["metadata"]["name"] = format!("q{app}").into();
+            object["metadata"]["uid"] = format!("q{app}").into();
+            assert_ne!(world.place(&object).unwrap(), first);
+        }
+    }
+    for app in 0..3 {
+        let mut own = hard(1, "zone");
+        own["labelSelector"] = json!({"matchLabels": {"app": app.to_string()}});
+        // One lies in each zone: the third may go anywhere, and the fourth where it did not.
+        let place = |world: &mut World, name: String| {
+            world.place(&with(pod(&name, "0", &format!("app={app}")), &spread(&own))).unwrap()
+        };
+        let third = place(&mut world, format!("r{app}"));
+        assert_ne!(place(&mut world, format!("s{app}")), third);
+    }
+    assert!(world.scheduler.state.index.is_consistent());
+}

@@ -34,7 +34,7 @@ pub(crate) fn check_rules(of: &Resource, object: &Value, old: Option<&Value>) ->
     match &of.definition {
         Some(definition) => cel::rules::check_object(definition.schema(), object, old),
         None if is_definition(of) => cel::rules::check_definition(object),
-        None => Vec::new(),
+        None => crate::policy::check(of, object),
     }
 }
 

@@ -21,6 +21,7 @@ mod form;
 mod identity;
 pub mod log;
 mod operations;
+mod policy;
 mod request;
 mod review;
 mod select;

@@ -205,9 +205,9 @@ fn a_definition_goes_with_its_objects() {
         kubectl delete crd crontabs.stable.example.com --wait=false; kubectl get crd -o name";
     let outcome = cluster.shell(script);
     assert!(
-        outcome.ok().ends_with(
-            "customresourcedefinition.apiextensions.k8s.io/crontabs.stable.example.com"
-        ),
+        outcome
+            .ok()
+            .ends_with("customresourcedefinition.apiextensions.k8s.io/crontabs.stable.example.com"),
         "{outcome}"
     );
     cluster.file("second.yaml", &OBJECT.replace("name: tab", "name: second"));
@@ -227,11 +227,17 @@ fn what_the_server_cannot_do_is_refused_when_it_is_defined() {
         cluster.file("wrong.yaml", &DEFINITION.replacen(from, to, 1));
         cluster.shell("kubectl create -f wrong.yaml")
     };
-    let rule = |rule: &str| format!("x-kubernetes-validations: [{{rule: \"{rule}\"}}]\n              required: [cronSpec]");
-    wrong("required: [cronSpec]", &rule("self.nosuch("))
+    let rule = |rule: &str| {
+        format!(
+            "x-kubernetes-validations: [{{rule: \"{rule}\"}}]\n              required: [cronSpec]"
+        )
+    };
+    wrong("required: [cronSpec]", &rule("self.nosuch(")).code(1).says(
+        "x-kubernetes-validations[0].rule: Invalid value: \"self.nosuch(\": compilation failed",
+    );
+    wrong("required: [cronSpec]", &rule("self.cronSpec.nosuch()"))
         .code(1)
-        .says("x-kubernetes-validations[0].rule: Invalid value: \"self.nosuch(\": compilation failed");
-    wrong("required: [cronSpec]", &rule("self.cronSpec.nosuch()")).code(1).says("undeclared reference to 'nosuch'");
+        .says("undeclared reference to 'nosuch'");
     wrong("  scope: Namespaced", "  scope: Namespaced\n  conversion: {strategy: Webhook}")
         .code(1)
         .says("webhooks are not called");
@@ -270,9 +276,55 @@ fn rules_of_a_definition_are_kept() {
     let patch = |spec: &str| {
         cluster.shell(&format!("kubectl patch ct tab --type merge -p '{{\"spec\":{spec}}}'"))
     };
-    patch(r#"{"replicas":6}"#).code(1).says(
-        "The CronTab \"tab\" is invalid: spec: Invalid value: \"object\": too many",
-    );
-    patch(r#"{"image":"other"}"#).code(1).says("spec: Invalid value: \"object\": image stays busybox:latest");
+    patch(r#"{"replicas":6}"#)
+        .code(1)
+        .says("The CronTab \"tab\" is invalid: spec: Invalid value: \"object\": too many");
+    patch(r#"{"image":"other"}"#)
+        .code(1)
+        .says("spec: Invalid value: \"object\": image stays busybox:latest");
     let _ = patch(r#"{"replicas":5}"#).ok();
+}
+
+#[test]
+fn policies_deny_what_they_are_bound_to() {
+    let sandbox = Sandbox::new();
+    let cluster = Cluster::start(&sandbox);
+    cluster.file(
+        "policy.yaml",
+        r#"
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: few}
+spec:
+  paramKind: {apiVersion: v1, kind: ConfigMap}
+  matchConstraints:
+    resourceRules:
+      - {apiGroups: [apps], apiVersions: [v1], operations: [CREATE, UPDATE], resources: [deployments]}
+  variables: [{name: most, expression: "int(params.data.most)"}]
+  validations: [{expression: "object.spec.replicas <= variables.most"}]
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: few-here}
+spec:
+  policyName: few
+  validationActions: [Deny]
+  paramRef: {name: limits, namespace: default, parameterNotFoundAction: Deny}
+  matchResources: {namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: default}}}
+"#,
+    );
+    let script =
+        "kubectl create configmap limits --from-literal=most=2; kubectl apply -f policy.yaml
+        kubectl create ns other; kubectl create deployment a --image=x --replicas=2
+        kubectl -n other create deployment a --image=x --replicas=5";
+    let _ = cluster.shell(script).ok();
+    let words = "ValidatingAdmissionPolicy 'few' with binding 'few-here' denied request: failed \
+                 expression: object.spec.replicas <= variables.most";
+    cluster.shell("kubectl create deployment b --image=x --replicas=3").code(1).says(words);
+    cluster.shell("kubectl patch deploy a -p '{\"spec\":{\"replicas\":3}}'").code(1).says(words);
+    let _ = cluster.shell("kubectl delete deploy a").ok();
+    let _ = cluster.shell("kubectl delete configmap limits").ok();
+    cluster.shell("kubectl create deployment c --image=x").code(1).says("no params found");
+    let warn = "sed 's/\\[Deny\\]/[Warn]/' policy.yaml | kubectl apply -f -";
+    cluster.shell(warn).code(1).says("only Deny is done by this server yet");
 }

@@ -79,6 +79,7 @@ impl Cluster {
         self.settle_definition(of, &mut object)?;
         self.admit(of, &mut object)?;
         check(of, &object, None)?;
+        self.enforce(request, target, &Value::Null, &object)?;
         let managed = self.managed(request, target, &json!({}), &object)?;
         Ok(managed)
     }
@@ -180,6 +181,7 @@ impl Cluster {
         check(of, &object, Some(old))?;
         let ((group, before), (_, after)) = (kept(of, old), kept(of, &object));
         refuse(of, &object, &validate::check_update(&group, of.kind, &before, &after))?;
+        self.enforce(request, target, old, &object)?;
         if tracks_fields {
             object = self.managed(request, target, old, &object)?;
         }

@@ -22,7 +22,10 @@ const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
 /// The resources of each definition, as it was at a revision. All definitions are asked for at every
 /// look, and those that have not changed need not be read again.
 #[derive(Debug, Default)]
-pub(crate) struct Customs(Mutex<BTreeMap<Arc<str>, (Revision, Vec<Arc<Resource>>)>>);
+pub(crate) struct Customs(Mutex<BTreeMap<Arc<str>, Known>>);
+
+/// A definition's revision, and the resources that it makes.
+type Known = (Revision, Vec<Arc<Resource>>);
 
 /// Whether objects of this resource define kinds.
 pub(crate) fn is_definition(of: &Resource) -> bool {

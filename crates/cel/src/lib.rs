@@ -16,6 +16,7 @@ mod parse;
 pub mod policy;
 pub mod rules;
 mod text;
+mod time;
 mod value;
 
 pub use eval::EvalError;

@@ -7,7 +7,6 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use objects::validate::{Invalid, Problem};
 use serde_json::Value as Json;
 
-use crate::call;
 use crate::parse::{ParseError, Program};
 use crate::value::{Key, Value};
 
@@ -106,11 +105,11 @@ fn check_rule(found: &mut Vec<Invalid>, path: &str, rule: &Json) {
         let known = REASONS.iter().map(|reason| (*reason).to_owned()).collect();
         add(format!("{path}.reason"), Problem::Unsupported(format!("{reason:?}"), known));
     }
-    if let Some(place) = rule["fieldPath"].as_str() {
-        if !place.starts_with(['.', '[']) {
-            let why = "must begin with a dot: .spec.field".to_owned();
-            add(format!("{path}.fieldPath"), Problem::Value(format!("{place:?}"), why));
-        }
+    if let Some(place) = rule["fieldPath"].as_str()
+        && !place.starts_with(['.', '['])
+    {
+        let why = "must begin with a dot: .spec.field".to_owned();
+        add(format!("{path}.fieldPath"), Problem::Value(format!("{place:?}"), why));
     }
 }
 
@@ -331,7 +330,7 @@ fn of_format(schema: &Json, text: &str) -> Value {
             let day = format!("{text}T00:00:00Z").parse();
             day.map_or_else(|_| plain(), Value::Timestamp)
         }
-        Some("duration") => call::span(text).map_or_else(plain, Value::Duration),
+        Some("duration") => crate::time::span(text).map_or_else(plain, Value::Duration),
         Some("byte") => {
             let bytes = base64::prelude::BASE64_STANDARD.decode(text);
             bytes.map_or_else(|_| plain(), |bytes| Value::Bytes(bytes.into()))
@@ -427,7 +426,7 @@ mod tests {
             {"rule": "self.nosuch()"}, {"rule": "true", "fieldPath": "x"}, {"rule": "true", "more": 1},
         ]}}}}}]}});
         let found: Vec<String> =
-            check_definition(&definition).iter().map(|one| one.to_string()).collect();
+            check_definition(&definition).iter().map(ToString::to_string).collect();
         let place =
             "spec.versions[0].schema.openAPIV3Schema.properties[a].x-kubernetes-validations";
         assert_eq!(found.len(), 6, "{found:?}");

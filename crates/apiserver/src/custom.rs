@@ -89,6 +89,25 @@ impl Cluster {
         Ok(())
     }
 
+    /// Gives names that have become free to definitions that wait for them.
+    pub(crate) fn settle_waiting(&self) -> Result<(), LogError> {
+        let page = self.log.range(Range { prefix: DEFINITIONS, ..Range::default() })?;
+        for entry in page.entries {
+            let before: Value = serde_json::from_slice(&entry.value).unwrap_or_default();
+            let mut definition = before.clone();
+            self.settle(&mut definition, &crate::cluster::now())?;
+            if definition == before {
+                continue;
+            }
+            match self.put(&entry.key, Some(entry.modified), &definition) {
+                // Whoever was faster has settled it.
+                Ok(_) | Err(LogError::Conflict(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Removes the objects of a definition that goes: whether all are gone.
     pub(crate) fn remove_objects_of(&self, definition: &Value) -> Result<bool, LogError> {
         // One resource is enough: all versions have the same objects.
@@ -130,6 +149,7 @@ impl Cluster {
             None => finalizers = json!([CLEANUP]),
         }
         definition["metadata"]["finalizers"] = finalizers;
+        objects::custom::terminating(definition, time);
     }
 
     /// Lets go of a definition whose last object went.
@@ -151,7 +171,7 @@ impl Cluster {
         });
         let done = match is_held {
             true => self.put(&entry.key, Some(entry.modified), &definition).map(drop),
-            false => self.remove(&entry.key, entry.modified).map(drop),
+            false => self.remove(&entry.key, entry.modified).and_then(|_| self.settle_waiting()),
         };
         match done {
             // Whoever changes it lets go of it, too.

@@ -1,6 +1,8 @@
 //! Rules of custom resources' schemas (`x-kubernetes-validations`): read when a kind is defined, and
 //! evaluated over its objects.
 
+mod fields;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
@@ -55,7 +57,7 @@ pub fn check_definition(definition: &Json) -> Vec<Invalid> {
     let mut found = Vec::new();
     for (number, version) in items(&definition["spec"]["versions"]).iter().enumerate() {
         let path = format!("spec.versions[{number}].schema.openAPIV3Schema");
-        check_schema(&mut found, &path, &version["schema"]["openAPIV3Schema"], 0);
+        check_schema(&mut found, &path, &version["schema"]["openAPIV3Schema"], 0, true);
     }
     found
 }
@@ -64,22 +66,23 @@ pub(crate) fn items(value: &Json) -> &[Json] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-fn check_schema(found: &mut Vec<Invalid>, path: &str, schema: &Json, depth: usize) {
+fn check_schema(found: &mut Vec<Invalid>, path: &str, schema: &Json, depth: usize, is_whole: bool) {
     if depth > DEPTH_MAX || !schema.is_object() {
         return;
     }
     for (number, rule) in items(&schema[RULES]).iter().enumerate() {
-        check_rule(found, &format!("{path}.{RULES}[{number}]"), rule);
+        check_rule(found, &format!("{path}.{RULES}[{number}]"), rule, schema, is_whole);
     }
     for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
-        check_schema(found, &format!("{path}.properties[{name}]"), inner, depth + 1);
+        let is_whole = inner["x-kubernetes-embedded-resource"] == true;
+        check_schema(found, &format!("{path}.properties[{name}]"), inner, depth + 1, is_whole);
     }
     for keyword in ["items", "additionalProperties"] {
-        check_schema(found, &format!("{path}.{keyword}"), &schema[keyword], depth + 1);
+        check_schema(found, &format!("{path}.{keyword}"), &schema[keyword], depth + 1, false);
     }
 }
 
-fn check_rule(found: &mut Vec<Invalid>, path: &str, rule: &Json) {
+fn check_rule(found: &mut Vec<Invalid>, path: &str, rule: &Json, schema: &Json, is_whole: bool) {
     let mut add = |field: String, problem| found.push(Invalid { field, problem });
     for (name, value) in rule.as_object().into_iter().flatten() {
         if !KEYWORDS.contains(&name.as_str()) {
@@ -94,7 +97,12 @@ fn check_rule(found: &mut Vec<Invalid>, path: &str, rule: &Json) {
             }
             None => {}
             Some(text) => {
-                if let Err(why) = compiled(text) {
+                let wrong = match compiled(text) {
+                    Err(why) => Some(why.to_string()),
+                    Ok(program) => fields::undefined(&program, schema, is_whole)
+                        .map(|name| format!("undefined field '{name}'")),
+                };
+                if let Some(why) = wrong {
                     let why = format!("compilation failed: ERROR: {why}");
                     add(format!("{path}.{field}"), Problem::Value(rule[field].to_string(), why));
                 }

@@ -176,7 +176,7 @@ fn objects_are_patched_scaled_and_selected() {
 fn items_of_lists_have_owners_by_their_keys() {
     let sandbox = Sandbox::new();
     let cluster = start(&sandbox);
-    let with = |envs: &str| format!("{}", OBJECT.replace("port: 80,", &format!("envs: [{envs}],")));
+    let with = |envs: &str| OBJECT.replace("port: 80,", &format!("envs: [{envs}],"));
     cluster.file("one.yaml", &with("{name: a, value: '1'}"));
     cluster.file("two.yaml", &with("{name: b, value: '2'}"));
     let script = "kubectl apply --server-side --field-manager=one -f one.yaml
@@ -238,6 +238,9 @@ fn what_the_server_cannot_do_is_refused_when_it_is_defined() {
     wrong("required: [cronSpec]", &rule("self.cronSpec.nosuch()"))
         .code(1)
         .says("undeclared reference to 'nosuch'");
+    wrong("required: [cronSpec]", &rule("self.cronSpek != ''"))
+        .code(1)
+        .says("undefined field 'cronSpek'");
     wrong("  scope: Namespaced", "  scope: Namespaced\n  conversion: {strategy: Webhook}")
         .code(1)
         .says("webhooks are not called");
@@ -260,6 +263,10 @@ fn what_the_server_cannot_do_is_refused_when_it_is_defined() {
                  -o jsonpath='{.status.conditions[?(@.type==\"NamesAccepted\")].reason}'";
     cluster.shell(names).out("ShortNamesConflict");
     cluster.shell("kubectl get others").code(1);
+    let freed = "kubectl delete crd crontabs.stable.example.com >/dev/null; kubectl get others -o name; \
+                 kubectl get crd others.stable.example.com \
+                 -o jsonpath='{.status.conditions[?(@.type==\"NamesAccepted\")].reason}'";
+    cluster.shell(freed).out("NoConflicts");
 }
 
 #[test]

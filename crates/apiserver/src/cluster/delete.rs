@@ -171,6 +171,9 @@ impl Cluster {
         }
         let revision = self.remove(&target.key(), found.revision)?;
         self.release_definition(&target.resource)?;
+        if crate::custom::is_definition(&target.resource) {
+            self.settle_waiting()?;
+        }
         if options.propagation == "Background" {
             self.collect(uid)?;
         }

@@ -19,8 +19,8 @@ const NOT_YET: &[(&str, &str)] = &[
     ("CustomResourceDefinition", "conversion by webhooks is refused"),
     ("MutatingWebhookConfiguration", "kept, and not called"),
     ("ValidatingWebhookConfiguration", "kept, and not called"),
-    ("ValidatingAdmissionPolicy", "kept, and not evaluated"),
-    ("ValidatingAdmissionPolicyBinding", "kept, and not evaluated"),
+    ("ValidatingAdmissionPolicy", "`authorizer` and `auditAnnotations` are refused"),
+    ("ValidatingAdmissionPolicyBinding", "`Warn` and `Audit` are refused"),
 ];
 
 fn table() -> String {

@@ -22,7 +22,10 @@ const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
 /// The resources of each definition, as it was at a revision. All definitions are asked for at every
 /// look, and those that have not changed need not be read again.
 #[derive(Debug, Default)]
-pub(crate) struct Customs(Mutex<BTreeMap<Arc<str>, (Revision, Vec<Arc<Resource>>)>>);
+pub(crate) struct Customs(Mutex<BTreeMap<Arc<str>, Known>>);
+
+/// A definition's revision, and the resources that it makes.
+type Known = (Revision, Vec<Arc<Resource>>);
 
 /// Whether objects of this resource define kinds.
 pub(crate) fn is_definition(of: &Resource) -> bool {
@@ -34,7 +37,7 @@ pub(crate) fn check_rules(of: &Resource, object: &Value, old: Option<&Value>) ->
     match &of.definition {
         Some(definition) => cel::rules::check_object(definition.schema(), object, old),
         None if is_definition(of) => cel::rules::check_definition(object),
-        None => Vec::new(),
+        None => crate::policy::check(of, object),
     }
 }
 
@@ -86,6 +89,25 @@ impl Cluster {
         Ok(())
     }
 
+    /// Gives names that have become free to definitions that wait for them.
+    pub(crate) fn settle_waiting(&self) -> Result<(), LogError> {
+        let page = self.log.range(Range { prefix: DEFINITIONS, ..Range::default() })?;
+        for entry in page.entries {
+            let before: Value = serde_json::from_slice(&entry.value).unwrap_or_default();
+            let mut definition = before.clone();
+            self.settle(&mut definition, &crate::cluster::now())?;
+            if definition == before {
+                continue;
+            }
+            match self.put(&entry.key, Some(entry.modified), &definition) {
+                // Whoever was faster has settled it.
+                Ok(_) | Err(LogError::Conflict(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Removes the objects of a definition that goes: whether all are gone.
     pub(crate) fn remove_objects_of(&self, definition: &Value) -> Result<bool, LogError> {
         // One resource is enough: all versions have the same objects.
@@ -127,6 +149,7 @@ impl Cluster {
             None => finalizers = json!([CLEANUP]),
         }
         definition["metadata"]["finalizers"] = finalizers;
+        objects::custom::terminating(definition, time);
     }
 
     /// Lets go of a definition whose last object went.
@@ -148,7 +171,7 @@ impl Cluster {
         });
         let done = match is_held {
             true => self.put(&entry.key, Some(entry.modified), &definition).map(drop),
-            false => self.remove(&entry.key, entry.modified).map(drop),
+            false => self.remove(&entry.key, entry.modified).and_then(|_| self.settle_waiting()),
         };
         match done {
             // Whoever changes it lets go of it, too.

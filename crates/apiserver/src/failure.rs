@@ -180,6 +180,12 @@ impl Failure {
         Self::new(410, "Expired", message)
     }
 
+    /// It can be done later.
+    #[must_use]
+    pub fn too_many_requests(message: impl Into<String>) -> Self {
+        Self::new(429, "TooManyRequests", message)
+    }
+
     /// What is not built yet.
     #[must_use]
     pub fn not_implemented(what: &str) -> Self {

@@ -131,7 +131,8 @@ fn bind(cluster: &Cluster, request: &Request, target: &Target) -> Result<Answer,
     if node.is_empty() {
         return Err(Failure::bad_request("target.name: Required value"));
     }
-    cluster.bind(request, &whole(target), node)?;
+    let uid = body.get("metadata").map_or("", |own| own["uid"].as_str().unwrap_or_default());
+    cluster.bind(request, &whole(target), (node, uid))?;
     Ok(Answer::document(201, success()))
 }
 
@@ -145,6 +146,9 @@ fn evict(cluster: &Cluster, request: &Request, target: &Target) -> Result<Answer
         ..request.clone()
     };
     let options = Options::of(&inner)?;
+    if !request.is_dry_run()? {
+        cluster.may_evict(&cluster.find(&whole(target))?.object)?;
+    }
     let _ = cluster.delete(request, &whole(target), &options)?;
     Ok(Answer::document(201, success()))
 }

@@ -1,13 +1,14 @@
 //! Rules of custom resources' schemas (`x-kubernetes-validations`): read when a kind is defined, and
 //! evaluated over its objects.
 
+mod fields;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use objects::validate::{Invalid, Problem};
 use serde_json::Value as Json;
 
-use crate::call;
 use crate::parse::{ParseError, Program};
 use crate::value::{Key, Value};
 
@@ -56,31 +57,32 @@ pub fn check_definition(definition: &Json) -> Vec<Invalid> {
     let mut found = Vec::new();
     for (number, version) in items(&definition["spec"]["versions"]).iter().enumerate() {
         let path = format!("spec.versions[{number}].schema.openAPIV3Schema");
-        check_schema(&mut found, &path, &version["schema"]["openAPIV3Schema"], 0);
+        check_schema(&mut found, &path, &version["schema"]["openAPIV3Schema"], 0, true);
     }
     found
 }
 
-fn items(value: &Json) -> &[Json] {
+pub(crate) fn items(value: &Json) -> &[Json] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-fn check_schema(found: &mut Vec<Invalid>, path: &str, schema: &Json, depth: usize) {
+fn check_schema(found: &mut Vec<Invalid>, path: &str, schema: &Json, depth: usize, is_whole: bool) {
     if depth > DEPTH_MAX || !schema.is_object() {
         return;
     }
     for (number, rule) in items(&schema[RULES]).iter().enumerate() {
-        check_rule(found, &format!("{path}.{RULES}[{number}]"), rule);
+        check_rule(found, &format!("{path}.{RULES}[{number}]"), rule, schema, is_whole);
     }
     for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
-        check_schema(found, &format!("{path}.properties[{name}]"), inner, depth + 1);
+        let is_whole = inner["x-kubernetes-embedded-resource"] == true;
+        check_schema(found, &format!("{path}.properties[{name}]"), inner, depth + 1, is_whole);
     }
     for keyword in ["items", "additionalProperties"] {
-        check_schema(found, &format!("{path}.{keyword}"), &schema[keyword], depth + 1);
+        check_schema(found, &format!("{path}.{keyword}"), &schema[keyword], depth + 1, false);
     }
 }
 
-fn check_rule(found: &mut Vec<Invalid>, path: &str, rule: &Json) {
+fn check_rule(found: &mut Vec<Invalid>, path: &str, rule: &Json, schema: &Json, is_whole: bool) {
     let mut add = |field: String, problem| found.push(Invalid { field, problem });
     for (name, value) in rule.as_object().into_iter().flatten() {
         if !KEYWORDS.contains(&name.as_str()) {
@@ -95,7 +97,12 @@ fn check_rule(found: &mut Vec<Invalid>, path: &str, rule: &Json) {
             }
             None => {}
             Some(text) => {
-                if let Err(why) = program(text) {
+                let wrong = match compiled(text) {
+                    Err(why) => Some(why.to_string()),
+                    Ok(program) => fields::undefined(&program, schema, is_whole)
+                        .map(|name| format!("undefined field '{name}'")),
+                };
+                if let Some(why) = wrong {
                     let why = format!("compilation failed: ERROR: {why}");
                     add(format!("{path}.{field}"), Problem::Value(rule[field].to_string(), why));
                 }
@@ -106,16 +113,16 @@ fn check_rule(found: &mut Vec<Invalid>, path: &str, rule: &Json) {
         let known = REASONS.iter().map(|reason| (*reason).to_owned()).collect();
         add(format!("{path}.reason"), Problem::Unsupported(format!("{reason:?}"), known));
     }
-    if let Some(place) = rule["fieldPath"].as_str() {
-        if !place.starts_with(['.', '[']) {
-            let why = "must begin with a dot: .spec.field".to_owned();
-            add(format!("{path}.fieldPath"), Problem::Value(format!("{place:?}"), why));
-        }
+    if let Some(place) = rule["fieldPath"].as_str()
+        && !place.starts_with(['.', '['])
+    {
+        let why = "must begin with a dot: .spec.field".to_owned();
+        add(format!("{path}.fieldPath"), Problem::Value(format!("{place:?}"), why));
     }
 }
 
 /// An expression, parsed once.
-fn program(text: &str) -> Result<Arc<Program>, ParseError> {
+pub(crate) fn compiled(text: &str) -> Result<Arc<Program>, ParseError> {
     static KNOWN: LazyLock<Mutex<HashMap<String, Arc<Program>>>> = LazyLock::new(Mutex::default);
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(program) = known.get(text) {
@@ -196,7 +203,7 @@ impl Walk {
         rule: &Json,
     ) {
         let text = rule["rule"].as_str().unwrap_or_default().trim();
-        let Ok(program) = program(text) else { return };
+        let Ok(program) = compiled(text) else { return };
         let is_optional = rule["optionalOldSelf"] == true;
         let is_transition = program.uses("oldSelf");
         // A rule about a change says nothing of what is new.
@@ -241,7 +248,7 @@ impl Walk {
 
     fn message(&mut self, rule: &Json, text: &str, names: &[(&str, Value)]) -> String {
         let made = rule["messageExpression"].as_str().and_then(|expression| {
-            let program = program(expression.trim()).ok()?;
+            let program = compiled(expression.trim()).ok()?;
             let mut budget = self.budget.min(RULE_COST_MAX);
             let before = budget;
             let made = program.evaluate(names, &mut budget);
@@ -331,7 +338,7 @@ fn of_format(schema: &Json, text: &str) -> Value {
             let day = format!("{text}T00:00:00Z").parse();
             day.map_or_else(|_| plain(), Value::Timestamp)
         }
-        Some("duration") => call::span(text).map_or_else(plain, Value::Duration),
+        Some("duration") => crate::time::span(text).map_or_else(plain, Value::Duration),
         Some("byte") => {
             let bytes = base64::prelude::BASE64_STANDARD.decode(text);
             bytes.map_or_else(|_| plain(), |bytes| Value::Bytes(bytes.into()))
@@ -427,7 +434,7 @@ mod tests {
             {"rule": "self.nosuch()"}, {"rule": "true", "fieldPath": "x"}, {"rule": "true", "more": 1},
         ]}}}}}]}});
         let found: Vec<String> =
-            check_definition(&definition).iter().map(|one| one.to_string()).collect();
+            check_definition(&definition).iter().map(ToString::to_string).collect();
         let place =
             "spec.versions[0].schema.openAPIV3Schema.properties[a].x-kubernetes-validations";
         assert_eq!(found.len(), 6, "{found:?}");

@@ -148,10 +148,9 @@ impl Url {
             None => return None,
         };
         let is_part = |b: u8| b.is_ascii_alphanumeric() || b"+-.".contains(&b);
-        if !text.starts_with('/')
-            && !(scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-                && scheme.bytes().all(is_part))
-        {
+        let is_scheme =
+            scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && scheme.bytes().all(is_part);
+        if !text.starts_with('/') && !is_scheme {
             return None;
         }
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));

@@ -190,13 +190,13 @@ mod tests {
         }
     }
 
-    fn there_and_back(object: Value, kept: &Value) {
+    fn there_and_back(object: &Value, kept: &Value) {
         let version = object["apiVersion"].as_str().unwrap().to_owned();
         let mut other = object.clone();
         keep(&mut other);
         assert_eq!(other, *kept);
         show(&mut other, &version);
-        assert_eq!(other, object);
+        assert_eq!(other, *object);
     }
 
     #[test]
@@ -221,7 +221,7 @@ mod tests {
                 "defaultBackend": {"service": {"name": "s", "port": {"name": "http"}}},
             },
         });
-        there_and_back(old, &new);
+        there_and_back(&old, &new);
     }
 
     #[test]
@@ -235,7 +235,7 @@ mod tests {
             "spec": {"maxReplicas": 3, "metrics": [{"type": "Resource", "resource": {
                 "name": "cpu", "target": {"type": "Utilization", "averageUtilization": 50}}}]},
         });
-        there_and_back(first, &second);
+        there_and_back(&first, &second);
         let mut rich = json!({
             "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "a"},
             "spec": {"maxReplicas": 3, "behavior": {"scaleUp": {"selectPolicy": "Max"}}, "metrics": [
@@ -280,7 +280,7 @@ mod tests {
                     "target": {"type": "Value", "value": "3"}}},
             ]},
         });
-        there_and_back(old, &new);
+        there_and_back(&old, &new);
     }
 
     #[test]
@@ -297,6 +297,6 @@ mod tests {
             "involvedObject": {"kind": "Pod"}, "message": "n", "reportingComponent": "c",
             "count": 2, "source": {"component": "x"},
         });
-        there_and_back(new, &old);
+        there_and_back(&new, &old);
     }
 }

@@ -14,7 +14,7 @@ mod values;
 use serde_json::{Map, Value};
 
 pub(crate) use definition::{check, check_update, complete};
-pub use definition::{resources, settle};
+pub use definition::{resources, settle, terminating};
 pub use path::Path;
 pub use structural::forget_unknown;
 

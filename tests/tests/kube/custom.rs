@@ -176,7 +176,7 @@ fn objects_are_patched_scaled_and_selected() {
 fn items_of_lists_have_owners_by_their_keys() {
     let sandbox = Sandbox::new();
     let cluster = start(&sandbox);
-    let with = |envs: &str| format!("{}", OBJECT.replace("port: 80,", &format!("envs: [{envs}],")));
+    let with = |envs: &str| OBJECT.replace("port: 80,", &format!("envs: [{envs}],"));
     cluster.file("one.yaml", &with("{name: a, value: '1'}"));
     cluster.file("two.yaml", &with("{name: b, value: '2'}"));
     let script = "kubectl apply --server-side --field-manager=one -f one.yaml
@@ -238,6 +238,9 @@ fn what_the_server_cannot_do_is_refused_when_it_is_defined() {
     wrong("required: [cronSpec]", &rule("self.cronSpec.nosuch()"))
         .code(1)
         .says("undeclared reference to 'nosuch'");
+    wrong("required: [cronSpec]", &rule("self.cronSpek != ''"))
+        .code(1)
+        .says("undefined field 'cronSpek'");
     wrong("  scope: Namespaced", "  scope: Namespaced\n  conversion: {strategy: Webhook}")
         .code(1)
         .says("webhooks are not called");
@@ -260,6 +263,10 @@ fn what_the_server_cannot_do_is_refused_when_it_is_defined() {
                  -o jsonpath='{.status.conditions[?(@.type==\"NamesAccepted\")].reason}'";
     cluster.shell(names).out("ShortNamesConflict");
     cluster.shell("kubectl get others").code(1);
+    let freed = "kubectl delete crd crontabs.stable.example.com >/dev/null; kubectl get others -o name; \
+                 kubectl get crd others.stable.example.com \
+                 -o jsonpath='{.status.conditions[?(@.type==\"NamesAccepted\")].reason}'";
+    cluster.shell(freed).out("NoConflicts");
 }
 
 #[test]
@@ -283,4 +290,48 @@ fn rules_of_a_definition_are_kept() {
         .code(1)
         .says("spec: Invalid value: \"object\": image stays busybox:latest");
     let _ = patch(r#"{"replicas":5}"#).ok();
+}
+
+#[test]
+fn policies_deny_what_they_are_bound_to() {
+    let sandbox = Sandbox::new();
+    let cluster = Cluster::start(&sandbox);
+    cluster.file(
+        "policy.yaml",
+        r#"
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: few}
+spec:
+  paramKind: {apiVersion: v1, kind: ConfigMap}
+  matchConstraints:
+    resourceRules:
+      - {apiGroups: [apps], apiVersions: [v1], operations: [CREATE, UPDATE], resources: [deployments]}
+  variables: [{name: most, expression: "int(params.data.most)"}]
+  validations: [{expression: "object.spec.replicas <= variables.most"}]
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: few-here}
+spec:
+  policyName: few
+  validationActions: [Deny]
+  paramRef: {name: limits, namespace: default, parameterNotFoundAction: Deny}
+  matchResources: {namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: default}}}
+"#,
+    );
+    let script =
+        "kubectl create configmap limits --from-literal=most=2; kubectl apply -f policy.yaml
+        kubectl create ns other; kubectl create deployment a --image=x --replicas=2
+        kubectl -n other create deployment a --image=x --replicas=5";
+    let _ = cluster.shell(script).ok();
+    let words = "ValidatingAdmissionPolicy 'few' with binding 'few-here' denied request: failed \
+                 expression: object.spec.replicas <= variables.most";
+    cluster.shell("kubectl create deployment b --image=x --replicas=3").code(1).says(words);
+    cluster.shell("kubectl patch deploy a -p '{\"spec\":{\"replicas\":3}}'").code(1).says(words);
+    let _ = cluster.shell("kubectl delete deploy a").ok();
+    let _ = cluster.shell("kubectl delete configmap limits").ok();
+    cluster.shell("kubectl create deployment c --image=x").code(1).says("no params found");
+    let warn = "sed 's/\\[Deny\\]/[Warn]/' policy.yaml | kubectl apply -f -";
+    cluster.shell(warn).code(1).says("only Deny is done by this server yet");
 }

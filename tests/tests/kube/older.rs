@@ -47,10 +47,10 @@ fn autoscalers_and_events_are_the_same_in_each_version() {
     let cluster = Cluster::start(&sandbox);
     let script = "kubectl create deployment d --image=x >/dev/null
         kubectl autoscale deployment d --max=3 --cpu=50% >/dev/null
-        kubectl get hpa.v1.autoscaling d -o jsonpath='{.spec.targetCPUUtilizationPercentage}'
-        kubectl get hpa.v2.autoscaling d -o jsonpath=' {.spec.metrics[0].resource.target.averageUtilization}'
-        kubectl patch hpa.v1.autoscaling d --type merge -p '{\"spec\":{\"targetCPUUtilizationPercentage\":70}}' >/dev/null
-        kubectl get hpa.v2.autoscaling d -o jsonpath=' {.spec.metrics[0].resource.target.averageUtilization}'";
+        kubectl get horizontalpodautoscalers.v1.autoscaling d -o jsonpath='{.spec.targetCPUUtilizationPercentage}'
+        kubectl get horizontalpodautoscalers.v2.autoscaling d -o jsonpath=' {.spec.metrics[0].resource.target.averageUtilization}'
+        kubectl patch horizontalpodautoscalers.v1.autoscaling d --type merge -p '{\"spec\":{\"targetCPUUtilizationPercentage\":70}}' >/dev/null
+        kubectl get horizontalpodautoscalers.v2.autoscaling d -o jsonpath=' {.spec.metrics[0].resource.target.averageUtilization}'";
     cluster.shell(script).out("50 50 70");
     let event = json!({
         "metadata": {"name": "e", "namespace": "default"}, "eventTime": "2026-01-01T00:00:00.000000Z",

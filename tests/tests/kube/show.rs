@@ -38,9 +38,14 @@ fn objects_are_shown_in_every_form() {
     assert_eq!((list["kind"].as_str(), list["items"][1]["data"].is_null()), (Some("List"), true));
     cluster.shell("kubectl get cm three").code(1).says("configmaps \"three\" not found");
     cluster.shell("kubectl get nonsense").code(1).says("doesn't have a resource type \"nonsense\"");
-    let watch = "kubectl get cm -w -o name --request-timeout=2s";
-    let outcome = cluster.shell(watch);
-    assert!(outcome.stdout.starts_with("configmap/one\nconfigmap/two\n"), "{outcome}");
+    let watch = format!(
+        "export KUBECONFIG=$PWD/kubeconfig; exec {} get cm -w -o name",
+        testkit::kubectl().display()
+    );
+    let watching = sandbox.start_script(&watch);
+    watching.wait_for("configmap/two\n");
+    let _ = cluster.shell("kubectl create configmap three").ok();
+    watching.wait_for("configmap/three\n");
 }
 
 #[test]

@@ -107,6 +107,7 @@ impl Cluster {
             let found = self.find(target)?;
             options.check(target, &found)?;
             crate::admission::delete(request, target, &found.object)?;
+            self.enforce(request, target, &found.object, &Value::Null)?;
             if request.is_dry_run()? {
                 return Ok((found.object, true));
             }
@@ -185,6 +186,9 @@ impl Cluster {
             done => done?,
         };
         self.release_definition(&target.resource)?;
+        if crate::custom::is_definition(&target.resource) {
+            self.settle_waiting()?;
+        }
         self.follow(&object)?;
         object = found.object.clone();
         object["metadata"]["resourceVersion"] = revision.to_string().into();

@@ -89,7 +89,8 @@ impl Cluster {
         }
         let known = object["metadata"]["resourceVersion"].as_str().unwrap_or_default();
         let key = own_key(group, plural, object);
-        self.remove(&key, known.parse().unwrap_or_default()).map(drop)
+        self.remove(&key, known.parse().unwrap_or_default())?;
+        self.follow(object)
     }
 }
 

@@ -81,6 +81,7 @@ impl Cluster {
         self.settle_definition(of, &mut object)?;
         self.admit(of, &mut object)?;
         check(of, &object, None)?;
+        self.enforce(request, target, &Value::Null, &object)?;
         let managed = self.managed(request, target, &json!({}), &object)?;
         Ok(managed)
     }
@@ -147,16 +148,24 @@ impl Cluster {
         &self,
         request: &Request,
         target: &Target,
-        node: &str,
+        (node, uid): (&str, &str),
     ) -> Result<(), Failure> {
         let found = self.find(target)?;
         let mut object = found.object.clone();
+        if !uid.is_empty() && object["metadata"]["uid"] != uid {
+            let own = object["metadata"]["uid"].as_str().unwrap_or_default();
+            let why = format!(
+                "Precondition failed: UID in precondition: {uid}, UID in object meta: {own}"
+            );
+            return Err(Failure::precondition(&target.resource, &target.name, &why));
+        }
         let before = object["spec"]["nodeName"].as_str().unwrap_or_default();
         if !before.is_empty() {
             let why = format!("pod {} is already assigned to node {before:?}", target.name);
             return Err(Failure::precondition(&target.resource, &target.name, &why));
         }
         object["spec"]["nodeName"] = node.into();
+        note_place(&mut object["status"]);
         self.store(request, target, &found, object).map(drop)
     }
 
@@ -186,6 +195,7 @@ impl Cluster {
         check(of, &object, Some(old))?;
         let ((group, before), (_, after)) = (kept(of, old), kept(of, &object));
         refuse(of, &object, &validate::check_update(&group, of.kind, &before, &after))?;
+        self.enforce(request, target, old, &object)?;
         if tracks_fields {
             object = self.managed(request, target, old, &object)?;
         }
@@ -278,6 +288,18 @@ fn complete(of: &Resource, object: &mut Value) {
         defaults::set(Schema::built_in(), id, fields);
     }
     objects::convert::show(object, &own);
+}
+
+/// A pod that has a node is told so, and waits for no other.
+fn note_place(status: &mut Value) {
+    let mut conditions = super::items(&status["conditions"]).to_vec();
+    conditions.retain(|own| own["type"] != "PodScheduled");
+    conditions.push(json!({"type": "PodScheduled", "status": "True",
+        "lastProbeTime": null, "lastTransitionTime": now()}));
+    status["conditions"] = conditions.into();
+    if let Some(status) = status.as_object_mut() {
+        status.shift_remove("nominatedNodeName");
+    }
 }
 
 /// Puts an object into the namespace of its path.

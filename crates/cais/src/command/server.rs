@@ -35,7 +35,7 @@ pub(crate) struct Args {
     /// Write who did what to this file, as lines of JSON (audit.k8s.io/v1)
     #[arg(long, value_name = "PATH")]
     audit_log_path: Option<PathBuf>,
-    /// What is written there: a Policy of audit.k8s.io/v1, in JSON (default: metadata of everything)
+    /// What is written there: a Policy of audit.k8s.io/v1 (default: metadata of everything)
     #[arg(long, value_name = "PATH", requires = "audit_log_path")]
     audit_policy_file: Option<PathBuf>,
     /// Megabytes after which the audit log is put aside
@@ -117,8 +117,8 @@ fn read_policy(path: &Path) -> Result<Value> {
     let doing = format!("read the audit policy `{}`", path.display());
     let text = std::fs::read_to_string(path)
         .map_err(|error| Error::caused(Kind::Invalid, doing.as_str(), error))?;
-    serde_json::from_str(&text).map_err(|error| {
-        Error::caused(Kind::Invalid, doing, error).hint("the policy is to be written as JSON")
+    objects::yaml::parse(&text).map_err(|error| {
+        Error::caused(Kind::Invalid, doing, error).hint("the policy is to be YAML or JSON")
     })
 }
 

@@ -137,10 +137,11 @@ fn from_beta(kind: &str, source: &mut Value) {
                 found[new] = value;
             }
         }
-        if kind == "object" && field == "target" {
-            if let Some(value) = take(source, "averageValue") {
-                found = json!({"type": "AverageValue", "averageValue": value});
-            }
+        if kind == "object"
+            && field == "target"
+            && let Some(value) = take(source, "averageValue")
+        {
+            found = json!({"type": "AverageValue", "averageValue": value});
         }
         if found.as_object().is_some_and(|fields| !fields.is_empty()) {
             source[field] = found;

@@ -232,6 +232,13 @@ pub fn settle(definition: &mut Value, others: &[Value], time: &str) {
     definition["status"]["storedVersions"] = stored.into();
 }
 
+/// Says of a definition that it goes, as soon as its objects have gone.
+pub fn terminating(definition: &mut Value, time: &str) {
+    let message = "CustomResource deletion is in progress".to_owned();
+    let words = ("True", "InstanceDeletionInProgress", message);
+    set_condition(definition, "Terminating", words, time);
+}
+
 /// A name that another definition has had first, and what kind of name it is.
 fn conflict(definition: &Value, others: &[Value]) -> Option<(&'static str, String)> {
     let names = &definition["spec"]["names"];

@@ -202,11 +202,11 @@ fn keywords(found: &mut Findings, path: &str, schema: &Value) {
         let why = "additionalProperties and properties are mutual exclusive";
         found.forbid(format!("{path}.additionalProperties"), why);
     }
-    if let Some(pattern) = schema["pattern"].as_str() {
-        if let Err(why) = super::validate::pattern(pattern) {
-            let why = format!("must be a valid regular expression, but isn't: {why}");
-            found.invalid(format!("{path}.pattern"), &schema["pattern"], why);
-        }
+    if let Some(pattern) = schema["pattern"].as_str()
+        && let Err(why) = super::validate::pattern(pattern)
+    {
+        let why = format!("must be a valid regular expression, but isn't: {why}");
+        found.invalid(format!("{path}.pattern"), &schema["pattern"], why);
     }
 }
 

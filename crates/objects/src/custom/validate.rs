@@ -54,13 +54,12 @@ fn value(found: &mut Findings, path: &str, schema: &Value, own: &Value) {
         found.add(shown(path), Problem::Value(format!("{name:?}"), why));
         return;
     }
-    if let Some(known) = schema["enum"].as_array() {
-        if !known.contains(own) {
-            let word =
-                |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            let known = known.iter().map(word).collect();
-            found.add(shown(path), Problem::Unsupported(own.to_string(), known));
-        }
+    if let Some(known) = schema["enum"].as_array()
+        && !known.contains(own)
+    {
+        let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let known = known.iter().map(word).collect();
+        found.add(shown(path), Problem::Unsupported(own.to_string(), known));
     }
     match own {
         Value::Number(_) => number(found, path, schema, own),
@@ -159,10 +158,10 @@ fn text(found: &mut Findings, path: &str, schema: &Value, own: &str) {
     if let Some(least) = schema["minLength"].as_u64().filter(|least| length < *least) {
         wrong(format!("should be at least {least} chars long"));
     }
-    if let Some(text) = schema["pattern"].as_str() {
-        if pattern(text).is_ok_and(|pattern| !pattern.is_match(own)) {
-            wrong(format!("should match '{text}'"));
-        }
+    if let Some(text) = schema["pattern"].as_str()
+        && pattern(text).is_ok_and(|pattern| !pattern.is_match(own))
+    {
+        wrong(format!("should match '{text}'"));
     }
     if let Some(format) = schema["format"].as_str().filter(|format| !has_format(format, own)) {
         wrong(format!("must be of type {format}: {own:?}"));

@@ -100,7 +100,7 @@ fn complete_value(schema: &Value, value: &mut Value) {
     match value {
         Value::Object(fields) => complete(schema, fields),
         Value::Array(items) => {
-            items.iter_mut().for_each(|item| complete_item(&schema["items"], item))
+            items.iter_mut().for_each(|item| complete_item(&schema["items"], item));
         }
         _ => {}
     }

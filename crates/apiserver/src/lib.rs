@@ -11,6 +11,7 @@
 //! **How to test it.** `cargo test -p apiserver`; `tests/tests/kube` asks whole servers with kubectl.
 
 mod api;
+mod channel;
 mod cluster;
 mod discovery;
 mod failure;
@@ -32,7 +33,7 @@ pub use cluster::Cluster;
 pub use failure::Failure;
 pub use identity::{Identity, IdentityError};
 pub use in_process::InProcess;
-pub use pods::{Log as PodLog, LogOptions, Pods, Take};
+pub use pods::{Begin, Log as PodLog, LogOptions, Pods, Process, Said, Take, Talk, TalkOptions};
 pub use request::{Answer, BODY_BYTES_MAX, Request};
 pub use server::{Server, ServerError};
 pub use watch::Watch;

@@ -1,8 +1,8 @@
 //! The API over HTTPS.
 
 use std::io::Write as _;
-use std::os::fd::AsFd as _;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -177,6 +177,10 @@ fn answer(exchange: &mut Exchange<'_>, request: &Request, answer: Answer) -> std
         }
         Answer::Watch(watch) => tell(exchange, *watch),
         Answer::Log(log) => show(exchange, log),
+        Answer::Talk(talk) => match crate::channel::serve(exchange, talk) {
+            Ok(served) => served,
+            Err(failure) => self::answer(exchange, request, failure.into()),
+        },
     }
 }
 

@@ -20,7 +20,10 @@ pub(crate) fn answer(
         ("scale", "PUT" | "PATCH") => set_scale(cluster, request, target),
         ("binding", "POST") => bind(cluster, request, target),
         ("eviction", "POST") => evict(cluster, request, target),
-        ("log", "GET") if target.resource.kind == "Pod" => crate::pods::log(cluster, request, target),
+        ("exec" | "attach", "GET" | "POST") => crate::pods::talk(cluster, request, target),
+        ("log", "GET") if target.resource.kind == "Pod" => {
+            crate::pods::log(cluster, request, target)
+        }
         ("scale" | "binding" | "eviction", _) => Err(Failure::method_not_allowed()),
         (other, _) => Err(Failure::not_implemented(&format!("{}/{other}", target.resource.plural))),
     }

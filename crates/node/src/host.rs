@@ -113,7 +113,6 @@ impl Node {
             slots: Mutex::default(),
             cache: Cache::default(),
         });
-        host.ensure_network()?;
         host.register()?;
         // Opened before the list, so that no end falls between the two.
         let events = host.engine.events(EventQuery::default())?;
@@ -122,9 +121,11 @@ impl Node {
         host.clone().thread("pods", |host| host.watch_pods())?;
         host.clone().thread("configmaps", |host| host.watch_data("ConfigMap"))?;
         host.clone().thread("secrets", |host| host.watch_data("Secret"))?;
-        host.clone().thread("times", |host| loop {
-            let uid = host.timer.next();
-            host.kick_uid(&uid);
+        host.clone().thread("times", |host| {
+            loop {
+                let uid = host.timer.next();
+                host.kick_uid(&uid);
+            }
         })?;
         host.clone().thread("lease", |host| host.renew())?;
         Ok(Self(host))
@@ -147,12 +148,12 @@ impl Host {
         spawned.map(drop).map_err(|error| NodeError::System("start a thread", error))
     }
 
-    /// Makes sure that there is a network for pods.
-    fn ensure_network(&self) -> Result<(), NodeError> {
+    /// Makes sure that there is a network for pods: with the first one that needs it.
+    pub(crate) fn ensure_network(&self) -> Result<(), engine::Error> {
         match self.engine.network(NETWORK) {
             Ok(_) => return Ok(()),
             Err(error) if error.kind() == engine::Kind::NotFound => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         }
         let labels = [(LABEL_NODE.to_owned(), self.config.name.clone())].into();
         let asked = NetworkOptions {
@@ -161,8 +162,11 @@ impl Host {
             labels,
             ..NetworkOptions::default()
         };
-        self.engine.create_network(asked)?;
-        Ok(())
+        match self.engine.create_network(asked) {
+            // Another pod was faster.
+            Err(error) if error.kind() == engine::Kind::Exists => Ok(()),
+            made => made.map(drop),
+        }
     }
 
     /// Makes the node's object, or brings it up to date.

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
+mod pod;
+
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
@@ -17,9 +19,13 @@ struct Cluster<'a> {
 
 impl<'a> Cluster<'a> {
     fn start(sandbox: &'a Sandbox) -> Self {
-        let running = sandbox.start_script(
-            "exec $E server --data-dir cluster --listen 127.0.0.1:0 --kubeconfig kubeconfig",
-        );
+        Self::start_with(sandbox, "--disable-agent")
+    }
+
+    fn start_with(sandbox: &'a Sandbox, options: &str) -> Self {
+        let running = sandbox.start_script(&format!(
+            "exec $E server --data-dir cluster --listen 127.0.0.1:0 --kubeconfig kubeconfig {options}"
+        ));
         running.wait_for("Use it with");
         let config = std::fs::read_to_string(sandbox.work().join("kubeconfig")).unwrap();
         let word = |after: &str| {

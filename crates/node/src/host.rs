@@ -298,6 +298,8 @@ impl Host {
         for object in change.before.iter().chain(&change.now) {
             let uid = crate::pod::uid(object);
             let slot = self.slot(uid, &change.key.namespace, &change.key.name);
+            // Labels and annotations may be files of it.
+            slot.refresh();
             self.kick(&slot);
         }
     }

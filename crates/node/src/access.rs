@@ -25,6 +25,9 @@ pub struct LogOptions {
     pub bytes_max: Option<u64>,
 }
 
+/// Takes bytes until it fails.
+pub type Take<'a> = &'a mut dyn FnMut(&[u8]) -> io::Result<()>;
+
 /// Why a pod could not be reached into, in upstream's words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -111,7 +114,7 @@ impl Node {
         uid: &str,
         container: &str,
         options: &LogOptions,
-        (reader, out): (Option<BorrowedFd<'_>>, &mut dyn FnMut(&[u8]) -> io::Result<()>),
+        (reader, out): (Option<BorrowedFd<'_>>, Take<'_>),
     ) -> Result<(), Refusal> {
         let run = self.run(uid, container, options.previous)?;
         let query = LogQuery {

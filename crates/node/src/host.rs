@@ -190,7 +190,7 @@ impl Host {
             Err(failure) => return Err(failure.into()),
         };
         let now = crate::field::time(crate::timer::now_ms());
-        let status = self.facts.status(name, self.images(), &found["status"], &now);
+        let status = self.facts.status(name, &self.images(), &found["status"], &now);
         let patch = json!({"status": status});
         self.client.patch(of, ("", name), "status", Patch::Strategic, &patch)?;
         self.renew_once()?;

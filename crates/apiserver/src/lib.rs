@@ -19,6 +19,7 @@ mod asking;
 mod audit;
 mod authentication;
 mod authorization;
+mod channel;
 mod cluster;
 #[cfg(test)]
 mod compatibility;
@@ -48,7 +49,7 @@ pub use failure::Failure;
 pub use identity::{Identity, IdentityError};
 pub use in_process::InProcess;
 pub use notes::Notes;
-pub use pods::{Log as PodLog, LogOptions, Pods, Take};
+pub use pods::{Begin, Log as PodLog, LogOptions, Pods, Process, Said, Take, Talk, TalkOptions};
 pub use request::{Answer, BODY_BYTES_MAX, Request};
 pub use server::{Server, ServerError};
 pub use watch::Watch;

@@ -41,6 +41,109 @@ pub trait Pods: Send + Sync + Debug {
     /// # Errors
     /// The container has none, in words for a person.
     fn log(&self, pod: &Value, container: &str, options: LogOptions) -> Result<Log, String>;
+
+    /// Executes a command in a pod's container, or attaches to its first process if there is none.
+    ///
+    /// # Errors
+    /// It cannot be done, in words for a person.
+    fn talk(
+        &self,
+        pod: &Value,
+        container: &str,
+        options: &TalkOptions,
+    ) -> Result<Box<dyn Process>, String>;
+}
+
+/// What is wanted of a process.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TalkOptions {
+    /// The program and its arguments; empty for the container's own.
+    pub command: Vec<String>,
+    /// Whether input is given.
+    pub stdin: bool,
+    /// Whether its output is wanted.
+    pub stdout: bool,
+    /// Whether its errors are wanted.
+    pub stderr: bool,
+    /// Whether it has a terminal.
+    pub tty: bool,
+}
+
+/// What a process says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Said<'a> {
+    /// Bytes of standard output, or of the terminal.
+    Stdout(&'a [u8]),
+    /// Bytes of standard error.
+    Stderr(&'a [u8]),
+    /// It has ended with this code.
+    Exit(i32),
+    /// Nobody knows how it has ended.
+    Gone,
+}
+
+/// A process that somebody talks with.
+pub trait Process: Send {
+    /// Ready when it has something to say.
+    fn socket(&self) -> BorrowedFd<'_>;
+    /// Waits for what comes next.
+    fn listen(&mut self) -> Said<'_>;
+    /// Gives input: how many bytes were taken now.
+    ///
+    /// # Errors
+    /// It takes no more.
+    fn try_input(&mut self, bytes: &[u8]) -> io::Result<usize>;
+    /// Says that there is no more input: whether that was taken now.
+    ///
+    /// # Errors
+    /// It takes no more.
+    fn try_end_input(&mut self) -> io::Result<bool>;
+    /// Changes the size of its terminal, which may have none.
+    fn resize(&mut self, rows: u16, columns: u16);
+}
+
+/// A process that is begun once the client is there.
+pub type Begin = Box<dyn FnOnce() -> Result<Box<dyn Process>, String> + Send>;
+
+/// A conversation that a client asks for.
+pub struct Talk {
+    pub(crate) options: TalkOptions,
+    pub(crate) begin: Begin,
+}
+
+impl Debug for Talk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.options.fmt(f)
+    }
+}
+
+/// `…/pods/NAME/exec` and `…/attach`
+pub(crate) fn talk(
+    cluster: &Cluster,
+    request: &Request,
+    target: &Target,
+) -> Result<Answer, Failure> {
+    let whole = Target { subresource: String::new(), ..target.clone() };
+    let pod = cluster.find(&whole)?.object;
+    let container = container(request, &pod)?;
+    let Some(pods) = cluster.pods().cloned() else {
+        return Err(Failure::not_implemented(&format!("pods/{}", target.subresource)));
+    };
+    let is_exec = target.subresource == "exec";
+    let words = request.query.iter().filter(|(name, _)| is_exec && name == "command");
+    let command: Vec<String> = words.map(|(_, word)| word.clone()).collect();
+    if is_exec && command.is_empty() {
+        return Err(Failure::bad_request("you must specify at least 1 command for the container"));
+    }
+    let [stdin, stdout, stderr, tty] =
+        ["stdin", "stdout", "stderr", "tty"].map(|name| request.is_set(name));
+    if !(stdin || stdout || stderr) {
+        return Err(Failure::bad_request("you must specify at least 1 of stdin, stdout, stderr"));
+    }
+    let options = TalkOptions { command, stdin, stdout, stderr, tty };
+    let asked = options.clone();
+    let begin = Box::new(move || pods.talk(&pod, &container, &asked));
+    Ok(Answer::Talk(Talk { options, begin }))
 }
 
 /// `GET …/pods/NAME/log`

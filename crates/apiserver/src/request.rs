@@ -55,6 +55,8 @@ pub enum Answer {
     Watch(Box<crate::watch::Watch>),
     /// Lines of a log, as they come.
     Log(crate::pods::Log),
+    /// A conversation with a process.
+    Talk(crate::pods::Talk),
 }
 
 impl std::fmt::Debug for Answer {
@@ -64,6 +66,7 @@ impl std::fmt::Debug for Answer {
             Self::Text(code, text) => write!(f, "Text({code}, {text})"),
             Self::Watch(watch) => watch.fmt(f),
             Self::Log(_) => f.write_str("Log"),
+            Self::Talk(_) => f.write_str("Talk"),
         }
     }
 }

@@ -173,6 +173,10 @@ fn answer(exchange: &mut Exchange<'_>, request: &Request, answer: Answer) -> std
         }
         Answer::Watch(watch) => tell(exchange, *watch),
         Answer::Log(log) => show(exchange, log),
+        Answer::Talk(talk) => match crate::channel::serve(exchange, talk) {
+            Ok(served) => served,
+            Err(failure) => self::answer(exchange, request, failure.into()),
+        },
     }
 }
 

@@ -23,6 +23,7 @@ pub(crate) fn answer(
         ("token", "POST") => crate::authentication::request_token(cluster, request, &whole(target)),
         ("binding", "POST") => bind(cluster, request, target),
         ("eviction", "POST") => evict(cluster, request, target),
+        ("exec" | "attach", "GET" | "POST") => crate::pods::talk(cluster, request, target),
         ("log", "GET") if target.resource.kind == "Pod" => {
             crate::pods::log(cluster, request, target)
         }

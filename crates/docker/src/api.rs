@@ -29,7 +29,6 @@ mod system;
 mod top;
 mod volume;
 mod wait;
-mod websocket;
 
 use std::ops::RangeInclusive;
 

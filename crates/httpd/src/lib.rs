@@ -20,6 +20,7 @@ mod reply;
 mod server;
 mod stream;
 mod tls;
+mod websocket;
 mod wire;
 
 pub use body::Body;
@@ -29,3 +30,4 @@ pub use reply::{Content, Reply};
 pub use server::{Limits, Server, Stopper};
 pub use stream::{Listener, Peer};
 pub use tls::{Clients, TlsConfig, certificates, key, tls_config};
+pub use websocket::WebSocket;

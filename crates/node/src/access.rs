@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use engine::{Container, LogItem, LogQuery};
+use engine::{Container, Conversation, Entry, Exec, LogItem, LogQuery, Purpose};
 
 use crate::host::Node;
 use crate::observe::{LABEL_CONTAINER, LABEL_NUMBER, LABEL_UID};
@@ -24,6 +24,9 @@ pub struct LogOptions {
     /// Bytes at most.
     pub bytes_max: Option<u64>,
 }
+
+/// Takes bytes until it fails.
+pub type Take<'a> = &'a mut dyn FnMut(&[u8]) -> io::Result<()>;
 
 /// Why a pod could not be reached into, in upstream's words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -78,6 +81,30 @@ impl Node {
         self.run(uid, container, previous).map(drop)
     }
 
+    /// Executes a command in a pod's container, or attaches to its first process if there is none; for
+    /// whoever talks with it then.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn talk(&self, uid: &str, container: &str, exec: &Exec) -> Result<Conversation, Refusal> {
+        let run = self.run(uid, container, false)?;
+        if !run.is_running() {
+            let message = format!("container not found (\"{container}\")");
+            return Err(Refusal { is_not_found: true, message });
+        }
+        let failed = |error: engine::Error| Refusal::bad(crate::image::chain(&error));
+        let host = &self.0;
+        if !exec.command.is_empty() {
+            let id = host.engine.create_exec(&run, exec).map_err(failed)?;
+            let begun = host.spawner.exec(&id, true).map_err(failed)?;
+            return begun.ok_or_else(|| Refusal::bad("nobody to talk with"));
+        }
+        match host.engine.enter(&run, Purpose::TakePart).map_err(failed)? {
+            Entry::Now(conversation) => Ok(conversation),
+            Entry::Later(_) => Err(Refusal::bad(format!("container {container} is not running"))),
+        }
+    }
+
     /// Writes a container's log, for as long as whoever reads it is there.
     ///
     /// # Errors
@@ -87,7 +114,7 @@ impl Node {
         uid: &str,
         container: &str,
         options: &LogOptions,
-        (reader, out): (Option<BorrowedFd<'_>>, &mut dyn FnMut(&[u8]) -> io::Result<()>),
+        (reader, out): (Option<BorrowedFd<'_>>, Take<'_>),
     ) -> Result<(), Refusal> {
         let run = self.run(uid, container, options.previous)?;
         let query = LogQuery {

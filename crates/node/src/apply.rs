@@ -35,7 +35,7 @@ impl Host {
             let Some(object) = work.object.clone() else { return };
             let all = parts(&object);
             let view = self.observe(slot, work, &all);
-            if self.resume(slot, &object, &all, &view) {
+            if self.resume(slot, work, (&object, &all, &view)) {
                 continue;
             }
             let desired = self.desired(work, &object, &all, &view.observed);
@@ -100,9 +100,8 @@ impl Host {
     fn resume(
         self: &Arc<Self>,
         slot: &Arc<Slot>,
-        object: &Object,
-        all: &[Part<'_>],
-        view: &View,
+        work: &mut Work,
+        (object, all, view): (&Object, &[Part<'_>], &View),
     ) -> bool {
         let mut is_news = false;
         for (number, part) in all.iter().enumerate() {
@@ -123,6 +122,10 @@ impl Host {
                 .any(|one| one["containerID"] == own.as_str() && one["ready"] == true);
             let address =
                 view.addresses(&self.facts.address).into_iter().next().unwrap_or_default();
+            let addresses = std::slice::from_ref(&address);
+            let origin = Origin { host: self, pod: object, addresses };
+            // Files that are made of objects may have changed meanwhile.
+            let _ = self.ready_volumes(slot, work, &origin);
             self.begin_probes(slot, object, part, (run.clone(), address), was_ready);
             is_news = true;
         }
@@ -156,10 +159,12 @@ impl Host {
     }
 
     /// Brings files of mounted objects up to date.
-    fn update_volumes(&self, slot: &Slot, work: &Work, object: &Object) {
-        if !slot.take_refresh() || work.volumes.is_none() {
+    fn update_volumes(&self, slot: &Slot, work: &mut Work, object: &Object) {
+        let is_old = work.renew_at != 0 && now_ms() >= work.renew_at;
+        if !(slot.take_refresh() || is_old) || work.volumes.is_none() {
             return;
         }
+        self.renew_later(slot, work, object);
         let origin = Origin { host: self, pod: object, addresses: &[] };
         for volume in items(&object["spec"], "volumes") {
             let place = self.volume_place(&slot.uid, volume);
@@ -168,6 +173,15 @@ impl Host {
                 let message = format!("MountVolume.SetUp failed for volume \"{of}\" : {why}");
                 self.recorder.warn(object, "", "FailedMount", message);
             }
+        }
+    }
+
+    /// Looks again at a pod before its tokens are too old, if it has any.
+    fn renew_later(&self, slot: &Slot, work: &mut Work, object: &Value) {
+        if let Some(seconds) = volume::token_seconds(object) {
+            // As upstream: when four fifths of their time are over.
+            work.renew_at = now_ms() + seconds * 800;
+            self.timer.at(work.renew_at, &slot.uid);
         }
     }
 
@@ -269,7 +283,11 @@ impl Host {
             );
         }
         let settings = self.sandbox_settings(object, 0);
-        let made = self.engine.create_pod(settings).and_then(|pod| {
+        let network = match crate::pod::is_on_host_network(object) {
+            true => Ok(()),
+            false => self.ensure_network(),
+        };
+        let made = network.and_then(|()| self.engine.create_pod(settings)).and_then(|pod| {
             work.sandbox = Some(pod.record.id.clone());
             self.spawner.start(&pod)
         });
@@ -316,6 +334,7 @@ impl Host {
             }
         }
         work.volumes = Some(ready);
+        self.renew_later(slot, work, origin.pod);
         Some(())
     }
 

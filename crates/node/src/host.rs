@@ -113,7 +113,6 @@ impl Node {
             slots: Mutex::default(),
             cache: Cache::default(),
         });
-        host.ensure_network()?;
         host.register()?;
         // Opened before the list, so that no end falls between the two.
         let events = host.engine.events(EventQuery::default())?;
@@ -149,12 +148,12 @@ impl Host {
         spawned.map(drop).map_err(|error| NodeError::System("start a thread", error))
     }
 
-    /// Makes sure that there is a network for pods.
-    fn ensure_network(&self) -> Result<(), NodeError> {
+    /// Makes sure that there is a network for pods: with the first one that needs it.
+    pub(crate) fn ensure_network(&self) -> Result<(), engine::Error> {
         match self.engine.network(NETWORK) {
             Ok(_) => return Ok(()),
             Err(error) if error.kind() == engine::Kind::NotFound => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         }
         let labels = [(LABEL_NODE.to_owned(), self.config.name.clone())].into();
         let asked = NetworkOptions {
@@ -163,8 +162,11 @@ impl Host {
             labels,
             ..NetworkOptions::default()
         };
-        self.engine.create_network(asked)?;
-        Ok(())
+        match self.engine.create_network(asked) {
+            // Another pod was faster.
+            Err(error) if error.kind() == engine::Kind::Exists => Ok(()),
+            made => made.map(drop),
+        }
     }
 
     /// Makes the node's object, or brings it up to date.
@@ -188,7 +190,7 @@ impl Host {
             Err(failure) => return Err(failure.into()),
         };
         let now = crate::field::time(crate::timer::now_ms());
-        let status = self.facts.status(name, self.images(), &found["status"], &now);
+        let status = self.facts.status(name, &self.images(), &found["status"], &now);
         let patch = json!({"status": status});
         self.client.patch(of, ("", name), "status", Patch::Strategic, &patch)?;
         self.renew_once()?;
@@ -296,6 +298,8 @@ impl Host {
         for object in change.before.iter().chain(&change.now) {
             let uid = crate::pod::uid(object);
             let slot = self.slot(uid, &change.key.namespace, &change.key.name);
+            // Labels and annotations may be files of it.
+            slot.refresh();
             self.kick(&slot);
         }
     }

@@ -33,7 +33,7 @@ mod status;
 mod timer;
 mod volume;
 
-pub use access::{LogOptions, Refusal};
+pub use access::{LogOptions, Refusal, Take};
 pub use host::{Config, Node, NodeError};
 pub use machine::hostname as host_name;
 pub use pod::{Kind, Restart};

@@ -257,12 +257,12 @@ fn start(number: usize, seen: &Seen, steps: &mut Vec<Action>, now: i64) {
 fn end(observed: &Observed, desired: &Desired, deadline: i64, now: i64) -> Vec<Action> {
     let is_sidecar = |number: &usize| desired.parts[*number].kind == Kind::Sidecar;
     let all: Vec<usize> = running(observed).collect();
-    let mut now_ending: Vec<usize> = all.iter().copied().filter(|n| !is_sidecar(n)).collect();
-    if now_ending.is_empty() || deadline <= now {
-        now_ending.extend(all.iter().copied().filter(is_sidecar).next_back());
-    }
     if deadline <= now {
         return all.into_iter().map(Action::Kill).collect();
+    }
+    let mut now_ending: Vec<usize> = all.iter().copied().filter(|n| !is_sidecar(n)).collect();
+    if now_ending.is_empty() {
+        now_ending.extend(all.into_iter().next_back());
     }
     let mut steps: Vec<Action> = now_ending
         .iter()

@@ -45,6 +45,8 @@ pub(crate) struct Work {
     pub(crate) parts: BTreeMap<String, PartWork>,
     /// Its volumes, once all are ready.
     pub(crate) volumes: Option<Vec<(String, Ready)>>,
+    /// When tokens among its volumes are to be replaced (ms); 0 for never.
+    pub(crate) renew_at: i64,
     /// Nothing is begun before this time (ms), since something failed.
     pub(crate) not_before: i64,
     pub(crate) failures: Backoff,

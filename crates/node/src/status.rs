@@ -70,16 +70,17 @@ impl Host {
             .map(|(number, part)| self.facts_of(slot, work, pod, part, &view.runs[number]))
             .collect();
         let wanted = |part: &Part<'_>| Wanted { kind: part.kind, restart: part.restart };
+        let runs = view.observed.parts.iter().any(crate::plan::Seen::runs);
+        let is_deleted = !text(pod, &["metadata", "deletionTimestamp"]).is_empty();
+        let is_over = work.ended.is_some() || is_deleted && !runs;
         let desired = Desired {
-            ends: work.ended.as_ref().map(|_| 0),
-            is_deleted: false,
+            ends: is_over.then_some(0),
+            is_deleted,
             parts: all.iter().map(wanted).collect(),
         };
         let mut phase = phase(&view.observed, &desired);
-        let runs = view.observed.parts.iter().any(crate::plan::Seen::runs);
-        let is_deleted = !text(pod, &["metadata", "deletionTimestamp"]).is_empty();
-        if (work.ended.is_some() || is_deleted) && !runs && !phase.is_final() {
-            // What did not end well before was ended.
+        if work.ended.is_some() || is_over && !phase.is_final() {
+            // What this host has ended has failed, and so has what never began.
             phase = Phase::Failed;
         }
         let mut status = json!({

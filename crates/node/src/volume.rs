@@ -61,6 +61,15 @@ pub(crate) fn memory(volume: &Value) -> Option<u64> {
     })
 }
 
+/// How many seconds the tokens among a pod's volumes are good for: the shortest such time.
+pub(crate) fn token_seconds(pod: &Value) -> Option<i64> {
+    let volumes = items(&pod["spec"], "volumes").iter();
+    let sources = volumes.flat_map(|volume| items(&volume["projected"], "sources"));
+    let tokens =
+        sources.map(|source| &source["serviceAccountToken"]).filter(|token| token.is_object());
+    tokens.map(payload::token_seconds).min()
+}
+
 /// Makes a volume ready; `place` is the directory for it.
 ///
 /// # Errors

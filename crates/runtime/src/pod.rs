@@ -7,17 +7,18 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount,
 };
 use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use crate::error::{Doing, Error};
 use crate::sys;
-use crate::sys::monitor::{Child, Fork, exit_now, fork, ignore_children};
+use crate::sys::monitor::{Child, Fork, exit_now, fork, ignore_children, keep_only};
 
 /// What a pod's namespaces are to be.
 #[derive(Debug)]
@@ -113,6 +114,10 @@ impl PodNamespaces<'_> {
         ignore_children();
         let _ = told.write_all(report.as_bytes());
         drop(told);
+        // The containers of a pod that shares processes see this one.
+        let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+        // What its parent holds, such as the pipe on which that reports, is not its own to keep open.
+        let _ = keep_only(&[stay.as_fd()]);
         // Ends when its parent does, or lets go.
         let _ = stay.read(&mut [0]);
         exit_now(0)

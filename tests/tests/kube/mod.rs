@@ -9,6 +9,7 @@ mod custom;
 mod declare;
 mod kinds;
 mod older;
+mod pod;
 mod show;
 
 use std::path::{Path, PathBuf};
@@ -26,10 +27,9 @@ struct Cluster<'a> {
 
 impl<'a> Cluster<'a> {
     fn start(sandbox: &'a Sandbox) -> Self {
-        Self::start_with(sandbox, "")
+        Self::start_with(sandbox, "--disable-agent")
     }
 
-    /// Starts with further options.
     fn start_with(sandbox: &'a Sandbox, options: &str) -> Self {
         let running = sandbox.start_script(&format!(
             "exec $E server --data-dir cluster --listen 127.0.0.1:0 --kubeconfig kubeconfig {options}",

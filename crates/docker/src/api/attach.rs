@@ -3,14 +3,13 @@
 use std::io;
 
 use engine::{Attached, Container, Entry, LogItem, LogQuery, Purpose, Status, Stream};
-use httpd::Reply;
+use httpd::{Reply, WebSocket};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::call::{Answer, Call};
 use super::failure::Failure;
 use super::frame;
 use super::hijack::{Client, End, Streams, has_left, upgrade};
-use super::websocket::WebSocket;
 
 pub(super) fn attach(call: &mut Call<'_, '_>) -> Answer {
     let asked = Asked::new(call)?;
@@ -26,10 +25,18 @@ pub(super) fn attach_ws(call: &mut Call<'_, '_>) -> Answer {
     let mut asked = Asked::new(call)?;
     asked.streams.is_raw = true;
     let engine = call.engine();
-    let Ok(mut client) = WebSocket::accept(call)? else { return Ok(None) };
+    let api = call.api;
+    let client = WebSocket::accept(call.exchange, None, |reply| api.signed(reply));
+    let Ok(mut client) = client.map_err(Failure::bad)? else { return Ok(None) };
     asked.talk(engine, &mut client);
     client.close();
     Ok(None)
+}
+
+impl Client for WebSocket<'_> {
+    fn has_more(&mut self) -> bool {
+        WebSocket::has_more(self)
+    }
 }
 
 /// What a client wants of a container.

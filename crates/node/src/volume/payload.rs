@@ -59,6 +59,11 @@ pub(crate) fn of(
     Ok(Some(files))
 }
 
+/// How long a token is good for.
+pub(super) fn token_seconds(source: &Value) -> i64 {
+    source["expirationSeconds"].as_i64().unwrap_or(TOKEN_S)
+}
+
 fn mode(value: &Value, default: u32) -> u32 {
     value.as_u64().and_then(|mode| u32::try_from(mode).ok()).unwrap_or(default) & 0o7777
 }
@@ -72,8 +77,7 @@ fn source(
     match kind {
         "downwardAPI" => downward(pod, source, default, origins),
         "serviceAccountToken" => {
-            let seconds = source["expirationSeconds"].as_i64().unwrap_or(TOKEN_S);
-            let token = origins.token(text(source, &["audience"]), seconds)?;
+            let token = origins.token(text(source, &["audience"]), token_seconds(source))?;
             let path = checked(text(source, &["path"]))?;
             Ok([(path, (token.into_bytes(), default))].into())
         }

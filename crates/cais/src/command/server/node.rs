@@ -1,11 +1,12 @@
 //! The node that `cais server` is, too.
 
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use apiserver::{Cluster, InProcess, LogOptions, PodLog, Pods};
+use apiserver::{Cluster, InProcess, LogOptions, PodLog, Pods, Process, Said, TalkOptions};
 use client::Client;
-use engine::{Engine, Error, Kind, Result, Spawner, Subnet};
+use engine::{Conversation, Engine, Error, Kind, Result, Spawner, Subnet};
 use node::{Config, Node};
 
 use crate::session::Session;
@@ -101,5 +102,50 @@ impl Pods for Reach {
             // A client that takes no more is the end of it.
             let _ = node.log(&uid, &container, &options, (reader, take));
         }))
+    }
+
+    fn talk(
+        &self,
+        pod: &serde_json::Value,
+        container: &str,
+        options: &TalkOptions,
+    ) -> std::result::Result<Box<dyn Process>, String> {
+        let uid = pod["metadata"]["uid"].as_str().unwrap_or_default();
+        let TalkOptions { command, stdin, stdout, stderr, tty } = options.clone();
+        let attached = engine::Attached { stdin, stdout, stderr };
+        let exec = engine::Exec { command, stdin, tty, attached, ..engine::Exec::default() };
+        let begun = self.0.talk(uid, container, &exec).map_err(|refusal| refusal.to_string())?;
+        Ok(Box::new(Talking(begun)))
+    }
+}
+
+/// A process of the engine's, for the API.
+struct Talking(Conversation);
+
+impl Process for Talking {
+    fn socket(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
+    fn listen(&mut self) -> Said<'_> {
+        match self.0.listen() {
+            engine::Said::Stdout(bytes) => Said::Stdout(bytes),
+            engine::Said::Stderr(bytes) => Said::Stderr(bytes),
+            engine::Said::Exit(code) => Said::Exit(code),
+            engine::Said::Gone => Said::Gone,
+        }
+    }
+
+    fn try_input(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.try_input(bytes)
+    }
+
+    fn try_end_input(&mut self) -> std::io::Result<bool> {
+        self.0.try_end_input()
+    }
+
+    fn resize(&mut self, rows: u16, columns: u16) {
+        // What has no terminal has no size.
+        let _ = self.0.resize(rows, columns);
     }
 }

@@ -1,15 +1,11 @@
-//! `GET /containers/{id}/attach/ws`: a process' streams as messages of a WebSocket (RFC 6455).
+//! WebSockets (RFC 6455), the server's side: messages in both directions on a request's connection.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use crate::{Exchange, Reply, Upgraded};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use httpd::{Reply, Upgraded};
-
-use super::call::Call;
-use super::failure::Failure;
-use super::hijack::Client;
 
 /// What the answer's key is made with (section 1.3).
 const SALT: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -23,41 +19,113 @@ const CLOSE: u8 = 8;
 const PING: u8 = 9;
 const PONG: u8 = 10;
 
-/// A connection on which both sides send messages; what is in them is one stream in each direction.
+/// A connection on which both sides send messages. Whoever reads it finds what is in them one after
+/// the other; [`WebSocket::message`] gives them one by one.
 #[derive(Debug)]
-pub(super) struct WebSocket<'a> {
+pub struct WebSocket<'a> {
     client: Upgraded<'a>,
-    /// Bytes of the present message that have not come.
+    /// Bytes of the present frame that have not come.
     left: u64,
     mask: [u8; 4],
     /// Bytes of it that have come, as far as the mask goes by that.
     at: usize,
+    /// Whether the present frame is the last of its message.
+    is_last: bool,
     has_ended: bool,
 }
 
 impl<'a> WebSocket<'a> {
-    /// Makes a request's connection one.
-    pub(super) fn accept(call: &'a mut Call<'_, '_>) -> Result<io::Result<Self>, Failure> {
-        let head = call.exchange.head();
+    /// Makes a request's connection one. Of the protocols that the client knows, `protocol` is chosen,
+    /// if one is given; `sign` adds what answers have.
+    ///
+    /// # Errors
+    /// Why the request asks for no WebSocket; within, that the client is gone.
+    pub fn accept(
+        exchange: &'a mut Exchange<'_>,
+        protocol: Option<&str>,
+        sign: impl FnOnce(Reply) -> Reply,
+    ) -> Result<io::Result<Self>, &'static str> {
+        let head = exchange.head();
         let asked = head.upgrade.as_deref();
         let key = head.get("sec-websocket-key").unwrap_or_default();
         if !asked.is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket"))
             || key.is_empty()
         {
-            return Err(Failure::bad("the request must ask for an upgrade to websocket"));
+            return Err("the request must ask for an upgrade to websocket");
         }
         if head.get("sec-websocket-version") != Some("13") {
-            return Err(Failure::bad("version 13 of WebSocket is spoken"));
+            return Err("version 13 of WebSocket is spoken");
         }
         let answer = STANDARD.encode(sha1(format!("{key}{SALT}").as_bytes()));
         let reply = Reply::new(101).header("Connection", "Upgrade").header("Upgrade", "websocket");
-        let reply = call.api.signed(reply.header("Sec-WebSocket-Accept", answer));
-        let client = call.exchange.upgrade(&reply);
-        Ok(client.map(|client| Self { client, left: 0, mask: [0; 4], at: 0, has_ended: false }))
+        let mut reply = sign(reply.header("Sec-WebSocket-Accept", answer));
+        if let Some(protocol) = protocol {
+            reply = reply.header("Sec-WebSocket-Protocol", protocol);
+        }
+        let client = exchange.upgrade(&reply);
+        Ok(client.map(|client| Self {
+            client,
+            left: 0,
+            mask: [0; 4],
+            at: 0,
+            is_last: true,
+            has_ended: false,
+        }))
+    }
+
+    /// Whether something was read ahead, so that it need not be waited for.
+    pub fn has_more(&mut self) -> bool {
+        self.client.has_more()
+    }
+
+    /// Sends a message.
+    ///
+    /// # Errors
+    /// The client is gone.
+    pub fn send_message(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.send(BINARY, bytes)
+    }
+
+    /// Waits for what comes next: a message of at most so many bytes, nothing if what came was about the
+    /// connection; `None` at the end.
+    ///
+    /// # Errors
+    /// `InvalidData` for a longer one; the client is gone.
+    pub fn message(&mut self, bytes_max: usize) -> io::Result<Option<Vec<u8>>> {
+        let mut message = Vec::new();
+        loop {
+            match self.begin()? {
+                CONTINUATION | TEXT | BINARY => {}
+                kind => {
+                    self.control(kind)?;
+                    match (self.has_ended, message.is_empty()) {
+                        (true, _) => return Ok(None),
+                        (false, true) => return Ok(Some(Vec::new())),
+                        // Within a message of several frames.
+                        (false, false) => continue,
+                    }
+                }
+            }
+            let length = usize::try_from(self.left).unwrap_or(usize::MAX);
+            if length > bytes_max.saturating_sub(message.len()) {
+                return Err(ErrorKind::InvalidData.into());
+            }
+            let mut at = message.len();
+            message.resize(at + length, 0);
+            while at < message.len() {
+                match self.take(&mut message[at..])? {
+                    0 => return Err(ErrorKind::UnexpectedEof.into()),
+                    more => at += more,
+                }
+            }
+            if self.is_last {
+                return Ok(Some(message));
+            }
+        }
     }
 
     /// Says that nothing more comes.
-    pub(super) fn close(&mut self) {
+    pub fn close(&mut self) {
         // A client that has gone does not want to know.
         let _ = self.send(CLOSE, &1000_u16.to_be_bytes());
     }
@@ -102,7 +170,7 @@ impl<'a> WebSocket<'a> {
             length => length.into(),
         };
         self.client.read_exact(&mut self.mask)?;
-        self.at = 0;
+        (self.at, self.is_last) = (0, head[0] & 0x80 != 0);
         Ok(head[0] & 0x0f)
     }
 
@@ -174,12 +242,6 @@ impl Write for WebSocket<'_> {
 impl AsFd for WebSocket<'_> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.client.as_fd()
-    }
-}
-
-impl Client for WebSocket<'_> {
-    fn has_more(&mut self) -> bool {
-        self.client.has_more()
     }
 }
 

@@ -95,6 +95,13 @@ impl Package {
         place
     }
 
+    /// Fetches the package's file. A registry may be out of reach for a moment.
+    fn fetch_into(&self, directory: &Path) -> Result<()> {
+        let (program, arguments) = self.fetch.split_first().context("a command has a name")?;
+        let once = || host::finish(Command::new(program).args(arguments).current_dir(directory));
+        once().or_else(|_| once()).or_else(|_| once()).map(drop)
+    }
+
     fn make(&self, place: &Path) -> Result<()> {
         if place.exists() {
             return Ok(());
@@ -102,8 +109,7 @@ impl Package {
         let parent = place.parent().context("the cache is a directory")?;
         fs::create_dir_all(parent)?;
         let unfinished = tempfile::tempdir_in(parent).context("make a directory for a package")?;
-        let (program, arguments) = self.fetch.split_first().context("a command has a name")?;
-        host::finish(Command::new(program).args(arguments).current_dir(unfinished.path()))?;
+        self.fetch_into(unfinished.path())?;
         let mut shell = Command::new("sh");
         host::finish(shell.args(["-ec", self.unpack]).current_dir(unfinished.path()))?;
         let finished = tempfile::tempdir_in(parent).context("make a directory for programs")?;

@@ -17,8 +17,8 @@ const WRITE: &str = "CAIS_WRITE_TABLES";
 /// What of a kind does not work, beside subresources that are not answered.
 const NOT_YET: &[(&str, &str)] = &[
     ("CustomResourceDefinition", "conversion by webhooks is refused"),
-    ("MutatingWebhookConfiguration", "kept, and not called"),
-    ("ValidatingWebhookConfiguration", "kept, and not called"),
+    ("MutatingWebhookConfiguration", "`webhooks` are refused"),
+    ("ValidatingWebhookConfiguration", "`webhooks` are refused"),
     ("ValidatingAdmissionPolicy", "`authorizer` and `auditAnnotations` are refused"),
     ("ValidatingAdmissionPolicyBinding", "`Warn` and `Audit` are refused"),
 ];

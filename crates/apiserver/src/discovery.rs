@@ -202,7 +202,10 @@ fn resources_of(resource: &Resource) -> Vec<Value> {
 
 /// Subresources that are answered.
 pub(crate) fn served(resource: &Resource) -> impl Iterator<Item = &'static str> {
-    const YET: &[&str] = &["status", "scale", "binding", "eviction", "finalize", "approval"];
+    const YET: &[&str] = &[
+        "status", "scale", "binding", "eviction", "finalize", "approval", "token", "log", "exec",
+        "attach",
+    ];
     resource.subresources.clone().into_iter().filter(|name| YET.contains(name))
 }
 
@@ -223,6 +226,8 @@ pub(crate) fn kind_of(
 fn verbs_of(subresource: &str) -> &'static [&'static str] {
     match subresource {
         "binding" | "eviction" | "token" => &["create"],
+        "exec" | "attach" => &["create", "get"],
+        "log" => &["get"],
         "finalize" => &["update"],
         _ => &["get", "patch", "update"],
     }

@@ -34,6 +34,13 @@ pub(crate) fn check(of: &Resource, object: &Value) -> Vec<Invalid> {
                 })
                 .collect()
         }
+        ("admissionregistration.k8s.io", _)
+            if !crate::cluster::items(&object["webhooks"]).is_empty() =>
+        {
+            // Whoever asks to be asked must not believe that it is.
+            let why = "webhooks are not called by this server yet".to_owned();
+            vec![Invalid { field: "webhooks".to_owned(), problem: Problem::Forbidden(why) }]
+        }
         _ => Vec::new(),
     }
 }

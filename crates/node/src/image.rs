@@ -47,7 +47,8 @@ impl Host {
                 self.recorder.warn(pod, container, "ErrImageNeverPull", message.clone());
                 return Err(failure("ErrImageNeverPull", message));
             }
-            "Always" => {}
+            // What was built or loaded here came from no registry, and none has a newer one.
+            "Always" if !is_here || !self.is_own_image(image) => {}
             _ if is_here => {
                 let message = format!("Container image {image:?} already present on machine");
                 self.recorder.normal(pod, container, "Pulled", message);
@@ -73,6 +74,11 @@ impl Host {
                 Err(failure("ErrImagePull", message))
             }
         }
+    }
+
+    /// Whether an image was made on this machine: no registry is known to have it.
+    fn is_own_image(&self, name: &str) -> bool {
+        self.engine.image(name).is_ok_and(|image| image.repo_digests.is_empty())
     }
 
     /// Who asks a registry: the first of the pod's secrets that knows it, then its service account's.

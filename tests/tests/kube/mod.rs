@@ -11,6 +11,7 @@ mod kinds;
 mod older;
 mod pod;
 mod show;
+mod workload;
 
 use std::path::{Path, PathBuf};
 

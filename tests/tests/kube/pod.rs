@@ -14,7 +14,7 @@ const LONGEST: Duration = Duration::from_secs(120);
 
 impl<'a> Cluster<'a> {
     /// A server that is a node, too, with the image that the tests' containers are of.
-    fn with_node(sandbox: &'a Sandbox) -> Self {
+    pub(super) fn with_node(sandbox: &'a Sandbox) -> Self {
         let _ = sandbox.cais(["pull", "--quiet", "busybox"]).ok();
         Self::start_with(sandbox, "--node-name n")
     }
@@ -76,7 +76,7 @@ impl<'a> Cluster<'a> {
     }
 
     /// Stops the server, which leaves nothing.
-    fn stop(self) {
+    pub(super) fn stop(self) {
         let _ = self.sandbox.shell("$E network rm cais-pods");
         self.running.signal(Signal::TERM);
         let _ = self.running.finish();

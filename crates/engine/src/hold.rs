@@ -204,9 +204,7 @@ impl Engine {
         let mut reserved = self.reserve_ports(container, network::published_at(&places))?;
         let forward = reserved.forwarder()?;
         let links = self.linked(container)?;
-        if container.record.settings.in_pod.is_empty() {
-            network::write_files(container, &places, &links)?;
-        }
+        network::write_files(container, &places, &links)?;
         let plan = spec::plan(container, &self.volumes(), &taken.joined)?;
         let resources = plan.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
         let cgroup = own_cgroup(container, resources)?;

@@ -120,7 +120,9 @@ mod tests {
                 let source = match source {
                     MountSource::Bind { path, .. } => format!("bind {}", path.display()),
                     MountSource::Volume { name, copy, .. } => format!("volume {name} {copy}"),
-                    MountSource::Tmpfs { .. } | MountSource::Image { .. } => "other".into(),
+                    MountSource::Tmpfs { .. }
+                    | MountSource::Image { .. }
+                    | MountSource::Memory { .. } => "other".into(),
                 };
                 let owner = owner.map(|owner| format!(" for {}", owner.name)).unwrap_or_default();
                 format!("{source} {target} {read_only}{owner}")

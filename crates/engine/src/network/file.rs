@@ -22,6 +22,10 @@ pub(crate) fn write_files(
     links: &[(Ipv4Addr, String)],
 ) -> Result<()> {
     let settings = &container.record.settings;
+    if !settings.in_pod.is_empty() {
+        // It has those of its pod.
+        return Ok(());
+    }
     let hostname = container.record.config_hostname();
     let host = settings.network == NetworkMode::Host;
     let mut hosts = match fs::read_to_string("/etc/hosts") {

@@ -61,8 +61,8 @@ fn a_token_outlives_the_server_and_auditors_are_told() {
         ],
     });
     std::fs::write(sandbox.work().join("policy"), policy.to_string()).unwrap();
-    let start =
-        || Cluster::start_with(&sandbox, "--audit-log-path audit.log --audit-policy-file policy");
+    let options = "--disable-agent --audit-log-path audit.log --audit-policy-file policy";
+    let start = || Cluster::start_with(&sandbox, options);
     let cluster = start();
     let path = "/api/v1/namespaces/default/serviceaccounts/default/token";
     let (status, made) = cluster.post(path, &json!({}));

@@ -48,8 +48,9 @@ fn fields_that_are_applied_to_the_server_have_owners() {
     let forced = "kubectl apply --server-side --force-conflicts --field-manager=o -f other.yaml";
     let _ = cluster.shell(forced).ok();
     let owners = "kubectl get deploy app --show-managed-fields \
-                  -o jsonpath='{range .metadata.managedFields[*]}{.manager} {end}'";
-    cluster.shell(owners).out("kubectl o ");
+                  -o jsonpath='{range .metadata.managedFields[*]}{.manager}{\"\\n\"}{end}' \
+                  | grep -v kube-controller-manager | xargs";
+    cluster.shell(owners).out("kubectl o\n");
     // Who has applied from the client goes on at the server, and the other way round.
     cluster.file("b.yaml", &DEPLOYMENT.replace("name: app,", "name: b,"));
     let script = "kubectl apply -f b.yaml; kubectl apply --server-side -f b.yaml; \
@@ -190,7 +191,7 @@ fn what_is_deleted_takes_others_with_it_or_not() {
     let script = "kubectl create ns gone >/dev/null; kubectl -n gone create configmap x >/dev/null
                   kubectl delete ns gone >/dev/null; kubectl create ns gone >/dev/null
                   kubectl -n gone get configmap -o name";
-    cluster.shell(script).out("");
+    cluster.shell(script).out("configmap/kube-root-ca.crt\n");
     let script = "kubectl label configmap of-c x=y >/dev/null; kubectl delete configmap -l x=y -o name; \
                   kubectl create configmap p >/dev/null; kubectl delete configmap --all -o name";
     let outcome = cluster.shell(script);

@@ -54,6 +54,7 @@ mod quota;
 mod record;
 mod restart;
 mod restore;
+mod service;
 mod settings;
 mod space;
 mod spawner;
@@ -78,6 +79,9 @@ pub use build::{
 };
 pub use change::Update;
 pub use commit::CommitOptions;
+pub use service::{
+    Answer, Backend, Frontend, NameSockets, Plan, Question, ServiceProtocol, Services, Target, answer_names,
+};
 pub use compare::Operand;
 pub use container::{Container, Placement, Record, State, Status};
 pub use conversation::{Conversation, Entry, Purpose, Removal, Said, Waiter};

@@ -67,6 +67,7 @@ fn the_documentation_has_every_kind() {
         std::fs::write(&path, format!("{before}{BEGIN}{table}{END}{after}")).unwrap();
         return;
     }
-    let words = format!("the table is old; {WRITE}=1 cargo test -p apiserver the_documentation writes it");
+    let words =
+        format!("the table is old; {WRITE}=1 cargo test -p apiserver the_documentation writes it");
     assert!(written == table, "{words}");
 }

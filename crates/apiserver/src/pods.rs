@@ -44,7 +44,11 @@ pub trait Pods: Send + Sync + Debug {
 }
 
 /// `GET …/pods/NAME/log`
-pub(crate) fn log(cluster: &Cluster, request: &Request, target: &Target) -> Result<Answer, Failure> {
+pub(crate) fn log(
+    cluster: &Cluster,
+    request: &Request,
+    target: &Target,
+) -> Result<Answer, Failure> {
     let whole = Target { subresource: String::new(), ..target.clone() };
     let pod = cluster.find(&whole)?.object;
     let container = container(request, &pod)?;
@@ -65,9 +69,8 @@ fn container(request: &Request, pod: &Value) -> Result<String, Failure> {
     let name = name.unwrap_or_default();
     if !asked.is_empty() {
         let is_there = lists.iter().any(|list| names(list).iter().any(|known| known == asked));
-        let refused = || {
-            Failure::bad_request(format!("container {asked} is not valid for pod {name}"))
-        };
+        let refused =
+            || Failure::bad_request(format!("container {asked} is not valid for pod {name}"));
         return is_there.then(|| asked.to_owned()).ok_or_else(refused);
     }
     match &names("containers")[..] {
@@ -95,9 +98,9 @@ fn options(request: &Request) -> Result<LogOptions, Failure> {
             Some(objects::time::seconds(now - i64::try_from(seconds).unwrap_or(now)))
         }
         (time, _) => {
-            let time: jiff::Timestamp = time.parse().map_err(|_| {
-                Failure::bad_request(format!("sinceTime: Invalid value: {time:?}"))
-            })?;
+            let time: jiff::Timestamp = time
+                .parse()
+                .map_err(|_| Failure::bad_request(format!("sinceTime: Invalid value: {time:?}")))?;
             Some(time.to_string())
         }
     };

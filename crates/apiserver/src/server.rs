@@ -1,8 +1,8 @@
 //! The API over HTTPS.
 
 use std::io::Write as _;
-use std::os::fd::AsFd as _;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -23,7 +23,9 @@ pub(crate) fn answer(
         ("token", "POST") => crate::authentication::request_token(cluster, request, &whole(target)),
         ("binding", "POST") => bind(cluster, request, target),
         ("eviction", "POST") => evict(cluster, request, target),
-        ("log", "GET") if target.resource.kind == "Pod" => crate::pods::log(cluster, request, target),
+        ("log", "GET") if target.resource.kind == "Pod" => {
+            crate::pods::log(cluster, request, target)
+        }
         ("scale" | "binding" | "eviction" | "token", _) => Err(Failure::method_not_allowed()),
         (other, _) => Err(Failure::not_implemented(&format!("{}/{other}", target.resource.plural))),
     }

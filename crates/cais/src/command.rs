@@ -112,7 +112,8 @@ const RUNNERS: &[&str] = &["run", "create", "exec", "start", "attach"];
 
 /// Commands that make processes in containers.
 const SEALED: &[&str] = &[
-    "build", "compose", "run", "exec", "start", "restart", "cp", "adopt", "restore", "serve", "server",
+    "build", "compose", "run", "exec", "start", "restart", "cp", "adopt", "restore", "serve",
+    "server",
 ];
 
 /// `cais`, three global options with their values, a group, and the command.

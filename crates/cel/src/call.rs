@@ -195,12 +195,12 @@ fn function(name: &str, own: &Value) -> Result<Value> {
         ("isQuantity", _) => Ok(Value::Bool(text.is_some_and(|t| t.parse::<Quantity>().is_ok()))),
         ("url", Value::String(text)) => match Url::parse(text) {
             Some(url) => Ok(Value::Url(Arc::new(url))),
-            None => Err(EvalError::Value(format!("URL parse error during conversion from string: {text:?}"))),
+            None => Err(EvalError::Value(format!(
+                "URL parse error during conversion from string: {text:?}"
+            ))),
         },
         ("isURL", _) => Ok(Value::Bool(text.is_some_and(|t| Url::parse(t).is_some()))),
-        ("isIP", _) => {
-            Ok(Value::Bool(text.is_some_and(|t| t.parse::<std::net::IpAddr>().is_ok())))
-        }
+        ("isIP", _) => Ok(Value::Bool(text.is_some_and(|t| t.parse::<std::net::IpAddr>().is_ok()))),
         ("isCIDR", _) => Ok(Value::Bool(text.is_some_and(is_network))),
         ("optional.of", _) => Ok(Value::Optional(Some(Arc::new(own.clone())))),
         ("optional.ofNonZeroValue", _) => {
@@ -309,9 +309,9 @@ fn place(value: &Value, most: usize) -> Result<usize> {
         Value::Int(number) => usize::try_from(*number).ok(),
         _ => None,
     };
-    number.filter(|number| *number <= most).ok_or_else(|| {
-        EvalError::Value("index out of range".to_owned())
-    })
+    number
+        .filter(|number| *number <= most)
+        .ok_or_else(|| EvalError::Value("index out of range".to_owned()))
 }
 
 fn of_text(name: &str, text: &str, all: &[Value]) -> Result<Value> {
@@ -398,9 +398,9 @@ fn split(text: &str, by: &str, most: Option<&Value>) -> Value {
 fn of_list(name: &str, items: &[Value], all: &[Value]) -> Result<Value> {
     let wrong = || overload(name, &[&Value::list(items.to_vec())]);
     let best = |is: fn(std::cmp::Ordering) -> bool| {
-        let mut best = items.first().ok_or_else(|| {
-            EvalError::Value(format!("{name} called on empty list"))
-        })?;
+        let mut best = items
+            .first()
+            .ok_or_else(|| EvalError::Value(format!("{name} called on empty list")))?;
         for item in items {
             if is(item.order(best).ok_or_else(wrong)?) {
                 best = item;
@@ -530,7 +530,9 @@ fn of_optional(name: &str, inner: Option<&Arc<Value>>, all: &[Value]) -> Result<
     Ok(match (name, inner, all) {
         ("hasValue", inner, _) => Value::Bool(inner.is_some()),
         ("value", Some(inner), _) | ("orValue", Some(inner), _) => (**inner).clone(),
-        ("value", None, _) => return Err(EvalError::Value("optional.none() dereference".to_owned())),
+        ("value", None, _) => {
+            return Err(EvalError::Value("optional.none() dereference".to_owned()));
+        }
         ("orValue", None, [other]) => other.clone(),
         ("or", Some(inner), _) => Value::Optional(Some(inner.clone())),
         ("or", None, [other @ Value::Optional(_)]) => other.clone(),
@@ -570,7 +572,8 @@ pub(crate) fn arithmetic(operator: Operator, a: &Value, b: &Value) -> Result<Val
                 _ if *y == 0 => return Err(by_zero("modulus")),
                 _ => x.checked_rem(*y),
             };
-            made.map(Value::Uint).ok_or_else(|| EvalError::Value("unsigned integer overflow".to_owned()))
+            made.map(Value::Uint)
+                .ok_or_else(|| EvalError::Value("unsigned integer overflow".to_owned()))
         }
         (Value::Double(x), Value::Double(y)) => match operator {
             Operator::Add => Ok(Value::Double(x + y)),

@@ -102,10 +102,23 @@ impl Scope<'_> {
         if let Some((_, value)) = found {
             return Ok(value.clone());
         }
-        let types = ["bool", "int", "uint", "double", "string", "bytes", "list", "map", "type", "null_type"];
+        let types = [
+            "bool",
+            "int",
+            "uint",
+            "double",
+            "string",
+            "bytes",
+            "list",
+            "map",
+            "type",
+            "null_type",
+        ];
         match types.iter().find(|known| **known == name) {
             Some(known) => Ok(Value::Type(known)),
-            None => Err(EvalError::Value(format!("undeclared reference to '{name}' (in container '')"))),
+            None => {
+                Err(EvalError::Value(format!("undeclared reference to '{name}' (in container '')")))
+            }
         }
     }
 
@@ -277,7 +290,9 @@ fn select(of: &Value, key: &Key, is_optional: bool) -> Result<Value> {
 fn at(of: &Value, index: &Value, is_optional: bool) -> Result<Value> {
     match of {
         Value::List(items) => {
-            let Some(Key::Int(place)) = index.key() else { return Err(overload("_[_]", &[of, index])) };
+            let Some(Key::Int(place)) = index.key() else {
+                return Err(overload("_[_]", &[of, index]));
+            };
             let found = usize::try_from(place).ok().and_then(|place| items.get(place)).cloned();
             match (found, is_optional) {
                 (None, false) => Err(EvalError::Value(format!("index out of bounds: {place}"))),
@@ -334,7 +349,9 @@ mod tests {
             "int('3') == 3 && string(3) == '3' && double(1) == 1.0 && uint(1) == 1u && bytes('a') == b'a'",
             "type(1) == int && type('a') == string && bool('true')",
             "{'a': 1, 'b': [1]}.b[0] == 1 && {1: 'x'}[1] == 'x'",
-            "true || 1 / 0 == 1", "1 / 0 == 1 || true", "!(false && 1 / 0 == 1)",
+            "true || 1 / 0 == 1",
+            "1 / 0 == 1 || true",
+            "!(false && 1 / 0 == 1)",
             "timestamp('2026-01-02T03:04:05Z').getFullYear() == 2026",
             "timestamp('2026-01-02T03:04:05Z') - timestamp('2026-01-01T03:04:05Z') == duration('24h')",
             "duration('90m').getHours() == 1 && duration('1h30m') > duration('80m')",

@@ -11,8 +11,23 @@ const EXPRESSION_BYTES_MAX: usize = 64 << 10;
 const DEPTH_MAX: usize = 64;
 /// Words that cannot be names.
 const RESERVED: &[&str] = &[
-    "as", "break", "const", "continue", "else", "for", "function", "if", "import", "let", "loop",
-    "package", "namespace", "return", "var", "void", "while",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
+    "while",
 ];
 
 /// Why a text is no expression.
@@ -366,7 +381,9 @@ impl Parser<'_> {
             }
             Token::Sign("{") => self.map(),
             Token::End => Err(self.wrong("Syntax error: mismatched input '<EOF>'")),
-            Token::Sign(sign) => Err(self.wrong(format!("Syntax error: mismatched input '{sign}'"))),
+            Token::Sign(sign) => {
+                Err(self.wrong(format!("Syntax error: mismatched input '{sign}'")))
+            }
         }
     }
 

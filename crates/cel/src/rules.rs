@@ -27,8 +27,27 @@ const KEYWORDS: &[&str] =
     &["rule", "message", "messageExpression", "reason", "fieldPath", "optionalOldSelf"];
 /// Words of the language that a field may be called, and is written `__word__` then.
 const ESCAPED: &[&str] = &[
-    "true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function",
-    "if", "import", "let", "loop", "package", "namespace", "return", "var", "void", "while",
+    "true",
+    "false",
+    "null",
+    "in",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
+    "while",
 ];
 
 /// What is wrong with the rules of a definition's schemas.
@@ -200,7 +219,9 @@ impl Walk {
         let why = match outcome {
             Ok(Value::Bool(true)) => return,
             Ok(Value::Bool(false)) => self.message(rule, text, &names),
-            Ok(other) => format!("rule evaluation error: it is a {} and no bool", other.type_name()),
+            Ok(other) => {
+                format!("rule evaluation error: it is a {} and no bool", other.type_name())
+            }
             Err(error) => format!("rule evaluation error: {error}: evaluating rule: {text}"),
         };
         let field = match (path, rule["fieldPath"].as_str()) {
@@ -358,9 +379,13 @@ mod tests {
             },
         }}});
         let object = |spec: Json| json!({"kind": "K", "metadata": {"name": "n"}, "spec": spec});
-        let good = object(json!({"minReplicas": 1, "replicas": 2, "x-y": 2, "at": "2026-01-01T00:00:00Z"}));
+        let good = object(
+            json!({"minReplicas": 1, "replicas": 2, "x-y": 2, "at": "2026-01-01T00:00:00Z"}),
+        );
         assert_eq!(broken(&schema, &good, None), [""; 0]);
-        let bad = object(json!({"minReplicas": 30, "replicas": 20, "x-y": 1, "at": "1999-01-01T00:00:00Z"}));
+        let bad = object(
+            json!({"minReplicas": 30, "replicas": 20, "x-y": 1, "at": "1999-01-01T00:00:00Z"}),
+        );
         let expected = [
             "spec: Invalid value: \"object\": replicas must not be fewer",
             "spec: Invalid value: \"object\": failed rule: self.replicas <= 10",
@@ -397,12 +422,14 @@ mod tests {
     #[test]
     fn rules_that_are_none_are_refused_when_they_are_defined() {
         let definition = json!({"spec": {"versions": [{"schema": {"openAPIV3Schema": {"properties": {"a": {
-            "x-kubernetes-validations": [
-                {"rule": "self.nosuch("}, {"rule": ""}, {"rule": "true", "reason": "Because"},
-                {"rule": "self.nosuch()"}, {"rule": "true", "fieldPath": "x"}, {"rule": "true", "more": 1},
-            ]}}}}}]}});
-        let found: Vec<String> = check_definition(&definition).iter().map(|one| one.to_string()).collect();
-        let place = "spec.versions[0].schema.openAPIV3Schema.properties[a].x-kubernetes-validations";
+        "x-kubernetes-validations": [
+            {"rule": "self.nosuch("}, {"rule": ""}, {"rule": "true", "reason": "Because"},
+            {"rule": "self.nosuch()"}, {"rule": "true", "fieldPath": "x"}, {"rule": "true", "more": 1},
+        ]}}}}}]}});
+        let found: Vec<String> =
+            check_definition(&definition).iter().map(|one| one.to_string()).collect();
+        let place =
+            "spec.versions[0].schema.openAPIV3Schema.properties[a].x-kubernetes-validations";
         assert_eq!(found.len(), 6, "{found:?}");
         assert!(found[0].starts_with(&format!("{place}[0].rule: Invalid value: ")), "{found:?}");
         assert!(found[3].contains("undeclared reference to 'nosuch'"), "{found:?}");

@@ -89,8 +89,12 @@ pub(crate) fn number(text: &str) -> Result<(Value, usize), String> {
         let length = hex.find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(hex.len());
         let digits = &hex[..length];
         return match hex[length..].starts_with(['u', 'U']) {
-            true => Ok((Value::Uint(u64::from_str_radix(digits, 16).map_err(|_| wrong())?), length + 3)),
-            false => Ok((Value::Int(i64::from_str_radix(digits, 16).map_err(|_| wrong())?), length + 2)),
+            true => {
+                Ok((Value::Uint(u64::from_str_radix(digits, 16).map_err(|_| wrong())?), length + 3))
+            }
+            false => {
+                Ok((Value::Int(i64::from_str_radix(digits, 16).map_err(|_| wrong())?), length + 2))
+            }
         };
     }
     let bytes = text.as_bytes();
@@ -145,7 +149,8 @@ impl Url {
         };
         let is_part = |b: u8| b.is_ascii_alphanumeric() || b"+-.".contains(&b);
         if !text.starts_with('/')
-            && !(scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && scheme.bytes().all(is_part))
+            && !(scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+                && scheme.bytes().all(is_part))
         {
             return None;
         }

@@ -414,7 +414,10 @@ impl Engine {
 
 /// The container's own group. What is in it is of a monitor that was killed before it had written
 /// down what it had begun: nobody will hear of it, and it is on its way out.
-pub(crate) fn own_cgroup(container: &Container, resources: Option<&LinuxResources>) -> Result<Cgroup> {
+pub(crate) fn own_cgroup(
+    container: &Container,
+    resources: Option<&LinuxResources>,
+) -> Result<Cgroup> {
     let path = &container.cgroup_path();
     let create = || container.make_cgroup(resources);
     let created = create().or_else(|error| {

@@ -79,9 +79,6 @@ pub use build::{
 };
 pub use change::Update;
 pub use commit::CommitOptions;
-pub use service::{
-    Answer, Backend, Frontend, NameSockets, Plan, Question, ServiceProtocol, Services, Target, answer_names,
-};
 pub use compare::Operand;
 pub use container::{Container, Placement, Record, State, Status};
 pub use conversation::{Conversation, Entry, Purpose, Removal, Said, Waiter};
@@ -111,6 +108,10 @@ pub use prune::{PruneFilter, Pruned, Relief, Watermarks};
 pub use restart::RestartPolicy;
 pub use restore::Restored;
 pub use runtime::cgroup::{IoStats as GroupIo, Stats as GroupStats};
+pub use service::{
+    Answer, Backend, Frontend, NameSockets, Plan, Question, ServiceProtocol, Services, Target,
+    answer_names,
+};
 pub use settings::{
     Attached, Device, DeviceRule, Exec, Limits, LogConfig, Membership, Mount, MountSource,
     NetworkMode, Owner, Pod, Seccomp, Security, Settings, Sharing, Throttle, Throttled, Ulimit,

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use oci::runtime::{LinuxCpu, LinuxResources};
-use rustix::event::{PollFd, PollFlags, poll};
 use runtime::cgroup::Cgroup;
 use runtime::{HeldNamespaces, PodNamespaces, SignalFd};
+use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::container::{Container, State, Status, boot};
 use crate::create::Origin;
@@ -73,8 +73,7 @@ impl Engine {
         settings.cmd = vec!["pod".into()];
         settings.log.driver = "none".into();
         let _lease = self.store.lease()?;
-        let origin =
-            Origin { image_id: oci::Digest::of(b""), layers: Vec::new(), manifest: None };
+        let origin = Origin { image_id: oci::Digest::of(b""), layers: Vec::new(), manifest: None };
         self.create_of(settings, origin, &oci::ImageConfig::default())
     }
 
@@ -93,8 +92,7 @@ impl Engine {
             Ok(running) => running,
             Err(error) => {
                 self.bury(&mut container);
-                container.state =
-                    State { error: error.to_string(), ..container.state.anew() };
+                container.state = State { error: error.to_string(), ..container.state.anew() };
                 container.save()?;
                 return Err(error);
             }

@@ -56,12 +56,7 @@ pub(crate) fn add_default_route(batch: &mut Batch, index: u32, gateway: IpAddr) 
 }
 
 /// Adds a route to a subnet through an interface, which is left under the address `from`.
-pub(crate) fn add_route(
-    batch: &mut Batch,
-    index: u32,
-    to: Subnet,
-    from: Ipv4Addr,
-) -> &mut Batch {
+pub(crate) fn add_route(batch: &mut Batch, index: u32, to: Subnet, from: Ipv4Addr) -> &mut Batch {
     let request = (libc::RTM_NEWROUTE, CREATE | EXCLUSIVE);
     let (family, own) = octets(from.into());
     batch.request(format!("add route {to}"), request, |body| {

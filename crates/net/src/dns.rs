@@ -175,7 +175,9 @@ impl Question {
                 };
                 all.iter().filter_map(data).map(|data| own(SRV, data)).collect()
             }
-            Answer::Name(_) | Answer::Services(_) | Answer::NotFound | Answer::Failure => Vec::new(),
+            Answer::Name(_) | Answer::Services(_) | Answer::NotFound | Answer::Failure => {
+                Vec::new()
+            }
         }
     }
 

@@ -146,6 +146,12 @@ pub(crate) enum Key {
     Member,
     /// Protocol, address, port and a client's address, each with an address and port, for a time.
     Remembered,
+    /// As [`Key::Frontend`], without the address, and those that follow likewise.
+    HostFrontend,
+    HostFrontendVerdict,
+    HostNumbered,
+    HostMember,
+    HostRemembered,
 }
 
 /// The numbers `nft` displays values by; those of a concatenation are shifted together.
@@ -168,9 +174,7 @@ impl Key {
                 let flags = if self.is_map() { SET_MAP } else { 0 };
                 (PROTOCOL << 12 | address << 6 | PORT, 8 + len, flags)
             }
-            Key::Numbered => {
-                (PROTOCOL << 18 | address << 12 | PORT << 6 | MARK, 12 + len, SET_MAP)
-            }
+            Key::Numbered => (PROTOCOL << 18 | address << 12 | PORT << 6 | MARK, 12 + len, SET_MAP),
             Key::Member => {
                 let frontend = PROTOCOL << 24 | address << 18 | PORT << 12;
                 (frontend | address << 6 | PORT, 12 + 2 * len, 0)
@@ -178,6 +182,14 @@ impl Key {
             Key::Remembered => {
                 let key = PROTOCOL << 18 | address << 12 | PORT << 6 | address;
                 (key, 8 + 2 * len, SET_MAP | SET_REMEMBERED)
+            }
+            Key::HostFrontend => (PROTOCOL << 6 | PORT, 8, 0),
+            Key::HostFrontendVerdict => (PROTOCOL << 6 | PORT, 8, SET_MAP),
+            Key::HostNumbered => (PROTOCOL << 12 | PORT << 6 | MARK, 12, SET_MAP),
+            Key::HostMember => (PROTOCOL << 18 | PORT << 12 | address << 6 | PORT, 12 + len, 0),
+            Key::HostRemembered => {
+                let key = PROTOCOL << 12 | PORT << 6 | address;
+                (key, 8 + len, SET_MAP | SET_REMEMBERED)
             }
         }
     }
@@ -190,6 +202,8 @@ impl Key {
                 | Key::AddressRanges
                 | Key::Frontend
                 | Key::Member
+                | Key::HostFrontend
+                | Key::HostMember
         )
     }
 }
@@ -330,14 +344,14 @@ impl<'a> Transaction<'a> {
         let what = format!("set `{}` of ", set.name);
         self.request("add", &what, (NEW_SET, CREATE), |body| {
             body.string(2, set.name).be32(3, flags).be32(4, key_type).be32(5, key_len);
-            if set.key == Key::FrontendVerdict {
+            if matches!(set.key, Key::FrontendVerdict | Key::HostFrontendVerdict) {
                 body.be32(6, VERDICTS).be32(10, id);
             } else if set.key.is_map() {
                 body.be32(6, address.0 << 6 | PORT).be32(7, address.1 + 4).be32(10, id);
             } else {
                 body.be32(10, id).attribute(13, &key_byte_order());
             }
-            if set.key == Key::Remembered {
+            if matches!(set.key, Key::Remembered | Key::HostRemembered) {
                 body.nested(9, |description| {
                     description.be32(1, REMEMBERED_MAX);
                 });

@@ -24,9 +24,9 @@ use std::net::{IpAddr, SocketAddr};
 use rustix::io::Errno;
 
 use crate::filter::refuse_bad_name;
-use crate::nftables::{Chain, Element, Family, Field, Key, Set, Step, Transaction, Word};
 use crate::link::{self, ROUTE};
 use crate::netlink::{Batch, Socket};
+use crate::nftables::{Chain, Element, Family, Field, Key, Set, Step, Transaction, Word};
 use crate::port::{Port, Protocol};
 use crate::{Endpoint, Error, Network, Owner, Result, Subnet, address, conntrack, sysctl};
 
@@ -62,32 +62,76 @@ pub type Plan = BTreeMap<Frontend, Backend>;
 
 /// Says which rules the table holds, as `RULES` does of the rules of networks.
 const VERSION: Set = Set { name: "services-1", key: Key::InterfaceName };
-const SERVICES: Set = Set { name: "services", key: Key::FrontendVerdict };
-const ENDPOINTS: Set = Set { name: "endpoints", key: Key::Numbered };
-const REFUSED: Set = Set { name: "refused", key: Key::Frontend };
-const DROPPED: Set = Set { name: "dropped", key: Key::Frontend };
-/// The endpoints of services whose clients stay: one that is none any more is not gone back to.
-const MEMBERS: Set = Set { name: "members", key: Key::Member };
-const CLIENTS: Set = Set { name: "clients", key: Key::Remembered };
 
-/// The sets that hold what is planned.
-const PLANNED: [Set; 5] = [SERVICES, ENDPOINTS, REFUSED, DROPPED, MEMBERS];
+/// The sets of what is reached at some places.
+#[derive(Debug)]
+struct Sets {
+    services: Set,
+    endpoints: Set,
+    refused: Set,
+    dropped: Set,
+    /// The endpoints of services whose clients stay: one that is none any more is not gone back to.
+    members: Set,
+    clients: Set,
+    /// Loads what their keys begin with.
+    at: Step,
+    /// Where that ends.
+    behind: Word,
+    /// Where an address behind it ends.
+    behind_client: Word,
+}
+
+/// Services with an address.
+const PLACED: Sets = Sets {
+    services: Set { name: "services", key: Key::FrontendVerdict },
+    endpoints: Set { name: "endpoints", key: Key::Numbered },
+    refused: Set { name: "refused", key: Key::Frontend },
+    dropped: Set { name: "dropped", key: Key::Frontend },
+    members: Set { name: "members", key: Key::Member },
+    clients: Set { name: "clients", key: Key::Remembered },
+    at: AT,
+    behind: Word::BehindFrontend,
+    behind_client: Word::BehindClient,
+};
+
+/// Services at every address of this host.
+const HOST: Sets = Sets {
+    services: Set { name: "host-services", key: Key::HostFrontendVerdict },
+    endpoints: Set { name: "host-endpoints", key: Key::HostNumbered },
+    refused: Set { name: "host-refused", key: Key::HostFrontend },
+    dropped: Set { name: "host-dropped", key: Key::HostFrontend },
+    members: Set { name: "host-members", key: Key::HostMember },
+    clients: Set { name: "host-clients", key: Key::HostRemembered },
+    at: AT_HOST,
+    behind: Word::BehindPort,
+    behind_client: Word::BehindPortClient,
+};
+
+impl Sets {
+    fn of(at: &Frontend) -> &'static Self {
+        if at.address.is_unspecified() { &HOST } else { &PLACED }
+    }
+
+    /// Those that hold what is planned.
+    fn planned(&self) -> [Set; 5] {
+        [self.services, self.endpoints, self.refused, self.dropped, self.members]
+    }
+}
 
 const AT: Step =
     Step::Load(Word::First, &[Field::Protocol, Field::Destination, Field::DestinationPort]);
-const AT_HOST: Step =
-    Step::Load(Word::First, &[Field::Protocol, Field::AnyAddress, Field::DestinationPort]);
+const AT_HOST: Step = Step::Load(Word::First, &[Field::Protocol, Field::DestinationPort]);
 
 /// Just before destinations are rewritten.
 const BEFORE_NAT: i32 = libc::NF_IP_PRI_NAT_DST - 10;
 
 const TURN_AWAY: &[&[Step]] = &[
-    &[Step::New, AT, Step::InSet(REFUSED.name), Step::Tcp, Step::Reset],
-    &[Step::New, AT, Step::InSet(REFUSED.name), Step::Unreachable],
-    &[Step::New, AT, Step::InSet(DROPPED.name), Step::Drop],
-    &[Step::New, Step::ToHost, AT_HOST, Step::InSet(REFUSED.name), Step::Tcp, Step::Reset],
-    &[Step::New, Step::ToHost, AT_HOST, Step::InSet(REFUSED.name), Step::Unreachable],
-    &[Step::New, Step::ToHost, AT_HOST, Step::InSet(DROPPED.name), Step::Drop],
+    &[Step::New, AT, Step::InSet(PLACED.refused.name), Step::Tcp, Step::Reset],
+    &[Step::New, AT, Step::InSet(PLACED.refused.name), Step::Unreachable],
+    &[Step::New, AT, Step::InSet(PLACED.dropped.name), Step::Drop],
+    &[Step::New, Step::ToHost, AT_HOST, Step::InSet(HOST.refused.name), Step::Tcp, Step::Reset],
+    &[Step::New, Step::ToHost, AT_HOST, Step::InSet(HOST.refused.name), Step::Unreachable],
+    &[Step::New, Step::ToHost, AT_HOST, Step::InSet(HOST.dropped.name), Step::Drop],
 ];
 
 const CHAINS: [Chain; 4] = [
@@ -111,9 +155,9 @@ const CHAINS: [Chain; 4] = [
         hook: libc::NF_INET_PRE_ROUTING.cast_unsigned(),
         priority: libc::NF_IP_PRI_NAT_DST,
         rules: &[
-            &[AT, Step::Go(SERVICES.name)],
+            &[AT, Step::Go(PLACED.services.name)],
             &[Step::ToLoopback, Step::Return],
-            &[Step::ToHost, AT_HOST, Step::Go(SERVICES.name)],
+            &[Step::ToHost, AT_HOST, Step::Go(HOST.services.name)],
         ],
     },
     Chain {
@@ -122,11 +166,16 @@ const CHAINS: [Chain; 4] = [
         hook: libc::NF_INET_LOCAL_OUT.cast_unsigned(),
         priority: libc::NF_IP_PRI_NAT_DST,
         rules: &[
-            &[AT, Step::Go(SERVICES.name)],
-            &[Step::ToHost, AT_HOST, Step::Go(SERVICES.name)],
+            &[AT, Step::Go(PLACED.services.name)],
+            &[Step::ToHost, AT_HOST, Step::Go(HOST.services.name)],
         ],
     },
 ];
+
+/// The sets that hold what is planned.
+fn planned() -> impl Iterator<Item = Set> {
+    PLACED.planned().into_iter().chain(HOST.planned())
+}
 
 /// The table of services beside the one of a root's networks.
 pub(crate) fn table_of(table: &str) -> String {
@@ -151,28 +200,30 @@ impl Pick {
 
     fn make(self, change: &mut Transaction<'_>) {
         change.turn_to(self.family);
-        let at = if self.is_host { AT_HOST } else { AT };
-        let random = Step::Random(Word::BehindFrontend, self.count);
-        let client = Step::Load(Word::BehindFrontend, &[Field::Source]);
+        let sets = if self.is_host { &HOST } else { &PLACED };
+        let (at, (behind, behind_client)) = (sets.at, (sets.behind, sets.behind_client));
+        let random = Step::Random(behind, self.count);
         let Some(seconds) = self.sticky_s else {
-            let rule = [at, random, Step::Map(ENDPOINTS.name, Word::First), Step::Redirect(Word::First)];
+            let found = Step::Map(sets.endpoints.name, Word::First);
+            let rule = [at, random, found, Step::Redirect(Word::First)];
             return change.replace_plain_chain(&self.name(), &[&rule]);
         };
-        let stay = Step::Remember(CLIENTS.name, Word::BehindClient, seconds);
-        let go = Step::Redirect(Word::BehindClient);
+        let client = Step::Load(behind, &[Field::Source]);
+        let stay = Step::Remember(sets.clients.name, behind_client, seconds);
+        let go = Step::Redirect(behind_client);
         let again = [
             at,
             client,
-            Step::Map(CLIENTS.name, Word::BehindFrontend),
-            Step::InSet(MEMBERS.name),
+            Step::Map(sets.clients.name, behind),
+            Step::InSet(sets.members.name),
             client,
-            Step::Map(CLIENTS.name, Word::BehindClient),
+            Step::Map(sets.clients.name, behind_client),
             stay,
             go,
         ];
-        let found = Step::Map(ENDPOINTS.name, Word::BehindClient);
+        let found = Step::Map(sets.endpoints.name, behind_client);
         // What is remembered of an endpoint that is gone would be kept, only for longer.
-        let forget = Step::Forget(CLIENTS.name, Word::BehindClient);
+        let forget = Step::Forget(sets.clients.name, behind_client);
         let first = [at, random, found, client, forget, stay, go];
         change.replace_plain_chain(&self.name(), &[&again, &first]);
     }
@@ -180,20 +231,22 @@ impl Pick {
 
 /// What the kernel holds for one frontend.
 fn elements(at: &Frontend, backend: &Backend) -> Vec<(Set, Element)> {
-    let own = || Element::port(at.protocol.number(), Some(at.address), at.port);
+    let sets = Sets::of(at);
+    let address = Some(at.address).filter(|address| !address.is_unspecified());
+    let own = || Element::port(at.protocol.number(), address, at.port);
     let Backend::Spread { endpoints, sticky_s } = backend else {
-        let set = if *backend == Backend::Drop { DROPPED } else { REFUSED };
+        let set = if *backend == Backend::Drop { sets.dropped } else { sets.refused };
         return vec![(set, own())];
     };
     let mut all = Vec::with_capacity(endpoints.len() + 1);
     for (number, endpoint) in (0..).zip(endpoints) {
         let to = own().numbered(number).to(endpoint.ip(), endpoint.port());
-        all.push((ENDPOINTS, to));
+        all.push((sets.endpoints, to));
         if sticky_s.is_some() {
-            all.push((MEMBERS, own().with(endpoint.ip(), endpoint.port())));
+            all.push((sets.members, own().with(endpoint.ip(), endpoint.port())));
         }
     }
-    all.extend(pick(at, backend).map(|pick| (SERVICES, own().going_to(pick.name()))));
+    all.extend(pick(at, backend).map(|pick| (sets.services, own().going_to(pick.name()))));
     all
 }
 
@@ -291,12 +344,13 @@ impl Table {
                 change.add_table(None);
                 change.delete_table();
                 change.add_table(self.note.as_deref());
-                let sets = PLANNED.into_iter().chain([CLIENTS, VERSION]);
+                let clients = [PLACED.clients, HOST.clients, VERSION];
+                let sets = planned().chain(clients);
                 (1..).zip(sets).for_each(|(id, set)| change.add_set(set, id));
             }
             change.add_elements(VERSION, &Element::names(&[VERSION.name]));
             if !anew {
-                PLANNED.into_iter().for_each(|set| change.flush_set(set));
+                planned().for_each(|set| change.flush_set(set));
             }
         }
         let picks = plan.iter().filter_map(|(at, backend)| pick(at, backend));

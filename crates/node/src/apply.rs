@@ -85,7 +85,10 @@ impl Host {
             if end.is_some_and(|code| desired.parts[number].runs_again(code)) {
                 let message = format!(
                     "Back-off restarting failed container {} in pod {}_{}({})",
-                    part.name, name(pod), namespace(pod), uid(pod)
+                    part.name,
+                    name(pod),
+                    namespace(pod),
+                    uid(pod)
                 );
                 self.recorder.warn(pod, part.name, "BackOff", message);
             }
@@ -115,10 +118,11 @@ impl Host {
             let said = ["containerStatuses", "initContainerStatuses"];
             let said = said.into_iter().flat_map(|field| items(&object["status"], field));
             let own = format!("cais://{id}");
-            let was_ready = said.into_iter().any(|one| {
-                one["containerID"] == own.as_str() && one["ready"] == true
-            });
-            let address = view.addresses(&self.facts.address).into_iter().next().unwrap_or_default();
+            let was_ready = said
+                .into_iter()
+                .any(|one| one["containerID"] == own.as_str() && one["ready"] == true);
+            let address =
+                view.addresses(&self.facts.address).into_iter().next().unwrap_or_default();
             self.begin_probes(slot, object, part, (run.clone(), address), was_ready);
             is_news = true;
         }
@@ -258,7 +262,9 @@ impl Host {
         if let Some(old) = work.sandbox.take().and_then(|id| self.engine.find(&id).ok()) {
             let _ = self.engine.remove(&old, RemoveOptions { force: true, volumes: true });
             self.recorder.normal(
-                object, "", "SandboxChanged",
+                object,
+                "",
+                "SandboxChanged",
                 "Pod sandbox changed, it will be killed and re-created.".to_owned(),
             );
         }
@@ -397,11 +403,8 @@ impl Host {
             return false;
         }
         if !work.is_gone {
-            let how = Deletion {
-                uid: Some(slot.uid.clone()),
-                grace: Some(0),
-                ..Deletion::default()
-            };
+            let how =
+                Deletion { uid: Some(slot.uid.clone()), grace: Some(0), ..Deletion::default() };
             let place = (namespace(object), name(object));
             let deleted = self.client.delete(kind("Pod"), place, &how);
             if deleted.is_err_and(|failure| !failure.is_not_found() && !failure.is_conflict()) {

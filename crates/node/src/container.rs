@@ -12,9 +12,7 @@ use crate::host::{Host, NETWORK};
 use crate::observe::{
     LABEL_CONTAINER, LABEL_NAME, LABEL_NAMESPACE, LABEL_NODE, LABEL_NUMBER, LABEL_UID,
 };
-use crate::pod::{
-    Part, grace_s, hostname, is_on_host_network, name, namespace, uid,
-};
+use crate::pod::{Part, grace_s, hostname, is_on_host_network, name, namespace, uid};
 use crate::source::Origin;
 use crate::volume::{self, Ready};
 use crate::{limits, security};
@@ -142,7 +140,8 @@ impl Host {
     ) -> Result<Settings, String> {
         let (pod, container) = (origin.pod, part.spec);
         let image = text(container, &["image"]);
-        let config = self.engine.image(image).and_then(|image| Ok(image.config(self.engine.store())?));
+        let config =
+            self.engine.image(image).and_then(|image| Ok(image.config(self.engine.store())?));
         let config = config.map_err(|error| crate::image::chain(&error))?;
         let profiles = self.config.directory.join("seccomp");
         let context = security::context(pod, container, &config.config.user, &profiles)?;
@@ -229,9 +228,8 @@ impl Host {
             "None" => Resolver { search: vec![".".to_owned()], ..Resolver::default() },
             _ if is_cluster && !servers.is_empty() => {
                 let (space, domain) = (namespace(pod), &self.config.domain);
-                let search = [
-                    format!("{space}.svc.{domain}"), format!("svc.{domain}"), domain.clone(),
-                ];
+                let search =
+                    [format!("{space}.svc.{domain}"), format!("svc.{domain}"), domain.clone()];
                 let search = search.into_iter().chain(Resolver::of_host().search).collect();
                 let options = vec!["ndots:5".to_owned()];
                 Resolver { servers: servers.clone(), search, options }

@@ -7,7 +7,7 @@ use objects::Quantity;
 use serde_json::Value;
 
 use crate::field::{at, entries, items, text};
-use crate::pod::{amount, namespace, name, uid};
+use crate::pod::{amount, name, namespace, uid};
 
 /// What variables are taken from.
 pub(crate) trait Sources {
@@ -150,7 +150,8 @@ fn referenced(
 /// A field of a pod by its path.
 pub(crate) fn field(pod: &Value, path: &str, sources: &dyn Sources) -> Option<String> {
     let lines = |field: &str| {
-        let lines = entries(&pod["metadata"], field).map(|(key, value)| format!("{key}={value:?}\n"));
+        let lines =
+            entries(&pod["metadata"], field).map(|(key, value)| format!("{key}={value:?}\n"));
         lines.collect::<String>().trim_end().to_owned()
     };
     if let Some((map, key)) = subscript(path) {
@@ -221,7 +222,10 @@ fn service_variables(pod: &Value, sources: &dyn Sources) -> Vec<(String, String)
         let (space, name) = (namespace(&service), name(&service));
         let is_master = space == "default" && name == "kubernetes";
         let address = text(&service, &["spec", "clusterIP"]);
-        if address.is_empty() || address == "None" || !(is_master || links && space == namespace(pod)) {
+        if address.is_empty()
+            || address == "None"
+            || !(is_master || links && space == namespace(pod))
+        {
             continue;
         }
         let word: String =
@@ -317,8 +321,16 @@ mod tests {
                 ],
             }),
             &[
-                "X_a=1", "X_b-c=2", "A=a", "B=a-$(NO)-$(A)", "S=1", "N=p", "L=b", "I=10.0.0.9",
-                "M=1024", "C=4",
+                "X_a=1",
+                "X_b-c=2",
+                "A=a",
+                "B=a-$(NO)-$(A)",
+                "S=1",
+                "N=p",
+                "L=b",
+                "I=10.0.0.9",
+                "M=1024",
+                "C=4",
             ],
         );
     }

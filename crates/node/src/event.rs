@@ -40,7 +40,13 @@ impl Recorder {
     }
 
     /// Something normal has happened to a pod, or to a container of it.
-    pub(crate) fn normal(&self, pod: &Value, container: &str, reason: &'static str, message: String) {
+    pub(crate) fn normal(
+        &self,
+        pod: &Value,
+        container: &str,
+        reason: &'static str,
+        message: String,
+    ) {
         self.tell(pod, container, false, reason, message);
     }
 

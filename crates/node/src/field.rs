@@ -18,7 +18,10 @@ pub(crate) fn items<'a>(value: &'a Value, field: &str) -> &'a [Value] {
 }
 
 /// The entries of a map of texts.
-pub(crate) fn entries<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = (&'a str, &'a str)> {
+pub(crate) fn entries<'a>(
+    value: &'a Value,
+    field: &str,
+) -> impl Iterator<Item = (&'a str, &'a str)> {
     let map = value[field].as_object().into_iter().flatten();
     map.filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)))
 }

@@ -130,7 +130,11 @@ fn listen(mut conversation: engine::Conversation, longest: Duration) -> Option<O
             }
             Said::Exit(code) => {
                 let text = String::from_utf8_lossy(&output).into_owned();
-                return Some(if code == 0 { Outcome::Success(text) } else { Outcome::Failure(text) });
+                return Some(if code == 0 {
+                    Outcome::Success(text)
+                } else {
+                    Outcome::Failure(text)
+                });
             }
             Said::Gone => return Some(Outcome::Error("the command has gone".to_owned())),
         }
@@ -181,7 +185,8 @@ fn get(handler: &Value, of: Asked<'_>, longest: Duration) -> Result<Outcome, Str
     if text(handler, &["scheme"]).eq_ignore_ascii_case("https") {
         return Err("probes by HTTPS are not supported".to_owned());
     }
-    let port = port(&handler["port"], of.spec).ok_or_else(|| format!("no port {}", handler["port"]))?;
+    let port =
+        port(&handler["port"], of.spec).ok_or_else(|| format!("no port {}", handler["port"]))?;
     let host = host(text(handler, &["host"]), of);
     let path = text(handler, &["path"]);
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };

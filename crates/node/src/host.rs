@@ -128,9 +128,11 @@ impl Node {
         host.clone().thread("pods", |host| host.watch_pods())?;
         host.clone().thread("configmaps", |host| host.watch_data("ConfigMap"))?;
         host.clone().thread("secrets", |host| host.watch_data("Secret"))?;
-        host.clone().thread("times", |host| loop {
-            let uid = host.timer.next();
-            host.kick_uid(&uid);
+        host.clone().thread("times", |host| {
+            loop {
+                let uid = host.timer.next();
+                host.kick_uid(&uid);
+            }
         })?;
         host.clone().thread("lease", |host| host.renew())?;
         Ok(Self(host))

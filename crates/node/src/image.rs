@@ -91,7 +91,10 @@ impl Host {
             names.extend(more.map(|one| text(one, &["name"]).to_owned()));
         }
         let secret = |name: &String| self.client.get(kind("Secret"), space, name).ok();
-        names.iter().filter_map(secret).find_map(|secret| credentials(&secret, reference.registry()))
+        names
+            .iter()
+            .filter_map(secret)
+            .find_map(|secret| credentials(&secret, reference.registry()))
     }
 }
 
@@ -121,7 +124,8 @@ fn credentials(secret: &Value, registry: &str) -> Option<(String, String)> {
         let key = key.trim_start_matches("https://").trim_start_matches("http://");
         key.split('/').next().unwrap_or_default().to_owned()
     };
-    let is_hub = |host: &str| matches!(host, "docker.io" | "index.docker.io" | "registry-1.docker.io");
+    let is_hub =
+        |host: &str| matches!(host, "docker.io" | "index.docker.io" | "registry-1.docker.io");
     let fits = |key: &str| {
         let host = host(key);
         host == registry || is_hub(&host) && is_hub(registry)

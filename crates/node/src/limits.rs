@@ -77,7 +77,8 @@ pub(crate) fn of_pod(pod: &Value) -> Limits {
 /// `GetContainerOOMScoreAdjust`).
 fn oom_score(pod: &Value, container: &Value, memory_bytes: u64) -> i32 {
     let priority = pod["spec"]["priority"].as_i64().unwrap_or(0);
-    let is_mirror = !text(pod, &["metadata", "annotations", "kubernetes.io/config.mirror"]).is_empty();
+    let is_mirror =
+        !text(pod, &["metadata", "annotations", "kubernetes.io/config.mirror"]).is_empty();
     if priority >= CRITICAL || is_mirror {
         return OOM_GUARANTEED;
     }

@@ -95,7 +95,13 @@ impl Facts {
     }
 
     /// The status of its node; `images` are those that it has, `before` is what was said last.
-    pub(crate) fn status(&self, name: &str, images: Vec<Value>, before: &Value, now: &str) -> Value {
+    pub(crate) fn status(
+        &self,
+        name: &str,
+        images: Vec<Value>,
+        before: &Value,
+        now: &str,
+    ) -> Value {
         let amounts = json!({
             "cpu": self.processors.to_string(),
             "memory": format!("{}Ki", self.memory_bytes / 1024),

@@ -64,13 +64,14 @@ pub(crate) fn parts(pod: &Value) -> Vec<Part<'_>> {
     let spec = &pod["spec"];
     let of_pod = restart(text(spec, &["restartPolicy"])).unwrap_or(Restart::Always);
     let part = |spec, kind, restart| Part { name: text(spec, &["name"]), kind, restart, spec };
-    let init = items(spec, "initContainers").iter().map(|one| match text(one, &["restartPolicy"]) {
-        "Always" => part(one, Kind::Sidecar, Restart::Always),
-        own => {
-            let default = if of_pod == Restart::Never { of_pod } else { Restart::OnFailure };
-            part(one, Kind::Init, restart(own).unwrap_or(default))
-        }
-    });
+    let init =
+        items(spec, "initContainers").iter().map(|one| match text(one, &["restartPolicy"]) {
+            "Always" => part(one, Kind::Sidecar, Restart::Always),
+            own => {
+                let default = if of_pod == Restart::Never { of_pod } else { Restart::OnFailure };
+                part(one, Kind::Init, restart(own).unwrap_or(default))
+            }
+        });
     let regular = items(spec, "containers").iter().map(|one| {
         part(one, Kind::Regular, restart(text(one, &["restartPolicy"])).unwrap_or(of_pod))
     });
@@ -141,7 +142,8 @@ pub(crate) fn quality(pod: &Value) -> Quality {
             let (request, limit) = (positive("requests"), positive("limits"));
             asks |= request.is_some() || limit.is_some();
             // What is not requested is what is the limit.
-            is_guaranteed &= limit.is_some() && request.is_none_or(|request| Some(request) == limit);
+            is_guaranteed &=
+                limit.is_some() && request.is_none_or(|request| Some(request) == limit);
         }
     }
     match (asks, is_guaranteed) {
@@ -170,9 +172,14 @@ mod tests {
         check(std::slice::from_ref(&full), "Guaranteed");
         check(&[full.clone(), json!({})], "Burstable");
         check(&[json!({"requests": {"cpu": "1"}})], "Burstable");
-        check(&[json!({"requests": {"cpu": "1"}, "limits": {"cpu": "2", "memory": "1"}})], "Burstable");
         check(
-            &[json!({"requests": {"cpu": "1000m", "memory": 1}, "limits": {"cpu": 1, "memory": "1"}})],
+            &[json!({"requests": {"cpu": "1"}, "limits": {"cpu": "2", "memory": "1"}})],
+            "Burstable",
+        );
+        check(
+            &[
+                json!({"requests": {"cpu": "1000m", "memory": 1}, "limits": {"cpu": 1, "memory": "1"}}),
+            ],
             "Guaranteed",
         );
         check(&[json!({"requests": {"cpu": "0"}})], "BestEffort");

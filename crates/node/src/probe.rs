@@ -369,9 +369,7 @@ mod tests {
         let mut count = |is_good| tally.count(is_good, (2, 3));
         let verdicts: Vec<Option<bool>> =
             [true, true, true, false, false, true, false, false, false].map(&mut count).into();
-        let expected = [
-            None, Some(true), Some(true), None, None, None, None, None, Some(false),
-        ];
+        let expected = [None, Some(true), Some(true), None, None, None, None, None, Some(false)];
         assert_eq!(verdicts, expected);
     }
 

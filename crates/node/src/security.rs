@@ -5,7 +5,7 @@ use std::path::Path;
 use engine::{Seccomp, Security, Sharing};
 use serde_json::Value;
 
-use crate::field::{is, texts, text};
+use crate::field::{is, text, texts};
 
 /// What a container runs as, and how it is held.
 #[derive(Debug, Default)]
@@ -90,9 +90,7 @@ fn check_non_root(user: Option<i64>, image_user: &str) -> Result<(), String> {
     match (user, of_image) {
         (Some(0), _) => Err("container's runAsUser breaks non-root policy".to_owned()),
         (Some(_), _) => Ok(()),
-        (None, "" | "0") => {
-            Err("container has runAsNonRoot and image will run as root".to_owned())
-        }
+        (None, "" | "0") => Err("container has runAsNonRoot and image will run as root".to_owned()),
         (None, name) if name.parse::<u32>().is_err() => Err(format!(
             "container has runAsNonRoot and image has non-numeric user ({name}), cannot verify user \
              is non-root"
@@ -108,7 +106,8 @@ fn seccomp(profile: &Value, profiles: &Path) -> Result<Seccomp, String> {
         "Unconfined" => Ok(Seccomp::Unconfined),
         "Localhost" => {
             let name = text(profile, &["localhostProfile"]);
-            if name.is_empty() || name.starts_with('/') || name.split('/').any(|part| part == "..") {
+            if name.is_empty() || name.starts_with('/') || name.split('/').any(|part| part == "..")
+            {
                 return Err(format!("seccomp profile {name:?} is not below the node's profiles"));
             }
             let path = profiles.join(name);
@@ -137,7 +136,10 @@ mod tests {
             "capabilities": {"add": ["NET_ADMIN"], "drop": ["ALL"]},
         }});
         let made = context(&pod, &container, "", Path::new("/")).unwrap();
-        assert_eq!((made.user.as_str(), made.groups), ("1001:3000", vec!["4000".into(), "2000".into()]));
+        assert_eq!(
+            (made.user.as_str(), made.groups),
+            ("1001:3000", vec!["4000".into(), "2000".into()])
+        );
         assert!(made.security.no_new_privileges && made.security.read_only);
         assert_eq!(made.security.cap_add, ["NET_ADMIN"]);
         assert_eq!((made.security.ipc, made.security.pid), (Sharing::Host, Sharing::Private));

@@ -149,7 +149,8 @@ impl Host {
         let ingress = json!([{"ip": own, "ipMode": "VIP"}]);
         let patch = json!({"status": {"loadBalancer": {"ingress": ingress}}});
         // It is told again when the service changes.
-        let _ = self.client.patch(kind("Service"), (namespace, name), "status", Patch::Merge, &patch);
+        let _ =
+            self.client.patch(kind("Service"), (namespace, name), "status", Patch::Merge, &patch);
     }
 
     /// Makes a service of the cluster's own and says where it is answered.

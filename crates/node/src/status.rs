@@ -114,7 +114,8 @@ impl Host {
                 status[field] = all;
             }
         }
-        let has_sandbox = !addresses.is_empty() || view.sandbox.as_ref().is_some_and(Container::is_running);
+        let has_sandbox =
+            !addresses.is_empty() || view.sandbox.as_ref().is_some_and(Container::is_running);
         status["conditions"] = conditions(pod, &reports, phase, has_sandbox);
         status
     }
@@ -155,7 +156,10 @@ impl Host {
                 };
                 let message = format!(
                     "back-off {back_off} restarting failed container={} pod={}_{}({})",
-                    part.name, name(pod), namespace(pod), uid(pod)
+                    part.name,
+                    name(pod),
+                    namespace(pod),
+                    uid(pod)
                 );
                 report.waiting = Some(("CrashLoopBackOff".to_owned(), message));
             }
@@ -291,9 +295,8 @@ fn conditions(pod: &Value, reports: &[Report<'_>], phase: Phase, has_sandbox: bo
         let own = reports.iter().filter(|report| kinds.contains(&report.part.kind));
         own.filter(|report| is_bad(report)).map(|report| report.part.name.to_owned()).collect()
     };
-    let regular_began = reports
-        .iter()
-        .any(|report| report.part.kind == Kind::Regular && !report.runs.is_empty());
+    let regular_began =
+        reports.iter().any(|report| report.part.kind == Kind::Regular && !report.runs.is_empty());
     let not_initialized = match regular_began {
         true => Vec::new(),
         false => names(&[Kind::Init, Kind::Sidecar], &|report| match report.part.kind {
@@ -320,7 +323,8 @@ fn conditions(pod: &Value, reports: &[Report<'_>], phase: Phase, has_sandbox: bo
     });
     let gated = is_gated.map(|gate| {
         let gate = text(gate, &["conditionType"]);
-        let message = format!("corresponding condition of pod readiness gate \"{gate}\" does not exist.");
+        let message =
+            format!("corresponding condition of pod readiness gate \"{gate}\" does not exist.");
         ("ReadinessGatesNotReady".to_owned(), message)
     });
     let all_ready = ready.clone().or(gated);

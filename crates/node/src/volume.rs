@@ -144,7 +144,8 @@ fn host(volume: &Value) -> Result<PathBuf, String> {
         }
         _ => {}
     }
-    let wrong = |what: &str| Err(format!("hostPath type check failed: {} is not a {what}", path.display()));
+    let wrong =
+        |what: &str| Err(format!("hostPath type check failed: {} is not a {what}", path.display()));
     let found = fs::metadata(&path);
     let Ok(found) = found else {
         return match kind {
@@ -307,10 +308,8 @@ mod tests {
 
     #[test]
     fn mounts_say_what_is_seen() {
-        let volumes = vec![
-            ("a".to_owned(), Ready::ReadOnly("/v/a".into())),
-            ("m".to_owned(), Ready::Memory),
-        ];
+        let volumes =
+            vec![("a".to_owned(), Ready::ReadOnly("/v/a".into())), ("m".to_owned(), Ready::Memory)];
         let env = [("X".to_owned(), "y".to_owned())].into();
         let container = json!({"volumeMounts": [
             {"name": "a", "mountPath": "/x/", "subPathExpr": "d/$(X)"},

@@ -205,9 +205,9 @@ fn a_definition_goes_with_its_objects() {
         kubectl delete crd crontabs.stable.example.com --wait=false; kubectl get crd -o name";
     let outcome = cluster.shell(script);
     assert!(
-        outcome.ok().ends_with(
-            "customresourcedefinition.apiextensions.k8s.io/crontabs.stable.example.com"
-        ),
+        outcome
+            .ok()
+            .ends_with("customresourcedefinition.apiextensions.k8s.io/crontabs.stable.example.com"),
         "{outcome}"
     );
     cluster.file("second.yaml", &OBJECT.replace("name: tab", "name: second"));
@@ -227,11 +227,17 @@ fn what_the_server_cannot_do_is_refused_when_it_is_defined() {
         cluster.file("wrong.yaml", &DEFINITION.replacen(from, to, 1));
         cluster.shell("kubectl create -f wrong.yaml")
     };
-    let rule = |rule: &str| format!("x-kubernetes-validations: [{{rule: \"{rule}\"}}]\n              required: [cronSpec]");
-    wrong("required: [cronSpec]", &rule("self.nosuch("))
+    let rule = |rule: &str| {
+        format!(
+            "x-kubernetes-validations: [{{rule: \"{rule}\"}}]\n              required: [cronSpec]"
+        )
+    };
+    wrong("required: [cronSpec]", &rule("self.nosuch(")).code(1).says(
+        "x-kubernetes-validations[0].rule: Invalid value: \"self.nosuch(\": compilation failed",
+    );
+    wrong("required: [cronSpec]", &rule("self.cronSpec.nosuch()"))
         .code(1)
-        .says("x-kubernetes-validations[0].rule: Invalid value: \"self.nosuch(\": compilation failed");
-    wrong("required: [cronSpec]", &rule("self.cronSpec.nosuch()")).code(1).says("undeclared reference to 'nosuch'");
+        .says("undeclared reference to 'nosuch'");
     wrong("  scope: Namespaced", "  scope: Namespaced\n  conversion: {strategy: Webhook}")
         .code(1)
         .says("webhooks are not called");
@@ -270,9 +276,11 @@ fn rules_of_a_definition_are_kept() {
     let patch = |spec: &str| {
         cluster.shell(&format!("kubectl patch ct tab --type merge -p '{{\"spec\":{spec}}}'"))
     };
-    patch(r#"{"replicas":6}"#).code(1).says(
-        "The CronTab \"tab\" is invalid: spec: Invalid value: \"object\": too many",
-    );
-    patch(r#"{"image":"other"}"#).code(1).says("spec: Invalid value: \"object\": image stays busybox:latest");
+    patch(r#"{"replicas":6}"#)
+        .code(1)
+        .says("The CronTab \"tab\" is invalid: spec: Invalid value: \"object\": too many");
+    patch(r#"{"image":"other"}"#)
+        .code(1)
+        .says("spec: Invalid value: \"object\": image stays busybox:latest");
     let _ = patch(r#"{"replicas":5}"#).ok();
 }

@@ -9,6 +9,7 @@ mod custom;
 mod declare;
 mod kinds;
 mod older;
+mod service;
 mod show;
 
 use std::path::{Path, PathBuf};

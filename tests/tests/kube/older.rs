@@ -32,9 +32,13 @@ fn manifests_of_removed_versions_are_taken_with_a_warning() {
     let outcome = cluster.shell(script);
     assert!(outcome.ok().contains("unchanged"), "{outcome}");
     assert!(outcome.stdout.ends_with("networking.k8s.io/v1 s apps/v1 b batch/v1"), "{outcome}");
-    let tables = cluster.shell("kubectl get ingresses.v1beta1.extensions; kubectl get deploy,ingress -o name");
+    let tables = cluster
+        .shell("kubectl get ingresses.v1beta1.extensions; kubectl get deploy,ingress -o name");
     has_line(&tables, &["old", "<none>", "a.b", "80"]);
-    assert!(tables.ok().ends_with("deployment.apps/old\ningress.networking.k8s.io/old"), "{tables}");
+    assert!(
+        tables.ok().ends_with("deployment.apps/old\ningress.networking.k8s.io/old"),
+        "{tables}"
+    );
 }
 
 #[test]
@@ -57,7 +61,8 @@ fn autoscalers_and_events_are_the_same_in_each_version() {
     assert_eq!(cluster.post(path, &event).0, 201);
     let (_, core) = cluster.get("/api/v1/namespaces/default/events/e");
     assert_eq!((&core["message"], &core["involvedObject"]["name"]), (&json!("seen"), &json!("p")));
-    let (_, list) = cluster.get("/api/v1/namespaces/default/events?fieldSelector=involvedObject.name=p");
+    let (_, list) =
+        cluster.get("/api/v1/namespaces/default/events?fieldSelector=involvedObject.name=p");
     assert_eq!(list["items"].as_array().map(Vec::len), Some(1));
 }
 
@@ -80,7 +85,8 @@ fn bodies_may_be_yaml_and_openapi_has_two_versions() {
     let maps = "/api/v1/namespaces/default/configmaps";
     let made = ask("-H 'Content-Type: application/yaml' --data-binary @map.yaml", maps);
     assert!(made.contains(r#""data":{"a":"yes"}"#), "{made}");
-    let patch = "-X PATCH -H 'Content-Type: application/apply-patch+yaml' --data-binary @apply.yaml";
+    let patch =
+        "-X PATCH -H 'Content-Type: application/apply-patch+yaml' --data-binary @apply.yaml";
     let made = ask(patch, &format!("{maps}/n?fieldManager=me"));
     assert!(made.contains(r#""data":{"a":"two\nlines\n"}"#), "{made}");
     let older: serde_json::Value = serde_json::from_str(&ask("", "/openapi/v2")).unwrap();

@@ -20,8 +20,6 @@ const NOT_EQUAL: u32 = 1;
 pub(crate) enum Field {
     Protocol,
     Destination,
-    /// 0.0.0.0, or ::
-    AnyAddress,
     DestinationPort,
     Source,
 }
@@ -35,6 +33,10 @@ pub(crate) enum Word {
     BehindFrontend,
     /// That behind protocol, address, port and another address.
     BehindClient,
+    /// That behind protocol and port.
+    BehindPort,
+    /// That behind protocol, port and an address.
+    BehindPortClient,
 }
 
 impl Word {
@@ -44,6 +46,8 @@ impl Word {
             Word::First => WORD,
             Word::BehindFrontend => WORD + 2 + address,
             Word::BehindClient => WORD + 2 + 2 * address,
+            Word::BehindPort => WORD + 2,
+            Word::BehindPortClient => WORD + 2 + address,
         }
     }
 }
@@ -293,19 +297,13 @@ fn load_fields(list: &mut Body<'_>, family: Family, mut register: u32, fields: &
                 let field = (NETWORK_HEADER, family.destination_offset(), len);
                 load_field(list, register, field);
             }
-            Field::AnyAddress => expression(list, "immediate", |data| {
-                let nothing = vec![0; usize::try_from(len).expect("an address is a few bytes")];
-                data.be32(1, register).nested(2, |value| {
-                    value.attribute(VALUE, &nothing);
-                });
-            }),
             Field::DestinationPort => load_field(list, register, DESTINATION_PORT),
             Field::Source => {
                 load_field(list, register, (NETWORK_HEADER, family.source_offset(), len));
             }
         }
         register += match field {
-            Field::Destination | Field::AnyAddress | Field::Source => len / 4,
+            Field::Destination | Field::Source => len / 4,
             Field::Protocol | Field::DestinationPort => 1,
         };
     }

@@ -124,6 +124,10 @@ fn conversations_are_spread_and_follow_endpoints() {
         set(&mut table, at, Some(spread(&to[1..])));
         assert_eq!(asked(64), BTreeSet::from([1, 2]));
 
+        set(&mut table, tcp(ANY, 30_000), Some(sticky(&to)));
+        let by_host: BTreeSet<u8> =
+            (0..32).map(|_| ask(&host, (Ipv4Addr::LOCALHOST, 30_000).into()).unwrap()).collect();
+        assert_eq!(by_host.len(), 1, "{by_host:?}");
         set(&mut table, at, Some(sticky(&to)));
         let stayed = asked(32);
         assert_eq!(stayed.len(), 1, "{stayed:?}");
@@ -139,7 +143,7 @@ fn conversations_are_spread_and_follow_endpoints() {
         set(&mut other, at, Some(Backend::Refuse));
         refused();
         set(&mut other, at, None);
-        assert!(!nft("list set ip cais-services refused").contains("10.96.0.7"));
+        assert!(!nft("list table ip cais-services").contains("10.96.0.7"));
         // Whoever removes the table does not stop us.
         nft("delete table ip cais-services");
         set(&mut other, at, Some(spread(&to[..1])));

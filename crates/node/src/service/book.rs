@@ -54,8 +54,7 @@ impl Book {
     }
 
     fn touch(&mut self, name: Name) {
-        let is_empty =
-            |entry: &Entry| entry.service.is_none() && entry.slices.is_empty();
+        let is_empty = |entry: &Entry| entry.service.is_none() && entry.slices.is_empty();
         if self.entries.get(&name).is_some_and(is_empty) {
             self.entries.remove(&name);
         }

@@ -230,7 +230,9 @@ mod tests {
         check("10-42-0-3.db.shop.svc", &["10.42.0.3"]);
         check("10-1-2-3.any.pod", &["10.1.2.3"]);
         check("shop.svc", &[]);
-        for name in ["no.shop.svc", "web.no.svc", "no.svc", "x.web.shop.svc", "db-1.db.shop.svc", "x"] {
+        for name in
+            ["no.shop.svc", "web.no.svc", "no.svc", "x.web.shop.svc", "db-1.db.shop.svc", "x"]
+        {
             let asked = ask(&book, &format!("{name}.cluster.local"), 1);
             assert_eq!(asked, Some(Answer::NotFound), "{name}");
         }

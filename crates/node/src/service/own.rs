@@ -40,9 +40,9 @@ fn pair(
     let outer = ports.iter().map(|(name, protocol, port, to)| {
         json!({"name": name, "protocol": protocol, "port": port, "targetPort": to})
     });
-    let inner = ports.iter().map(|(name, protocol, _, to)| {
-        json!({"name": name, "protocol": protocol, "port": to})
-    });
+    let inner = ports
+        .iter()
+        .map(|(name, protocol, _, to)| json!({"name": name, "protocol": protocol, "port": to}));
     let service = json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": {"name": name, "namespace": namespace, "labels": labels},

@@ -246,15 +246,21 @@ mod tests {
 
     #[test]
     fn those_that_are_ready_answer_and_else_those_that_end() {
-        let (ready, ends) = (json!({"ready": true}), json!({
-            "ready": false, "serving": true, "terminating": true,
-        }));
+        let (ready, ends) = (
+            json!({"ready": true}),
+            json!({
+                "ready": false, "serving": true, "terminating": true,
+            }),
+        );
         let check = |endpoints: Value, expected: Backend| {
             let all = frontends(&service(&json!({})), &slices(&endpoints), "n", "192.0.2.1");
             assert_eq!(all, BTreeMap::from([(at("10.96.0.7", 80), expected)]), "{endpoints}");
         };
         let not = json!({"ready": false, "serving": false});
-        check(json!([one(3, "n", &ready), one(2, "m", &ready), one(4, "n", &ends)]), spread(&[2, 3]));
+        check(
+            json!([one(3, "n", &ready), one(2, "m", &ready), one(4, "n", &ends)]),
+            spread(&[2, 3]),
+        );
         check(json!([one(4, "n", &ends), one(5, "n", &not)]), spread(&[4]));
         check(json!([one(5, "n", &not)]), Backend::Refuse);
         check(json!([]), Backend::Refuse);

@@ -170,8 +170,7 @@ pub(crate) fn write(place: &Path, files: &Files, group: Option<i64>) -> Result<(
     let _ = fs::remove_file(&link);
     symlink(&fresh, &link).map_err(fail)?;
     fs::rename(&link, &data).map_err(fail)?;
-    let tops: BTreeSet<&str> =
-        files.keys().filter_map(|path| path.split('/').next()).collect();
+    let tops: BTreeSet<&str> = files.keys().filter_map(|path| path.split('/').next()).collect();
     for top in &tops {
         let shown = place.join(top);
         if fs::symlink_metadata(&shown).is_err() {

@@ -467,7 +467,8 @@ mod tests {
         ] {
             assert_eq!(field(&schema), [expected]);
         }
-        let inside = json!({"type": "string", "anyOf": [{"x-kubernetes-validations": [{"rule": "true"}]}]});
+        let inside =
+            json!({"type": "string", "anyOf": [{"x-kubernetes-validations": [{"rule": "true"}]}]});
         assert_eq!(field(&inside).len(), 1);
         let keys = json!({"type": "array", "x-kubernetes-list-type": "map",
             "x-kubernetes-list-map-keys": ["n", "m"],

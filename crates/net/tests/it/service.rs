@@ -80,6 +80,8 @@ fn a_service_is_reached_from_everywhere_and_by_whom_is_seen() {
         let all = [tcp(SERVICE, 80), tcp(ANY, 30_000), tcp(Neighbour::HOST, 80)];
         table.replace(all.into_iter().map(|at| (at, spread(&[to]))).collect()).unwrap();
 
+        // Administrators can look at it.
+        assert!(nft("list table ip cais-services").contains("address-one-of-1"));
         let gateway = IpAddr::from(network().gateway);
         assert_eq!(host.converse_by((SERVICE, 80).into(), &listener), gateway);
         assert_eq!(host.converse_by((Ipv4Addr::LOCALHOST, 30_000).into(), &listener), gateway);
@@ -143,7 +145,7 @@ fn conversations_are_spread_and_follow_endpoints() {
         set(&mut other, at, Some(Backend::Refuse));
         refused();
         set(&mut other, at, None);
-        assert!(!nft("list table ip cais-services").contains("10.96.0.7"));
+        assert!(!nft("list set ip cais-services refused").contains("10.96.0.7"));
         // Whoever removes the table does not stop us.
         nft("delete table ip cais-services");
         set(&mut other, at, Some(spread(&to[..1])));

@@ -54,7 +54,6 @@ mod quota;
 mod record;
 mod restart;
 mod restore;
-mod service;
 mod settings;
 mod space;
 mod spawner;
@@ -102,16 +101,12 @@ pub use net::{
     Wall,
     port::{Port, Protocol},
 };
-pub use network::{Exposure, Network, NetworkOptions, Way, validate_alias};
+pub use network::{Exposure, Network, NetworkOptions, Way, service, validate_alias};
 pub use port::{Publication, parse_port, parse_protocol};
 pub use prune::{PruneFilter, Pruned, Relief, Watermarks};
 pub use restart::RestartPolicy;
 pub use restore::Restored;
 pub use runtime::cgroup::{IoStats as GroupIo, Stats as GroupStats};
-pub use service::{
-    Answer, Backend, Frontend, NameSockets, Plan, Question, ServiceProtocol, Services, Target,
-    answer_names,
-};
 pub use settings::{
     Attached, Device, DeviceRule, Exec, Limits, LogConfig, Membership, Mount, MountSource,
     NetworkMode, Owner, Pod, Seccomp, Security, Settings, Sharing, Throttle, Throttled, Ulimit,

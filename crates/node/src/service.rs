@@ -14,7 +14,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use client::{Change, Patch, Reflector, kind};
-use engine::{Services, answer_names};
+use engine::service::{Question, Services, answer_names};
 use serde_json::{Value, json};
 
 use self::book::{Book, Name};
@@ -82,9 +82,8 @@ impl Host {
         }
         let names = desk.clone();
         self.clone().thread("names", move |host| {
-            let judge = |question: &engine::Question| {
-                name::answer(&names.book(), &host.config.domain, question)
-            };
+            let judge =
+                |question: &Question| name::answer(&names.book(), &host.config.domain, question);
             // Without it, pods have no names, and everything else goes on.
             let _ = answer_names(sockets, judge);
         })?;

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use client::Object;
-use engine::{Answer, Question, Target};
+use engine::service::{Answer, Question, Target};
 use serde_json::Value;
 
 use super::book::Book;

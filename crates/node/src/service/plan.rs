@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use client::Object;
-use engine::{Backend, Frontend, Plan, ServiceProtocol};
+use engine::service::{Backend, Frontend, Plan, ServiceProtocol};
 use serde_json::Value;
 
 use super::book::Name;

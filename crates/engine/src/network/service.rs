@@ -10,10 +10,10 @@ pub use net::service::{Backend, Frontend, Plan};
 use rustix::event::{PollFd, Timespec, poll};
 use rustix::net::{self as socket, AddressFamily, SocketFlags, SocketType};
 
+use super::from_net;
 use crate::Engine;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::monitor::resolver::{Resolver, Servers, Verdict};
-use crate::network::from_net;
 
 /// What services on a network need.
 #[derive(Debug)]

@@ -157,10 +157,10 @@ impl Host {
         for (of, object) in [(kind("Service"), service), (kind("EndpointSlice"), slice)] {
             let word = |field: &str| text(&object, &["metadata", field]).to_owned();
             let (namespace, name) = (word("namespace"), word("name"));
-            match self.client.create(of, &namespace, &object) {
-                Err(failure) if failure.is_conflict() => {
-                    // A merge patch, as nobody else's fields are touched.
-                    self.client.patch(of, (&namespace, &name), "", Patch::Merge, &object)?;
+            // A merge patch, as nobody else's fields are touched.
+            match self.client.patch(of, (&namespace, &name), "", Patch::Merge, &object) {
+                Err(failure) if failure.is_not_found() => {
+                    self.client.create(of, &namespace, &object)?;
                 }
                 done => drop(done?),
             }

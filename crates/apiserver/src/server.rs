@@ -46,12 +46,14 @@ pub enum ServerError {
 }
 
 impl Server {
-    /// Listens for clients, of whom the cluster's authority may have certified some.
+    /// Listens for clients, of whom the cluster's authority may have certified some; also where
+    /// somebody listens already.
     ///
     /// # Errors
     /// [`ServerError`].
     pub fn bind(
         address: SocketAddr,
+        more: Vec<TcpListener>,
         cluster: Cluster,
         identity: &Identity,
     ) -> Result<Self, ServerError> {
@@ -62,7 +64,8 @@ impl Server {
         let listen = |error| ServerError::Listen(address, error);
         let listener = TcpListener::bind(address).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        let listeners = vec![Listener::Tcp(listener, Some(tls))];
+        let all = std::iter::once(listener).chain(more);
+        let listeners = all.map(|listener| Listener::Tcp(listener, Some(tls.clone()))).collect();
         let http = httpd::Server::new(listeners, LIMITS).map_err(listen)?;
         Ok(Self { http, service: Arc::new(Face { cluster }), address })
     }

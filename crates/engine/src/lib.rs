@@ -101,7 +101,7 @@ pub use net::{
     Wall,
     port::{Port, Protocol},
 };
-pub use network::{Exposure, Network, NetworkOptions, Way, validate_alias};
+pub use network::{Exposure, Network, NetworkOptions, Way, service, validate_alias};
 pub use port::{Publication, parse_port, parse_protocol};
 pub use prune::{PruneFilter, Pruned, Relief, Watermarks};
 pub use restart::RestartPolicy;

@@ -15,6 +15,7 @@ mod exposure;
 mod file;
 mod listening;
 mod names;
+pub mod service;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

@@ -131,6 +131,10 @@ impl Engine {
         let held = asked.make().map_err(from_runtime)?;
         if let Some(namespace) = held.namespaces.get("net") {
             self.attach_places(namespace.as_fd(), &places, &reserved.ports)?;
+            // It may be one of those that answer for a service, and ask that service itself.
+            for place in &places {
+                net::service::Table::reflect(&place.endpoint).map_err(network::from_net)?;
+            }
         }
         let own = rustix::process::getpid().as_raw_nonzero().get();
         let start = runtime::start_time(own).unwrap_or(0);

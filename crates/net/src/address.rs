@@ -55,6 +55,19 @@ pub(crate) fn add_default_route(batch: &mut Batch, index: u32, gateway: IpAddr) 
     })
 }
 
+/// Adds a route to a subnet through an interface, which is left under the address `from`.
+pub(crate) fn add_route(batch: &mut Batch, index: u32, to: Subnet, from: Ipv4Addr) -> &mut Batch {
+    let request = (libc::RTM_NEWROUTE, CREATE | EXCLUSIVE);
+    let (family, own) = octets(from.into());
+    batch.request(format!("add route {to}"), request, |body| {
+        let scope = libc::RT_SCOPE_LINK;
+        body.raw(&[family, to.prefix(), 0, 0]);
+        body.raw(&[libc::RT_TABLE_MAIN, PROTOCOL_BOOT, scope, libc::RTN_UNICAST]).raw(&[0; 4]);
+        body.attribute(libc::RTA_DST, &to.address().octets());
+        body.attribute(libc::RTA_PREFSRC, &own).u32(libc::RTA_OIF, index);
+    })
+}
+
 /// A `struct rtmsg` for a destination of all addresses: family, three lengths and a type of
 /// service of zero; then table, protocol, scope, type; then flags.
 fn route_header(body: &mut Body<'_>, family: u8, table_to_type: [u8; 4]) {

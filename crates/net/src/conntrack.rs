@@ -4,7 +4,7 @@
 //! that may have begun before its port was published, or with a container that is gone, and it
 //! lasts as long as somebody sends: what is remembered of it has to be forgotten.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use rustix::io::Errno;
 
@@ -25,13 +25,18 @@ const DELETE: u16 = 2;
 
 /// `CTA_TUPLE_ORIG`: the first packet's addresses and ports.
 const ORIGINAL: u16 = 1;
+/// `CTA_TUPLE_REPLY`: those of an answer.
+const REPLY: u16 = 2;
 const ID: u16 = 12;
 const FILTER: u16 = 25;
 const TUPLE_IP: u16 = 1;
 const TUPLE_PROTOCOL: u16 = 2;
+const IP_V4_SOURCE: u16 = 1;
 const IP_V4_DESTINATION: u16 = 2;
+const IP_V6_SOURCE: u16 = 3;
 const IP_V6_DESTINATION: u16 = 4;
 const PROTOCOL_NUMBER: u16 = 1;
+const SOURCE_PORT: u16 = 2;
 const DESTINATION_PORT: u16 = 3;
 /// `CTA_FILTER_ORIG_FLAGS`, `CTA_FILTER_REPLY_FLAGS`: which fields of the tuples are compared.
 const FILTER_ORIGINAL: u16 = 1;
@@ -53,7 +58,31 @@ pub(crate) fn forget(port: &Port) -> Result<()> {
     }
 }
 
+/// As [`forget`], but only conversations that are with the endpoint that `port` stands for.
+pub(crate) fn forget_with(port: &Port) -> Result<()> {
+    match try_forget_those(port, &|object| is_with(object, port)) {
+        Err(Error::Unsupported { .. }) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// As [`forget`], except conversations with one of these endpoints.
+pub(crate) fn forget_unless(port: &Port, endpoints: &[SocketAddr]) -> Result<()> {
+    let is_meant = |object: &[u8]| {
+        let to = |to: &SocketAddr| Port { to: to.ip(), to_port: to.port(), ..*port };
+        !endpoints.iter().any(|endpoint| is_with(object, &to(endpoint)))
+    };
+    match try_forget_those(port, &is_meant) {
+        Err(Error::Unsupported { .. }) => Ok(()),
+        outcome => outcome,
+    }
+}
+
 fn try_forget(port: &Port) -> Result<()> {
+    try_forget_those(port, &|_| true)
+}
+
+fn try_forget_those(port: &Port, is_meant: &dyn Fn(&[u8]) -> bool) -> Result<()> {
     let own = match port.address.is_unspecified() {
         true => address::own(port.address.is_ipv4())?,
         false => vec![port.address],
@@ -62,7 +91,8 @@ fn try_forget(port: &Port) -> Result<()> {
     let found = socket.dump(|| list(port))?;
     let mut batch = Batch::default();
     let mut is_empty = true;
-    for object in found.iter().filter(|object| is_of(object, port, &own)) {
+    let is_meant = |object: &&Vec<u8>| is_of(object, port, &own) && is_meant(object);
+    for object in found.iter().filter(is_meant) {
         let attributes = object.get(4..).unwrap_or_default();
         let (Some(tuple), Some(id)) =
             (netlink::attribute(attributes, ORIGINAL), netlink::attribute(attributes, ID))
@@ -107,19 +137,34 @@ fn is_of(object: &[u8], port: &Port, own: &[IpAddr]) -> bool {
         let tuple = netlink::attribute(object.get(4..)?, ORIGINAL)?;
         let (ip, protocol) =
             (netlink::attribute(tuple, TUPLE_IP)?, netlink::attribute(tuple, TUPLE_PROTOCOL)?);
-        let to: IpAddr = match netlink::attribute(ip, IP_V4_DESTINATION) {
-            Some(octets) => Ipv4Addr::from(<[u8; 4]>::try_from(octets).ok()?).into(),
-            None => {
-                let octets = netlink::attribute(ip, IP_V6_DESTINATION)?;
-                Ipv6Addr::from(<[u8; 16]>::try_from(octets).ok()?).into()
-            }
-        };
+        let to = address_in(ip, IP_V4_DESTINATION, IP_V6_DESTINATION)?;
         let number = netlink::attribute(protocol, PROTOCOL_NUMBER)?;
         let own_port = netlink::attribute(protocol, DESTINATION_PORT)?;
         let same = number == [port.protocol.number()] && own_port == port.port.to_be_bytes();
         Some(same && own.contains(&to))
     };
     matches().unwrap_or(false)
+}
+
+/// Whether its answers come from the endpoint that the port stands for.
+fn is_with(object: &[u8], port: &Port) -> bool {
+    let matches = || {
+        let tuple = netlink::attribute(object.get(4..)?, REPLY)?;
+        let (ip, protocol) =
+            (netlink::attribute(tuple, TUPLE_IP)?, netlink::attribute(tuple, TUPLE_PROTOCOL)?);
+        let from = address_in(ip, IP_V4_SOURCE, IP_V6_SOURCE)?;
+        let from_port = netlink::attribute(protocol, SOURCE_PORT)?;
+        Some(from == port.to && from_port == port.to_port.to_be_bytes())
+    };
+    matches().unwrap_or(false)
+}
+
+/// The address in a tuple, of either family.
+fn address_in(ip: &[u8], v4: u16, v6: u16) -> Option<IpAddr> {
+    Some(match netlink::attribute(ip, v4) {
+        Some(octets) => Ipv4Addr::from(<[u8; 4]>::try_from(octets).ok()?).into(),
+        None => Ipv6Addr::from(<[u8; 16]>::try_from(netlink::attribute(ip, v6)?).ok()?).into(),
+    })
 }
 
 /// A `struct nfgenmsg`.

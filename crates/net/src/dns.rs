@@ -31,12 +31,16 @@ const TRUNCATED: u16 = 0x0200;
 const RECURSION_DESIRED: u16 = 0x0100;
 const RECURSION_AVAILABLE: u16 = 0x0080;
 const SERVER_FAILURE: u16 = 2;
+const NAME_ERROR: u16 = 3;
 
 /// The class of the Internet.
 const INTERNET: u16 = 1;
 /// Types of records (RFC 1035, 3.2.2).
 const A: u16 = 1;
+const CNAME: u16 = 5;
 const PTR: u16 = 12;
+/// RFC 2782.
+const SRV: u16 = 33;
 /// RFC 3596, 2.1.
 const AAAA: u16 = 28;
 
@@ -61,8 +65,33 @@ pub enum Answer {
     Addresses(Vec<IpAddr>),
     /// The address that was asked about has this name.
     Name(String),
+    /// The name stands for another one, which whoever asks has to ask about (CNAME).
+    Alias(String),
+    /// A service is provided by these (SRV, RFC 2782).
+    Services(Vec<Target>),
+    /// There is no such name (NXDOMAIN).
+    NotFound,
     /// Nobody could be asked.
     Failure,
+}
+
+/// One who provides a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Its name.
+    pub name: String,
+    /// The port.
+    pub port: u16,
+    /// Addresses of the name, so that nobody has to ask.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// A record of an answer.
+struct Record {
+    /// As a message holds it.
+    name: Vec<u8>,
+    kind: u16,
+    data: Vec<u8>,
 }
 
 impl Question {
@@ -99,43 +128,72 @@ impl Question {
     #[must_use]
     pub fn answer(&self, message: &[u8], answer: &Answer, len_max: usize) -> Vec<u8> {
         let mut flags = RESPONSE | RECURSION_AVAILABLE | (self.flags & RECURSION_DESIRED);
-        let records: Vec<Vec<u8>> = match answer {
+        flags |= match answer {
+            Answer::Failure => SERVER_FAILURE,
+            Answer::NotFound => AUTHORITATIVE | NAME_ERROR,
+            _ => AUTHORITATIVE,
+        };
+        let question = message.get(HEADER_LEN..self.end).unwrap_or_default();
+        let mut reply = vec![0; HEADER_LEN];
+        reply.extend_from_slice(question);
+        let records = self.records(answer);
+        let count = append(&mut reply, &records, len_max);
+        if usize::from(count) < records.len() {
+            flags |= TRUNCATED;
+        }
+        // What is told beyond what was asked may be left out (RFC 2181, 9).
+        let more = if flags & TRUNCATED == 0 { self.more(answer) } else { Vec::new() };
+        let more = append(&mut reply, &more, len_max);
+        for (at, word) in [(0, self.id), (2, flags), (4, 1), (6, count), (10, more)] {
+            reply[at..at + 2].copy_from_slice(&word.to_be_bytes());
+        }
+        reply
+    }
+
+    /// The records that were asked for.
+    fn records(&self, answer: &Answer) -> Vec<Record> {
+        // A pointer to the question's name.
+        let own = |kind: u16, data: Vec<u8>| Record { name: vec![0xc0, 12], kind, data };
+        match answer {
             Answer::Addresses(all) => {
                 let wanted = all.iter().filter_map(|address| octets(*address, self.kind));
-                let mut wanted: Vec<Vec<u8>> = wanted.collect();
+                let mut wanted: Vec<Record> = wanted.map(|data| own(self.kind, data)).collect();
                 // Those who take the first are spread over all.
                 let first = usize::from(self.id) % wanted.len().max(1);
                 wanted.rotate_left(first);
                 wanted
             }
-            Answer::Name(name) if self.kind == PTR => encode(name).into_iter().collect(),
-            Answer::Name(_) | Answer::Failure => Vec::new(),
-        };
-        flags |= if *answer == Answer::Failure { SERVER_FAILURE } else { AUTHORITATIVE };
-        let question = message.get(HEADER_LEN..self.end).unwrap_or_default();
-        let mut reply = vec![0; HEADER_LEN];
-        reply.extend_from_slice(question);
-        let mut count: u16 = 0;
-        for data in records {
-            // A pointer to the question's name, type, class, lifetime, length.
-            if reply.len() + 12 + data.len() > len_max {
-                flags |= TRUNCATED;
-                break;
+            Answer::Name(name) if self.kind == PTR => {
+                encode(name).into_iter().map(|data| own(PTR, data)).collect()
             }
-            let len = u16::try_from(data.len()).expect("a name or an address is short");
-            reply.extend([0xc0, 12]);
-            for word in [self.kind, INTERNET] {
-                reply.extend(word.to_be_bytes());
+            Answer::Alias(name) => encode(name).into_iter().map(|data| own(CNAME, data)).collect(),
+            Answer::Services(all) if self.kind == SRV => {
+                let weight = u16::try_from(100 / all.len().max(1)).unwrap_or(0).max(1);
+                let data = |target: &Target| {
+                    let words = [0, weight, target.port].map(u16::to_be_bytes);
+                    Some([words.as_flattened(), &encode(&target.name)?].concat())
+                };
+                all.iter().filter_map(data).map(|data| own(SRV, data)).collect()
             }
-            reply.extend(TTL_S.to_be_bytes());
-            reply.extend(len.to_be_bytes());
-            reply.extend(data);
-            count += 1;
+            Answer::Name(_) | Answer::Services(_) | Answer::NotFound | Answer::Failure => {
+                Vec::new()
+            }
         }
-        for (at, word) in [(0, self.id), (2, flags), (4, 1), (6, count)] {
-            reply[at..at + 2].copy_from_slice(&word.to_be_bytes());
+    }
+
+    /// Records that will be asked for next.
+    fn more(&self, answer: &Answer) -> Vec<Record> {
+        let Answer::Services(all) = answer else { return Vec::new() };
+        if self.kind != SRV {
+            return Vec::new();
         }
-        reply
+        let records = all.iter().flat_map(|target| {
+            target.addresses.iter().filter_map(|address| {
+                let kind = if address.is_ipv4() { A } else { AAAA };
+                Some(Record { name: encode(&target.name)?, kind, data: octets(*address, kind)? })
+            })
+        });
+        records.collect()
     }
 
     /// Whether `reply` is an answer, with this id, to the question that `message` began with.
@@ -149,6 +207,27 @@ impl Question {
         };
         response && same && u16_at(reply, 0) == Some(id)
     }
+}
+
+/// Appends records as long as there is room; how many.
+fn append(reply: &mut Vec<u8>, records: &[Record], len_max: usize) -> u16 {
+    let mut count = 0;
+    for Record { name, kind, data } in records {
+        // Type, class, lifetime, length.
+        if reply.len() + name.len() + 10 + data.len() > len_max {
+            break;
+        }
+        let len = u16::try_from(data.len()).expect("a name or an address is short");
+        reply.extend_from_slice(name);
+        for word in [*kind, INTERNET] {
+            reply.extend(word.to_be_bytes());
+        }
+        reply.extend(TTL_S.to_be_bytes());
+        reply.extend(len.to_be_bytes());
+        reply.extend_from_slice(data);
+        count += 1;
+    }
+    count
 }
 
 /// The data of a record of this type about the address, if it has such a record.
@@ -383,6 +462,30 @@ mod tests {
         check(&format!("2.{}df.ip6.arpa", zeros(29)), None);
         check(&format!("g.{}d.f.ip6.arpa", zeros(29)), None);
         check("ip6.arpa", None);
+    }
+
+    #[test]
+    fn services_come_with_their_addresses_and_aliases_without() {
+        let message = question("_http._tcp.web", SRV);
+        let asked = Question::parse(&message).unwrap();
+        let target = Target {
+            name: "a.web".into(),
+            port: 80,
+            addresses: vec![Ipv4Addr::new(10, 0, 0, 2).into()],
+        };
+        let answer = Answer::Services(vec![target]);
+        let reply = asked.answer(&message, &answer, DATAGRAM_MAX);
+        assert_eq!(reply[4..12], [0, 1, 0, 1, 0, 0, 0, 1]);
+        let data = [0, 0, 0, 100, 0, 80, 1, b'a', 3, b'w', b'e', b'b', 0];
+        assert!(reply.windows(data.len()).any(|window| window == data));
+        assert!(reply.ends_with(&[0, 4, 10, 0, 0, 2]));
+        let message = question("web", A);
+        let asked = Question::parse(&message).unwrap();
+        assert_eq!(asked.answer(&message, &answer, DATAGRAM_MAX)[2..8], [0x85, 0x80, 0, 1, 0, 0]);
+        let reply = asked.answer(&message, &Answer::Alias("b.c".into()), DATAGRAM_MAX);
+        assert!(reply.ends_with(b"\0\x05\x01b\x01c\0"));
+        let reply = asked.answer(&message, &Answer::NotFound, DATAGRAM_MAX);
+        assert_eq!(reply[2..8], [0x85, 0x83, 0, 1, 0, 0]);
     }
 
     #[test]

@@ -11,7 +11,7 @@
 use rustix::io::Errno;
 
 use crate::nftables::{Chain, Element, Family, Key, Register, Set, Step, Transaction};
-use crate::{Error, Network, Owner, Result};
+use crate::{Error, Network, Owner, Result, service};
 
 /// The longest name of a table in bytes (`NFT_NAME_MAXLEN` less the NUL).
 const TABLE_NAME_MAX: usize = 255;
@@ -192,19 +192,21 @@ fn remove_network(table: &str, network: &Network) -> Result<()> {
     })
 }
 
-/// Removes the nftables table `table` with the rules of every network in it; that there is none is
-/// well. For the end of a state root.
+/// Removes the nftables table `table` with the rules of every network in it, and that of its
+/// [services](crate::service); that there is none is well. For the end of a state root.
 ///
 /// # Errors
 /// [`Error::Denied`] without CAP_NET_ADMIN; [`Error::Unsupported`] if the kernel lacks nf_tables.
 pub fn remove_table(table: &str) -> Result<()> {
     refuse_bad_name(table)?;
     // Each for itself: one that is not there would undo a transaction.
-    [Family::V4, Family::V6].into_iter().try_for_each(|family| {
-        let mut change = Transaction::on(table);
-        change.turn_to(family);
-        change.delete_table();
-        change.commit()
+    [table, &service::table_of(table)].into_iter().try_for_each(|table| {
+        [Family::V4, Family::V6].into_iter().try_for_each(|family| {
+            let mut change = Transaction::on(table);
+            change.turn_to(family);
+            change.delete_table();
+            change.commit()
+        })
     })
 }
 

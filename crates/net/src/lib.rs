@@ -48,6 +48,7 @@ mod network;
 mod nftables;
 mod owner;
 pub mod port;
+pub mod service;
 mod stacked;
 mod subnet;
 mod sysctl;

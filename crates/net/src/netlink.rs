@@ -7,6 +7,7 @@ use std::io;
 
 use netlink_sys::{Socket as RawSocket, SocketAddr};
 use rustix::io::Errno;
+use rustix::net::sockopt;
 
 use crate::{Error, KernelError, Result};
 
@@ -45,6 +46,8 @@ const ATTRIBUTE_TYPE: u16 = 0x3fff;
 /// No answer is larger: the kernel sizes a dump's datagrams to the reader, up to 32 KiB
 /// (`netlink_recvmsg`), and an error quotes one request.
 const DATAGRAM_MAX: usize = 32 * 1024;
+/// Bytes that every socket takes at once (half of `net.core.wmem_default`).
+const LARGE: usize = 64 * 1024;
 /// How often a listing is begun again because the table changed meanwhile.
 const DUMP_ATTEMPTS_MAX: usize = 16;
 
@@ -242,7 +245,23 @@ impl Socket {
         }
     }
 
+    /// A datagram larger than the socket's buffer is refused; one of a privileged process may be as
+    /// large as it says.
+    fn make_room(&self, batch: &Batch) -> Result<()> {
+        let len = batch.bytes.len();
+        if len <= LARGE {
+            return Ok(());
+        }
+        sockopt::set_socket_send_buffer_size_force(&self.raw, len + LARGE)
+            .map_err(|errno| self.refuse(batch, errno))
+    }
+
+    fn refuse(&self, batch: &Batch, errno: Errno) -> Error {
+        refused(self.subsystem, batch.describe(), KernelError { errno, message: None })
+    }
+
     fn send(&self, batch: &Batch) -> Result<()> {
+        self.make_room(batch)?;
         let kernel = SocketAddr::new(0, 0);
         match self.raw.send_to(&batch.bytes, &kernel, 0) {
             Ok(_) => Ok(()),

@@ -10,7 +10,7 @@ use crate::{Address, Prefix, Result, owner};
 
 mod rule;
 
-pub(crate) use rule::Step;
+pub(crate) use rule::{Field, Step, Word};
 
 pub(crate) static NETFILTER: Subsystem = Subsystem {
     protocol: libc::NETLINK_NETFILTER as isize,
@@ -36,10 +36,20 @@ const DELETE_ELEMENT: u16 = 14;
 const VALUE: u16 = 1;
 /// `NFTA_LIST_ELEM`.
 pub(crate) const LIST_ELEMENT: u16 = 1;
+/// `NFTA_DATA_VERDICT`.
+const VERDICT: u16 = 2;
 /// `NFT_SET_INTERVAL`: the elements are the borders of ranges.
 const SET_INTERVAL: u32 = 4;
 /// `NFT_SET_MAP`: each element stands for a value.
 const SET_MAP: u32 = 8;
+/// `NFT_SET_TIMEOUT` and `NFT_SET_EVAL`: rules add elements, which end by themselves.
+const SET_REMEMBERED: u32 = 16 | 32;
+/// Elements that rules may add to a set.
+const REMEMBERED_MAX: u32 = 1 << 17;
+/// `NFT_DATA_VERDICT`: the values of a map are verdicts.
+const VERDICTS: u32 = 0xffff_ff00;
+/// Elements of one request: the list is an attribute, whose length has sixteen bits.
+const REQUEST_ELEMENTS_MAX: usize = 256;
 /// `NFT_SET_ELEM_INTERVAL_END`: the first key behind a range.
 const ELEMENT_END: u32 = 1;
 
@@ -126,12 +136,29 @@ pub(crate) enum Key {
     Published,
     /// Protocol and port, each with the address and port that it stands for.
     PublishedAnywhere,
+    /// Protocol, address and port.
+    Frontend,
+    /// Protocol, address and port, each with a verdict.
+    FrontendVerdict,
+    /// Protocol, address, port and a number, each with an address and port.
+    Numbered,
+    /// Protocol, address, port, and another address and port.
+    Member,
+    /// Protocol, address, port and a client's address, each with an address and port, for a time.
+    Remembered,
+    /// As [`Key::Frontend`], without the address, and those that follow likewise.
+    HostFrontend,
+    HostFrontendVerdict,
+    HostNumbered,
+    HostMember,
+    HostRemembered,
 }
 
 /// The numbers `nft` displays values by; those of a concatenation are shifted together.
 const PROTOCOL: u32 = 12;
 const PORT: u32 = 13;
 const NAME: u32 = 41;
+const MARK: u32 = 19;
 
 impl Key {
     /// The number `nft` displays the key by, its length in bytes, and the set's flags.
@@ -143,27 +170,58 @@ impl Key {
             Key::AddressRanges => (address, len, SET_INTERVAL),
             Key::Published => (PROTOCOL << 12 | address << 6 | PORT, 8 + len, SET_MAP),
             Key::PublishedAnywhere => (PROTOCOL << 6 | PORT, 8, SET_MAP),
+            Key::Frontend | Key::FrontendVerdict => {
+                let flags = if self.is_map() { SET_MAP } else { 0 };
+                (PROTOCOL << 12 | address << 6 | PORT, 8 + len, flags)
+            }
+            Key::Numbered => (PROTOCOL << 18 | address << 12 | PORT << 6 | MARK, 12 + len, SET_MAP),
+            Key::Member => {
+                let frontend = PROTOCOL << 24 | address << 18 | PORT << 12;
+                (frontend | address << 6 | PORT, 12 + 2 * len, 0)
+            }
+            Key::Remembered => {
+                let key = PROTOCOL << 18 | address << 12 | PORT << 6 | address;
+                (key, 8 + 2 * len, SET_MAP | SET_REMEMBERED)
+            }
+            Key::HostFrontend => (PROTOCOL << 6 | PORT, 8, 0),
+            Key::HostFrontendVerdict => (PROTOCOL << 6 | PORT, 8, SET_MAP),
+            Key::HostNumbered => (PROTOCOL << 12 | PORT << 6 | MARK, 12, SET_MAP),
+            Key::HostMember => (PROTOCOL << 18 | PORT << 12 | address << 6 | PORT, 12 + len, 0),
+            Key::HostRemembered => {
+                let key = PROTOCOL << 12 | PORT << 6 | address;
+                (key, 8 + len, SET_MAP | SET_REMEMBERED)
+            }
         }
     }
 
     fn is_map(self) -> bool {
-        matches!(self, Key::Published | Key::PublishedAnywhere)
+        !matches!(
+            self,
+            Key::InterfaceName
+                | Key::InterfacePair
+                | Key::AddressRanges
+                | Key::Frontend
+                | Key::Member
+                | Key::HostFrontend
+                | Key::HostMember
+        )
     }
 }
 
 /// A set of a table.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Set {
     pub(crate) name: &'static str,
     pub(crate) key: Key,
 }
 
 /// An element of a set: a key, or the first key behind a range.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Element {
     key: Vec<u8>,
     end: bool,
     value: Option<Vec<u8>>,
+    chain: Option<String>,
 }
 
 impl Element {
@@ -191,7 +249,7 @@ impl Element {
     }
 
     fn key(key: Vec<u8>) -> Element {
-        Element { key, end: false, value: None }
+        Element { key, end: false, value: None, chain: None }
     }
 
     /// A protocol, an address if it matters, and a port: each begins a word of its own.
@@ -209,6 +267,26 @@ impl Element {
         let mut value = octets(address);
         value.extend([high, low, 0, 0]);
         self.value = Some(value);
+        self
+    }
+
+    /// The same element with a number behind its key, in the machine's order.
+    pub(crate) fn numbered(mut self, number: u32) -> Element {
+        self.key.extend(number.to_ne_bytes());
+        self
+    }
+
+    /// The same element with a further address and port behind its key.
+    pub(crate) fn with(mut self, address: IpAddr, port: u16) -> Element {
+        let [high, low] = port.to_be_bytes();
+        self.key.extend(octets(address));
+        self.key.extend([high, low, 0, 0]);
+        self
+    }
+
+    /// The same element of a map, standing for going to a chain.
+    pub(crate) fn going_to(mut self, chain: String) -> Element {
+        self.chain = Some(chain);
         self
     }
 }
@@ -266,10 +344,17 @@ impl<'a> Transaction<'a> {
         let what = format!("set `{}` of ", set.name);
         self.request("add", &what, (NEW_SET, CREATE), |body| {
             body.string(2, set.name).be32(3, flags).be32(4, key_type).be32(5, key_len);
-            if set.key.is_map() {
+            if matches!(set.key, Key::FrontendVerdict | Key::HostFrontendVerdict) {
+                body.be32(6, VERDICTS).be32(10, id);
+            } else if set.key.is_map() {
                 body.be32(6, address.0 << 6 | PORT).be32(7, address.1 + 4).be32(10, id);
             } else {
                 body.be32(10, id).attribute(13, &key_byte_order());
+            }
+            if matches!(set.key, Key::Remembered | Key::HostRemembered) {
+                body.nested(9, |description| {
+                    description.be32(1, REMEMBERED_MAX);
+                });
             }
         });
     }
@@ -277,16 +362,28 @@ impl<'a> Transaction<'a> {
     /// Adds elements to a set; those there already stay.
     pub(crate) fn add_elements(&mut self, set: Set, elements: &[Element]) {
         let what = format!("element to set `{}` of ", set.name);
-        self.request("add", &what, (NEW_ELEMENT, CREATE), |body| {
-            list_elements(body.string(2, set.name), elements);
-        });
+        for some in elements.chunks(REQUEST_ELEMENTS_MAX) {
+            self.request("add", &what, (NEW_ELEMENT, CREATE), |body| {
+                list_elements(body.string(2, set.name), some);
+            });
+        }
     }
 
     /// Deletes elements of a set. One that is not there undoes the transaction (`ENOENT`).
     pub(crate) fn delete_elements(&mut self, set: Set, elements: &[Element]) {
         let what = format!("element from set `{}` of ", set.name);
-        self.request("delete", &what, (DELETE_ELEMENT, 0), |body| {
-            list_elements(body.string(2, set.name), elements);
+        for some in elements.chunks(REQUEST_ELEMENTS_MAX) {
+            self.request("delete", &what, (DELETE_ELEMENT, 0), |body| {
+                list_elements(body.string(2, set.name), some);
+            });
+        }
+    }
+
+    /// Deletes all elements of a set.
+    pub(crate) fn flush_set(&mut self, set: Set) {
+        let what = format!("set `{}` of ", set.name);
+        self.request("flush", &what, (DELETE_ELEMENT, 0), |body| {
+            body.string(2, set.name);
         });
     }
 
@@ -307,14 +404,26 @@ impl<'a> Transaction<'a> {
             });
             body.be32(5, libc::NF_ACCEPT.cast_unsigned()).string(7, chain.kind);
         });
-        self.request("flush", &what, (DELETE_RULE, 0), |body| {
-            body.string(2, chain.name);
+        self.replace_rules(chain.name, chain.rules);
+    }
+
+    /// The same for a chain at no hook, which maps lead to.
+    pub(crate) fn replace_plain_chain(&mut self, name: &str, rules: &[&[Step]]) {
+        self.request("add", &format!("chain `{name}` of "), (NEW_CHAIN, CREATE), |body| {
+            body.string(3, name);
         });
-        for rule in chain.rules {
-            let what = format!("rule to chain `{}` of ", chain.name);
+        self.replace_rules(name, rules);
+    }
+
+    fn replace_rules(&mut self, name: &str, rules: &[&[Step]]) {
+        self.request("flush", &format!("chain `{name}` of "), (DELETE_RULE, 0), |body| {
+            body.string(2, name);
+        });
+        for rule in rules {
+            let what = format!("rule to chain `{name}` of ");
             let family = self.family;
             self.request("add", &what, (NEW_RULE, CREATE | APPEND), |body| {
-                body.string(2, chain.name).nested(4, |list| {
+                body.string(2, name).nested(4, |list| {
                     rule.iter().for_each(|step| step.encode(family, list));
                 });
             });
@@ -371,6 +480,13 @@ fn list_elements(body: &mut Body<'_>, elements: &[Element]) {
                 if let Some(value) = &element.value {
                     item.nested(2, |data| {
                         data.attribute(VALUE, value);
+                    });
+                }
+                if let Some(chain) = &element.chain {
+                    item.nested(2, |data| {
+                        data.nested(VERDICT, |verdict| {
+                            verdict.be32(1, libc::NFT_GOTO.cast_unsigned()).string(2, chain);
+                        });
                     });
                 }
                 if element.end {

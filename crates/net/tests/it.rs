@@ -12,6 +12,7 @@ mod it {
     mod many;
     mod port;
     mod rules;
+    mod service;
     mod stacked;
     mod v6;
 }

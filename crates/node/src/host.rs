@@ -41,8 +41,10 @@ pub struct Config {
     pub subnet: Subnet,
     /// The domain of the cluster's names.
     pub domain: String,
-    /// The cluster's name servers; pods ask the host's if there are none.
+    /// The cluster's name servers; this node's own if there are none.
     pub name_servers: Vec<String>,
+    /// Where pods reach the API, if they can.
+    pub api: Option<std::net::SocketAddr>,
     /// The version of this program.
     pub version: String,
 }
@@ -97,6 +99,9 @@ impl Node {
         if config.name.is_empty() {
             config.name = crate::machine::hostname();
         }
+        if config.name_servers.is_empty() {
+            config.name_servers.push(crate::service::DNS_ADDRESS.to_owned());
+        }
         std::fs::create_dir_all(&config.directory)
             .map_err(|error| NodeError::System("make the directory of pods", error))?;
         let facts = Facts::look(&config.directory, &config.version);
@@ -114,6 +119,7 @@ impl Node {
             cache: Cache::default(),
         });
         host.register()?;
+        host.start_services()?;
         // Opened before the list, so that no end falls between the two.
         let events = host.engine.events(EventQuery::default())?;
         host.adopt()?;
@@ -139,7 +145,7 @@ impl Node {
 }
 
 impl Host {
-    fn thread(
+    pub(crate) fn thread(
         self: Arc<Self>,
         name: &str,
         work: impl FnOnce(Arc<Self>) + Send + 'static,

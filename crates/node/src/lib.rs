@@ -27,6 +27,7 @@ pub mod plan;
 mod pod;
 mod probe;
 mod security;
+mod service;
 mod slot;
 mod source;
 mod status;

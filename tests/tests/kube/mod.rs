@@ -10,6 +10,7 @@ mod declare;
 mod kinds;
 mod older;
 mod pod;
+mod service;
 mod show;
 mod workload;
 

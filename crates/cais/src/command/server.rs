@@ -3,7 +3,7 @@
 mod control;
 mod node;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +12,7 @@ use apiserver::log::{Log, Memory, Sqlite};
 use apiserver::{Audit, AuditError, Cluster, Identity, Rotation, Server};
 use engine::{Error, Kind, Result};
 use runtime::SignalFd;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use serde_json::Value;
 
 use super::serve::obey;
@@ -75,26 +76,51 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     let signals = SignalFd::ending();
     let signals =
         signals.map_err(|error| Error::caused(Kind::Internal, "take over signals", error))?;
-    let server = Server::bind(args.listen, cluster.clone(), &identity)
+    let (inner, more) = inner_address(args, host.is_some())
+        .map_err(|error| failed("listen for pods", error.into()))
+        .map_err(|error| error.hint("--disable-agent runs no pods that could ask the API"))?;
+    let server = Server::bind(args.listen, more, cluster.clone(), &identity)
         .map_err(|error| failed("serve the Kubernetes API", error.into()))
         .map_err(|error| error.hint("--listen 127.0.0.1:0 takes a port that is free"))?;
     let path = args.kubeconfig.clone().unwrap_or_else(|| place.join("kubeconfig"));
     identity
         .write_kubeconfig(&path, &server.address().to_string())
         .map_err(|error| failed("tell kubectl", error.into()))?;
+    // A server that listens everywhere is reached by the node's address, which the node knows.
+    let outer = Some(server.address()).filter(|address| !address.ip().is_loopback());
     session.say(format!("Serving the Kubernetes API on https://{}/", server.address()))?;
     session.say(format!("Use it with: kubectl --kubeconfig {} get namespaces", path.display()))?;
     obey(signals, server.stopper());
     let is_over = Arc::new(AtomicBool::new(false));
     control::start(cluster.clone(), &is_over)
         .map_err(|error| failed("start the controllers", error.into()))?;
-    let node = host.map(|host| host.start(cluster, &place, &args.node)).transpose()?;
+    let node =
+        host.map(|host| host.start(cluster, (&place, &args.node), inner.or(outer))).transpose()?;
     if let Some(node) = &node {
         session.say(format!("Running pods as node {}", node.name()))?;
     }
     let served = server.run().map_err(|error| failed("serve the Kubernetes API", error.into()));
     is_over.store(true, Ordering::Relaxed);
     served.map(|()| 0)
+}
+
+/// Where pods reach a server that listens on the loopback address only, which is not theirs: the
+/// address of the node on their network, which need not be there yet.
+fn inner_address(
+    args: &Args,
+    runs_pods: bool,
+) -> std::io::Result<(Option<SocketAddr>, Vec<TcpListener>)> {
+    let gateway = args.node.pod_cidr.hosts().next();
+    let Some(gateway) = gateway.filter(|_| runs_pods && args.listen.ip().is_loopback()) else {
+        return Ok((None, Vec::new()));
+    };
+    let flags = SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+    sockopt::set_ip_freebind(&socket, true)?;
+    rustix::net::bind(&socket, &SocketAddr::from((gateway, 0)))?;
+    rustix::net::listen(&socket, 128)?;
+    let listener = TcpListener::from(socket);
+    Ok((Some(listener.local_addr()?), vec![listener]))
 }
 
 /// Where requests are told of.

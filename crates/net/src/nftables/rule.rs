@@ -15,6 +15,43 @@ const TRANSPORT_HEADER: u32 = 2;
 const EQUAL: u32 = 0;
 const NOT_EQUAL: u32 = 1;
 
+/// What a word of a key is loaded from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Field {
+    Protocol,
+    Destination,
+    DestinationPort,
+    Source,
+}
+
+/// A place among the words that registers are made of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Word {
+    /// The first.
+    First,
+    /// That behind protocol, address and port.
+    BehindFrontend,
+    /// That behind protocol, address, port and another address.
+    BehindClient,
+    /// That behind protocol and port.
+    BehindPort,
+    /// That behind protocol, port and an address.
+    BehindPortClient,
+}
+
+impl Word {
+    fn register(self, family: Family) -> u32 {
+        let address = family.address_len() / 4;
+        match self {
+            Word::First => WORD,
+            Word::BehindFrontend => WORD + 2 + address,
+            Word::BehindClient => WORD + 2 + 2 * address,
+            Word::BehindPort => WORD + 2,
+            Word::BehindPortClient => WORD + 2 + address,
+        }
+    }
+}
+
 /// One step of a rule. A step that does not match ends the rule.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Step {
@@ -40,6 +77,28 @@ pub(crate) enum Step {
     RedirectAddress(&'static str),
     /// Rewrite the destination to what the map holds for protocol and port.
     RedirectPort(&'static str),
+    /// Load fields, one behind the other.
+    Load(Word, &'static [Field]),
+    /// Load a random number below this one.
+    Random(Word, u32),
+    /// Load what the map holds for what begins in the first word.
+    Map(&'static str, Word),
+    /// Do what the map holds for what begins in the first word.
+    Go(&'static str),
+    /// Rewrite the destination to the address and port that begin here.
+    Redirect(Word),
+    /// Have the map hold, for what begins in the first word, what begins here, for so many seconds.
+    Remember(&'static str, Word, u32),
+    /// Have the map hold nothing for what begins in the first word; it held what begins here.
+    Forget(&'static str, Word),
+    /// Match the first packet of a conversation.
+    New,
+    /// Match a packet of TCP.
+    Tcp,
+    /// Refuse a connection of TCP (RFC 9293, 3.5.2).
+    Reset,
+    /// Say that nobody listens at the port (RFC 792; RFC 4443, 3.1).
+    Unreachable,
     /// Rewrite the source to the address of the interface the packet goes out through.
     Masquerade,
     /// Let the packet pass this chain.
@@ -83,6 +142,32 @@ impl Step {
                 load_field(list, WORD + 1, DESTINATION_PORT);
                 redirect(list, family, map);
             }
+            Step::Load(word, fields) => load_fields(list, family, word.register(family), fields),
+            Step::Random(word, below) => expression(list, "numgen", |data| {
+                const RANDOM: u32 = 1;
+                data.be32(1, word.register(family)).be32(2, below).be32(3, RANDOM).be32(4, 0);
+            }),
+            Step::Map(map, to) => expression(list, "lookup", |data| {
+                data.string(1, map).be32(2, WORD).be32(3, to.register(family));
+            }),
+            Step::Go(map) => expression(list, "lookup", |data| {
+                data.string(1, map).be32(2, WORD).be32(3, VERDICT_REGISTER);
+            }),
+            Step::Redirect(word) => redirect_to(list, family, word.register(family)),
+            Step::Remember(map, word, seconds) => {
+                remember(list, map, word.register(family), seconds);
+            }
+            Step::Forget(map, word) => expression(list, "dynset", |data| {
+                const DELETE: u32 = 2;
+                data.string(1, map).be32(3, DELETE).be32(4, WORD).be32(5, word.register(family));
+            }),
+            Step::New => match_connection(list, CONNECTION_STATE, NEW),
+            Step::Tcp => {
+                load_protocol(list);
+                compare(list, EQUAL, &[6]);
+            }
+            Step::Reset => reject(list, 1, 0),
+            Step::Unreachable => reject(list, 0, if family == Family::V4 { 3 } else { 4 }),
             Step::Masquerade => expression(list, "masq", |_| {}),
             Step::Accept => verdict(list, libc::NF_ACCEPT),
             Step::Drop => verdict(list, libc::NF_DROP),
@@ -111,6 +196,7 @@ const DESTINATION_PORT: (u32, u32, u32) = (TRANSPORT_HEADER, 2, 2);
 const CONNECTION_STATE: u32 = 0;
 const ESTABLISHED: u32 = 2;
 const RELATED: u32 = 4;
+const NEW: u32 = 8;
 /// `NFT_CT_STATUS` and `IPS_DST_NAT`.
 const CONNECTION_STATUS: u32 = 2;
 const DESTINATION_NAT: u32 = 32;
@@ -122,8 +208,9 @@ fn load_field(list: &mut Body<'_>, register: u32, (header, offset, len): (u32, u
     });
 }
 
+const META_PROTOCOL: u32 = 16;
+
 fn load_protocol(list: &mut Body<'_>) {
-    const META_PROTOCOL: u32 = 16;
     expression(list, "meta", |data| {
         data.be32(1, Register::First as u32).be32(2, META_PROTOCOL);
     });
@@ -162,13 +249,19 @@ fn match_local(list: &mut Body<'_>) {
 /// Looks up what the first register holds, and makes the address and port found the destination.
 /// Where nothing is found, the rule ends.
 fn redirect(list: &mut Body<'_>, family: Family, map: &str) {
-    const DESTINATION: u32 = 1;
-    let port = WORD + family.address_len() / 4;
-    let family = family.number().cast_unsigned();
     let register = Register::First as u32;
     expression(list, "lookup", |data| {
         data.string(1, map).be32(2, register).be32(3, register);
     });
+    redirect_to(list, family, register);
+}
+
+/// Makes the address and port in the registers the destination.
+fn redirect_to(list: &mut Body<'_>, family: Family, register: u32) {
+    const DESTINATION: u32 = 1;
+    let first = if register == Register::First as u32 { WORD } else { register };
+    let port = first + family.address_len() / 4;
+    let family = family.number().cast_unsigned();
     expression(list, "nat", |data| {
         data.be32(1, DESTINATION).be32(2, family).be32(3, register).be32(5, port);
     });
@@ -192,8 +285,51 @@ fn match_connection(list: &mut Body<'_>, what: u32, bits: u32) {
     compare(list, NOT_EQUAL, &0_u32.to_ne_bytes());
 }
 
+/// Loads fields one behind the other; each begins a word of its own.
+fn load_fields(list: &mut Body<'_>, family: Family, mut register: u32, fields: &[Field]) {
+    let len = family.address_len();
+    for field in fields {
+        match field {
+            Field::Protocol => expression(list, "meta", |data| {
+                data.be32(1, register).be32(2, META_PROTOCOL);
+            }),
+            Field::Destination => {
+                let field = (NETWORK_HEADER, family.destination_offset(), len);
+                load_field(list, register, field);
+            }
+            Field::DestinationPort => load_field(list, register, DESTINATION_PORT),
+            Field::Source => {
+                load_field(list, register, (NETWORK_HEADER, family.source_offset(), len));
+            }
+        }
+        register += match field {
+            Field::Destination | Field::Source => len / 4,
+            Field::Protocol | Field::DestinationPort => 1,
+        };
+    }
+}
+
+/// Adds an element that ends by itself, or has it last anew.
+fn remember(list: &mut Body<'_>, map: &str, value: u32, seconds: u32) {
+    const UPDATE: u32 = 1;
+    let millis = u64::from(seconds) * 1000;
+    expression(list, "dynset", |data| {
+        data.string(1, map).be32(3, UPDATE).be32(4, WORD).be32(5, value);
+        data.attribute(6, &millis.to_be_bytes());
+    });
+}
+
+/// Answers with an error: of which protocol (`NFT_REJECT_*`), and which one.
+fn reject(list: &mut Body<'_>, kind: u32, code: u8) {
+    expression(list, "reject", |data| {
+        data.be32(1, kind).attribute(2, &[code]);
+    });
+}
+
+/// Where a verdict is loaded to.
+const VERDICT_REGISTER: u32 = 0;
+
 fn verdict(list: &mut Body<'_>, code: i32) {
-    const VERDICT_REGISTER: u32 = 0;
     expression(list, "immediate", |data| {
         data.be32(1, VERDICT_REGISTER).nested(2, |value| {
             value.nested(2, |verdict| {

@@ -1,5 +1,6 @@
 //! The node that `cais server` is, too.
 
+use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -26,11 +27,11 @@ pub(super) struct Args {
     node_name: String,
     /// Where the addresses of this node's pods come from
     #[arg(long, value_name = "SUBNET", default_value = "10.42.0.0/24")]
-    pod_cidr: Subnet,
+    pub(super) pod_cidr: Subnet,
     /// The domain of the cluster's names
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
     cluster_domain: String,
-    /// A name server for pods (repeatable; default: the host's)
+    /// A name server for pods (repeatable; default: the cluster's own, 10.96.0.10)
     #[arg(long, value_name = "ADDRESS")]
     cluster_dns: Vec<std::net::IpAddr>,
 }
@@ -53,7 +54,12 @@ impl Host {
     }
 
     /// Begins to run pods.
-    pub(super) fn start(self, cluster: Cluster, place: &Path, args: &Args) -> Result<Node> {
+    pub(super) fn start(
+        self,
+        cluster: Cluster,
+        (place, args): (&Path, &Args),
+        api: Option<SocketAddr>,
+    ) -> Result<Node> {
         let name = match args.node_name.as_str() {
             "" => node::host_name(),
             name => name.to_owned(),
@@ -68,6 +74,7 @@ impl Host {
             subnet: args.pod_cidr,
             domain: args.cluster_domain.clone(),
             name_servers: args.cluster_dns.iter().map(ToString::to_string).collect(),
+            api,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let client = Client::new(transport, "kubelet");

@@ -118,6 +118,7 @@ impl Node {
             slots: Mutex::default(),
             cache: Cache::default(),
         });
+        host.ensure_network()?;
         host.register()?;
         host.start_services()?;
         // Opened before the list, so that no end falls between the two.
@@ -154,7 +155,7 @@ impl Host {
         spawned.map(drop).map_err(|error| NodeError::System("start a thread", error))
     }
 
-    /// Makes sure that there is a network for pods: with the first one that needs it.
+    /// Makes sure that there is a network for pods. Somebody may have removed it meanwhile.
     pub(crate) fn ensure_network(&self) -> Result<(), engine::Error> {
         match self.engine.network(NETWORK) {
             Ok(_) => return Ok(()),

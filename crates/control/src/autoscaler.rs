@@ -59,80 +59,97 @@ fn plan(world: &World<'_>, key: &Key) -> Plan {
     if status.is_null() {
         status = json!({});
     }
-    let mut conditions = items(&status["conditions"]).to_vec();
-    let mut set = |kind: &str, is: &str, reason: &str, message: &str| {
-        set_condition(&mut conditions, kind, is, (reason, message), world.now);
-    };
-    let Some(target) = target(world.cache, &own) else {
-        let wanted = &own["spec"]["scaleTargetRef"];
+    let conditions = items(&status["conditions"]).to_vec();
+    let mut look = Look { world, own: &own, status, conditions, plan: &mut plan };
+    match target(world.cache, &own) {
+        None => look.has_no_target(),
+        Some(target) => look.at(&target, key),
+    }
+    let Look { mut status, conditions, .. } = look;
+    status["conditions"] = conditions.into();
+    plan.status(kind("HorizontalPodAutoscaler"), &own, without_nulls(status));
+    plan
+}
+
+/// One look at an autoscaler and what it scales.
+struct Look<'a> {
+    world: &'a World<'a>,
+    own: &'a Object,
+    status: Value,
+    conditions: Vec<Value>,
+    plan: &'a mut Plan,
+}
+
+impl Look<'_> {
+    fn set(&mut self, kind: &str, is: &str, reason: &str, message: &str) {
+        set_condition(&mut self.conditions, kind, is, (reason, message), self.world.now);
+    }
+
+    fn has_no_target(&mut self) {
+        let wanted = &self.own["spec"]["scaleTargetRef"];
         let word = |field: &str| wanted[field].as_str().unwrap_or_default();
         let message = format!(
             "the HPA controller was unable to get the target's current scale: {} {:?} not found",
             word("kind"),
             word("name")
         );
-        set("AbleToScale", "False", "FailedGetScale", &message);
-        plan.warn(&own, "FailedGetScale", message);
-        status["conditions"] = conditions.into();
-        plan.status(kind("HorizontalPodAutoscaler"), &own, status);
-        return plan;
-    };
-    set(
-        "AbleToScale",
-        "True",
-        "SucceededGetScale",
-        "the HPA controller was able to get the target's current scale",
-    );
-    let now = target.replicas();
-    let desired = if now == 0 {
-        set(
-            "ScalingActive",
-            "False",
-            "ScalingDisabled",
-            "scaling is disabled since the replica count of the target is zero",
-        );
-        None
-    } else {
-        let measured = metric::replicas(world, &own, &target.object, now);
-        status["currentMetrics"] = measured.current;
+        self.set("AbleToScale", "False", "FailedGetScale", &message);
+        self.plan.warn(self.own, "FailedGetScale", message);
+    }
+
+    fn at(&mut self, target: &Target, key: &Key) {
+        let words = "the HPA controller was able to get the target's current scale";
+        self.set("AbleToScale", "True", "SucceededGetScale", words);
+        let now = target.replicas();
+        let wanted = match self.desired(target, now) {
+            None => now,
+            Some((desired, why)) => self.scale(target, key, (now, desired), &why),
+        };
+        self.status["observedGeneration"] = self.own["metadata"]["generation"].clone();
+        self.status["currentReplicas"] = now.into();
+        self.status["desiredReplicas"] = wanted.into();
+    }
+
+    /// How many pods what is measured asks for, and which metric does.
+    fn desired(&mut self, target: &Target, now: i64) -> Option<(i64, String)> {
+        if now == 0 {
+            let words = "scaling is disabled since the replica count of the target is zero";
+            self.set("ScalingActive", "False", "ScalingDisabled", words);
+            return None;
+        }
+        let measured = metric::replicas(self.world, self.own, &target.object, now);
+        self.status["currentMetrics"] = measured.current;
         match measured.desired {
             Ok((desired, why)) => {
-                let message = format!(
+                let words = format!(
                     "the HPA was able to successfully calculate a replica count from {why}"
                 );
-                set("ScalingActive", "True", "ValidMetricFound", &message);
+                self.set("ScalingActive", "True", "ValidMetricFound", &words);
                 Some((desired, why))
             }
             Err((reason, why)) => {
-                let message = format!("the HPA was unable to compute the replica count: {why}");
-                set("ScalingActive", "False", reason, &message);
-                plan.warn(&own, reason, why);
+                let words = format!("the HPA was unable to compute the replica count: {why}");
+                self.set("ScalingActive", "False", reason, &words);
+                self.plan.warn(self.own, reason, why);
                 None
             }
         }
-    };
-    let wanted = match desired {
-        None => now,
-        Some((desired, why)) => {
-            let mut memory = Memory::read(world.memory(CONTROLLER.name, key));
-            let limited = behaviour::limit(world.now, &own, now, desired, &mut memory);
-            memory.note(world.now, &own, now, limited.replicas);
-            plan.memory = Some(memory.write());
-            set("ScalingLimited", limited.is, limited.reason, limited.message);
-            set("AbleToScale", "True", limited.able.0, limited.able.1);
-            if limited.replicas != now {
-                rescale(&own, &target, now, limited.replicas, &why, &mut plan);
-                status["lastScaleTime"] = stamp(world.now).into();
-            }
-            limited.replicas
+    }
+
+    /// Scales as far as is allowed now: to how many.
+    fn scale(&mut self, target: &Target, key: &Key, (now, desired): (i64, i64), why: &str) -> i64 {
+        let mut memory = Memory::read(self.world.memory(CONTROLLER.name, key));
+        let limited = behaviour::limit(self.world.now, self.own, now, desired, &mut memory);
+        memory.note(self.world.now, self.own, now, limited.replicas);
+        self.plan.memory = Some(memory.write());
+        self.set("ScalingLimited", limited.is, limited.reason, limited.message);
+        self.set("AbleToScale", "True", limited.able.0, limited.able.1);
+        if limited.replicas != now {
+            rescale(self.own, target, now, limited.replicas, why, self.plan);
+            self.status["lastScaleTime"] = stamp(self.world.now).into();
         }
-    };
-    status["observedGeneration"] = own["metadata"]["generation"].clone();
-    status["currentReplicas"] = now.into();
-    status["desiredReplicas"] = wanted.into();
-    status["conditions"] = conditions.into();
-    plan.status(kind("HorizontalPodAutoscaler"), &own, without_nulls(status));
-    plan
+        limited.replicas
+    }
 }
 
 fn rescale(own: &Object, target: &Target, now: i64, wanted: i64, why: &str, plan: &mut Plan) {

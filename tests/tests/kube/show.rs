@@ -36,7 +36,7 @@ fn objects_are_shown_in_every_form() {
     assert!(yaml.ok().starts_with("apiVersion: v1\ndata:\n  a: b\nkind: ConfigMap\n"), "{yaml}");
     let list = cluster.shell("kubectl get cm -o json");
     let list: serde_json::Value = serde_json::from_str(list.ok()).unwrap();
-    assert_eq!((list["kind"].as_str(), list["items"][1]["data"].is_null()), (Some("List"), true));
+    assert_eq!((list["kind"].as_str(), list["items"][2]["data"].is_null()), (Some("List"), true));
     cluster.shell("kubectl get cm three").code(1).says("configmaps \"three\" not found");
     cluster.shell("kubectl get nonsense").code(1).says("doesn't have a resource type \"nonsense\"");
     let watch = format!(

@@ -95,7 +95,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     control::start(cluster.clone(), &is_over)
         .map_err(|error| failed("start the controllers", error.into()))?;
     let node =
-        host.map(|host| host.start(cluster, (&place, &args.node), inner.or(outer))).transpose()?;
+        host.map(|host| host.start(&cluster, (&place, &args.node), inner.or(outer))).transpose()?;
     if let Some(node) = &node {
         session.say(format!("Running pods as node {}", node.name()))?;
     }

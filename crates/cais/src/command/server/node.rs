@@ -56,7 +56,7 @@ impl Host {
     /// Begins to run pods.
     pub(super) fn start(
         self,
-        cluster: Cluster,
+        cluster: &Cluster,
         (place, args): (&Path, &Args),
         api: Option<SocketAddr>,
     ) -> Result<Node> {

@@ -16,6 +16,7 @@ mod storage;
 #[cfg(test)]
 mod tests;
 mod toleration;
+mod unsupported;
 
 use serde_json::Value;
 
@@ -61,6 +62,7 @@ const REFUSING: &[Step] = &[
     priority::check,
     certificate::check,
     escalation,
+    unsupported::check,
 ];
 
 /// Completes a new object, or refuses it.

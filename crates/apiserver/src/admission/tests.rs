@@ -348,3 +348,21 @@ fn a_request_for_a_certificate_says_who_made_it_and_is_approved_by_whom_may() {
     assert_eq!(approved["status"]["conditions"][0]["type"], "Approved");
     assert_eq!(approved["spec"]["username"], "jane");
 }
+
+#[test]
+fn who_would_rely_on_what_is_not_there_is_told() {
+    let cluster = cluster();
+    let service = json!({"metadata": {"name": "s"}, "spec": {"type": "LoadBalancer",
+        "loadBalancerSourceRanges": ["10.0.0.0/8"], "ports": [{"port": 80}]}});
+    let services = "/api/v1/namespaces/default/services";
+    let (code, refusal) = ask(&cluster, &User::administrator(), "POST", services, &service);
+    assert_eq!(code, 422, "{refusal}");
+    let policy = json!({"metadata": {"name": "p"}, "spec": {"podSelector": {}}});
+    let policies = "/apis/networking.k8s.io/v1/namespaces/default/networkpolicies";
+    let (code, made) = ask(&cluster, &User::administrator(), "POST", policies, &policy);
+    assert_eq!(code, 201);
+    assert!(
+        made["warnings"][0].as_str().is_some_and(|told| told.contains("not enforced")),
+        "{made}"
+    );
+}

@@ -93,10 +93,18 @@ fn what_confines_a_container_is_there_again() {
 
 #[test]
 fn one_may_be_left_running() {
-    let Some(host) = Host::new(COUNTER) else { return };
+    // A file that is open in the image must be there when it is restored, and the counter, which goes
+    // on, renames its own: it holds still for a moment.
+    let holding = "do [ ! -e /hold ] || { mkdir -p /held; continue; }; n=";
+    let script = COUNTER.replace("do n=", holding);
+    assert!(script.contains(holding));
+    let Some(host) = Host::new(&script) else { return };
     host.run();
     host.counts_beyond(2);
+    fs::create_dir(host.rootfs("hold")).unwrap();
+    wait_until("it holds still", || host.rootfs("held").exists());
     host.line("checkpoint --leave-running --image-path images --work-path work a").ok();
+    fs::remove_dir(host.rootfs("hold")).unwrap();
     assert!(host.path("work/dump.log").exists());
     host.is_running();
     host.counts_beyond(host.count());

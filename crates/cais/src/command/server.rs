@@ -58,6 +58,8 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     };
     let (root, _) = session.roots();
     let place = args.data_dir.clone().unwrap_or_else(|| root.join("cluster"));
+    // A mistake in it leaves no half of a cluster.
+    let audit = args.audit_log_path.as_deref().map(|path| audit(args, path)).transpose()?;
     let identity = Identity::open(&place, &addresses(args.listen))
         .map_err(|error| failed("prepare the cluster's identity", error.into()))
         .map_err(|error| error.hint("--data-dir names a directory that can be written to"))?;
@@ -70,8 +72,8 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
         _ => Arc::new(Sqlite::open(&place.join("log.db")).map_err(open)?),
     };
     let mut cluster = Cluster::open(log, &identity).map_err(open)?;
-    if let Some(path) = &args.audit_log_path {
-        cluster = cluster.audited(audit(args, path)?);
+    if let Some(audit) = audit {
+        cluster = cluster.audited(audit);
     }
     let signals = SignalFd::ending();
     let signals =
@@ -142,7 +144,8 @@ fn audit(args: &Args, path: &Path) -> Result<Audit> {
 fn read_policy(path: &Path) -> Result<Value> {
     let doing = format!("read the audit policy `{}`", path.display());
     let text = std::fs::read_to_string(path)
-        .map_err(|error| Error::caused(Kind::Invalid, doing.as_str(), error))?;
+        .map_err(|error| Error::caused(Kind::Invalid, doing.as_str(), error))
+        .map_err(|error| error.hint("--audit-policy-file names a file that can be read"))?;
     objects::yaml::parse(&text).map_err(|error| {
         Error::caused(Kind::Invalid, doing, error).hint("the policy is to be YAML or JSON")
     })

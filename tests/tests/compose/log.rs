@@ -68,6 +68,24 @@ fn a_signal_stops_everything_gracefully() {
 }
 
 #[test]
+fn a_signal_while_one_waits_for_another_stops_what_there_is() {
+    let sandbox = Sandbox::new();
+    write(
+        &sandbox,
+        "name: p\nservices:\n  db:\n    image: busybox\n    command: \"sh -c 'trap \\\"echo bye; exit 0\\\" TERM; echo ready; while :; do sleep 0.05; done'\"\n    healthcheck: {test: test -e /healthy, interval: 1s, retries: 1000}\n  web:\n    image: busybox\n    command: echo never\n    depends_on: {db: {condition: service_healthy}}\n",
+    );
+    let up = sandbox.start(["compose", "up"]);
+    up.wait_for("ready");
+    up.signal(Signal::INT);
+    let up = up.finish();
+    up.code(130).says("Gracefully Stopping");
+    assert!(up.stdout.contains("| bye\n"), "{up}");
+    assert!(!up.stdout.contains("never"), "{up}");
+    sandbox.line("cais compose ps -q").out("");
+    down(&sandbox);
+}
+
+#[test]
 fn lines_are_followed_and_new_containers_too() {
     let sandbox = Sandbox::new();
     write(

@@ -77,9 +77,10 @@ impl<'a> Cluster<'a> {
 
     /// Stops the server, which leaves nothing.
     pub(super) fn stop(self) {
-        let _ = self.sandbox.shell("$E network rm cais-pods");
         self.running.signal(Signal::TERM);
         let _ = self.running.finish();
+        // Not before: a server that serves makes its part of it anew when a service changes.
+        let _ = self.sandbox.shell("$E network rm cais-pods");
     }
 }
 

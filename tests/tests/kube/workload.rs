@@ -36,16 +36,25 @@ fn a_deployment_is_rolled_out_and_back_and_leaves_nothing() {
     let sandbox = Sandbox::new();
     let cluster = Cluster::with_node(&sandbox);
     cluster.file("web.json", &workload("Deployment", "web", json!({"replicas": 3})));
+    // A rollout is complete while the old pods end, which kubectl still takes for the deployment's.
     let outcome = cluster.shell(
         r#"
+        only_new() {
+            end=$(($(date +%s)+120))
+            until [ "$(kubectl get pods -l app=web -o name | wc -l)" = 3 ]; do
+                [ "$(date +%s)" -lt $end ] || exit 9
+            done
+        }
         kubectl apply -f web.json
         kubectl rollout status deploy/web --timeout=120s
         kubectl get deploy web
         kubectl set env deploy/web GREETING=again
         kubectl rollout status deploy/web --timeout=120s
+        only_new
         kubectl logs deploy/web
         kubectl rollout undo deploy/web
         kubectl rollout status deploy/web --timeout=120s
+        only_new
         kubectl rollout history deploy/web
         kubectl get rs -o custom-columns=WANTED:.spec.replicas --no-headers | sort
         kubectl exec deploy/web -- hostname

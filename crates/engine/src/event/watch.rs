@@ -35,8 +35,8 @@ pub struct Events {
     files: VecDeque<Source>,
     /// Tells of changes in the directory.
     watch: OwnedFd,
-    /// The socket of whoever they are for.
-    reader: Option<OwnedFd>,
+    /// What ends them, and how it is seen to.
+    end: Option<(OwnedFd, PollFlags)>,
     ready: VecDeque<Event>,
 }
 
@@ -62,7 +62,7 @@ impl Events {
             query,
             files: VecDeque::new(),
             watch,
-            reader: None,
+            end: None,
             ready: VecDeque::new(),
         };
         events.begin().doing(|| "read the events".to_owned())?;
@@ -72,7 +72,13 @@ impl Events {
     /// The same, for as long as whoever is at the other end of a socket has not hung up.
     #[must_use]
     pub fn for_reader(self, socket: OwnedFd) -> Self {
-        Self { reader: Some(socket), ..self }
+        Self { end: Some((socket, PollFlags::RDHUP)), ..self }
+    }
+
+    /// The same, until there is something to read from a descriptor.
+    #[must_use]
+    pub fn until_readable(self, descriptor: OwnedFd) -> Self {
+        Self { end: Some((descriptor, PollFlags::IN)), ..self }
     }
 
     /// Opens what there is. Between the two, the file may be turned: then it is opened twice, which
@@ -168,10 +174,10 @@ impl Events {
         let left =
             left.map(|ns| Timespec { tv_sec: ns / 1_000_000_000, tv_nsec: ns % 1_000_000_000 });
         let mut set = vec![PollFd::new(&self.watch, PollFlags::IN)];
-        let reader = self.reader.as_ref();
-        set.extend(reader.map(|reader| PollFd::new(reader, PollFlags::RDHUP)));
+        let end = self.end.as_ref();
+        set.extend(end.map(|(descriptor, sign)| PollFd::new(descriptor, *sign)));
         let ready = rustix::io::retry_on_intr(|| poll(&mut set, left.as_ref()))?;
-        if set.get(1).is_some_and(|reader| !reader.revents().is_empty()) {
+        if set.get(1).is_some_and(|end| !end.revents().is_empty()) {
             return Ok(false);
         }
         let mut buffer = [0; 4096];

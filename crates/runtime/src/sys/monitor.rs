@@ -93,13 +93,14 @@ pub fn mount_memory(path: &std::path::Path, bytes: u64) -> io::Result<()> {
 }
 
 /// Makes a forked process independent of whoever started it: a session of its own, `/` as its
-/// directory, nothing on its standard streams, and none of the descriptors that our own parent
-/// left open for us (those are the ones without `FD_CLOEXEC`; ours all have it).
+/// directory, nothing on its standard streams, no signal blocked, and none of the descriptors that
+/// our own parent left open for us (those are the ones without `FD_CLOEXEC`; ours all have it).
 ///
 /// # Errors
 /// If /proc or /dev/null cannot be used.
 pub fn detach_from_session() -> io::Result<()> {
     rustix::process::setsid()?;
+    crate::sys::unblock_signals();
     rustix::process::chdir("/")?;
     let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
     rustix::stdio::dup2_stdin(&null)?;

@@ -7,7 +7,7 @@ use engine::{Container, Error, Exec, Kind, RemoveOptions, Result};
 use super::create_container::{Making, creation, has_anonymous_volumes, make};
 use super::follow::Follower;
 use super::scope::{OneOff, Scope};
-use super::wait_for::{Until, wait};
+use super::wait_for::{End, Until, wait};
 use super::{from_compose, network, observed};
 
 /// How many containers are stopped at the same time.
@@ -44,7 +44,18 @@ impl<'a> Apply<'a> {
             crate::progress::note(&format!("WARN: {warning}"));
         }
         warn_of_orphans(plan);
-        plan.steps.iter().try_for_each(|step| self.step(step))
+        for step in &plan.steps {
+            // Who is attached sees the signal next, and stops what there is.
+            if self.is_interrupted() {
+                break;
+            }
+            self.step(step)?;
+        }
+        Ok(())
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.follower.as_ref().is_some_and(|follower| follower.is_interrupted())
     }
 
     fn step(&mut self, step: &Step) -> Result<()> {
@@ -268,9 +279,9 @@ impl<'a> Apply<'a> {
     /// Starts what is to replace another, which stays if this one does not come to be healthy.
     fn start_before(&mut self, new: &Container) -> Result<()> {
         let engine = self.scope.engine;
-        let started = self
-            .start(new)
-            .and_then(|()| wait(engine, std::slice::from_ref(new), Until::RunningOrHealthy, None));
+        let started = self.start(new).and_then(|()| {
+            wait(engine, std::slice::from_ref(new), Until::RunningOrHealthy, End::Never)
+        });
         started.map_err(|error| {
             // The one that runs goes on; what failed is what has to be known.
             let _ = engine
@@ -292,7 +303,9 @@ impl<'a> Apply<'a> {
             containers.iter().map(|found| container(&found.record.name)).collect();
         let began: Vec<_> =
             names.iter().map(|name| self.scope.report.begin(name, "Waiting")).collect();
-        match wait(self.scope.engine, &containers, until, None) {
+        let signals = self.follower.as_ref().and_then(|follower| follower.signals());
+        match wait(self.scope.engine, &containers, until, signals.map_or(End::Never, End::Signal)) {
+            Ok(()) if self.is_interrupted() => Ok(()),
             Ok(()) => {
                 for (name, since) in names.iter().zip(began) {
                     self.scope.report.done(name, until.word(), since);

@@ -138,12 +138,16 @@ pub(super) fn bring_about(
     wanted: &Wanted,
     options: &Options,
     manner: &Manner,
-    follower: Option<&mut Follower>,
+    mut follower: Option<&mut Follower>,
 ) -> Result<Vec<engine::Container>> {
     let project = scope.project()?;
     image::provide(scope, project, &options.services, wanted)?;
     let world = World::look(scope)?;
     let plan = plan(project, &world, options).map_err(from_compose)?;
+    if let Some(follower) = &mut follower {
+        // From here on there is something to stop.
+        follower.heed_signals()?;
+    }
     let mut apply = Apply::new(scope, project);
     (apply.timeout_s, apply.inherits, apply.follower) =
         (manner.timeout_s, !manner.renews_volumes, follower);

@@ -11,7 +11,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use engine::{Container, Engine, Error, Kind, LogItem, LogLine, LogQuery, Result, Stream};
-use rustix::event::{PollFd, PollFlags, poll};
+use runtime::SignalFd;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{PidfdFlags, getppid, pidfd_open};
 
 use super::observed;
@@ -190,11 +191,15 @@ pub(super) struct Follower {
     to: PipeWriter,
     from: BufReader<PipeReader>,
     child: runtime::Child,
+    /// What asks us to end, once that is heeded.
+    signals: Option<SignalFd>,
 }
 
-/// What a follower says.
+/// What comes of following.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum News {
+    /// Somebody asks us to end.
+    Interrupted,
     /// A container has ended with this code.
     Ended { id: String, code: i32 },
     /// There are no more lines.
@@ -211,7 +216,7 @@ impl Follower {
         let (from, writer) = io::pipe().map_err(failed)?;
         match runtime::fork().map_err(failed)? {
             runtime::Fork::Parent(child) => {
-                Ok(Self { shown: None, to, from: BufReader::new(from), child })
+                Ok(Self { shown: None, to, from: BufReader::new(from), child, signals: None })
             }
             runtime::Fork::Child => {
                 drop((to, from));
@@ -252,18 +257,51 @@ impl Follower {
         }
     }
 
-    /// What [`Follower::news`] comes from.
-    pub(super) fn source(&self) -> impl AsFd + '_ {
-        self.from.get_ref()
+    /// From now on signals that ask us to end are news, instead of our end.
+    pub(super) fn heed_signals(&mut self) -> Result<()> {
+        let signals = SignalFd::ending();
+        let signals =
+            signals.map_err(|error| Error::caused(Kind::Internal, "take over signals", error))?;
+        self.signals = Some(signals);
+        Ok(())
     }
 
-    /// Whether news can be had without waiting.
-    pub(super) fn has_news(&self) -> bool {
-        !self.from.buffer().is_empty()
+    /// The signals that are heeded.
+    pub(super) fn signals(&self) -> Option<&SignalFd> {
+        self.signals.as_ref()
+    }
+
+    /// Whether somebody asks us to end.
+    pub(super) fn is_interrupted(&self) -> bool {
+        let Some(signals) = &self.signals else { return false };
+        let mut set = [PollFd::new(signals, PollFlags::IN)];
+        let polled = rustix::io::retry_on_intr(|| poll(&mut set, Some(&Timespec::default())));
+        polled.is_ok_and(|ready| ready > 0)
+    }
+
+    /// What happens next; waits for it.
+    pub(super) fn next(&mut self) -> Result<News> {
+        if !self.from.buffer().is_empty() {
+            return Ok(self.read());
+        }
+        let failed = |error| Error::caused(Kind::Internal, "wait for containers", error);
+        if let Some(signals) = &mut self.signals {
+            let mut set = [
+                PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
+                PollFd::new(self.from.get_ref(), PollFlags::IN),
+            ];
+            let polled = rustix::io::retry_on_intr(|| poll(&mut set, None));
+            polled.map_err(|error| failed(error.into()))?;
+            if !set[0].revents().is_empty() {
+                signals.read().map_err(failed)?;
+                return Ok(News::Interrupted);
+            }
+        }
+        Ok(self.read())
     }
 
     /// What it says next; waits for it.
-    pub(super) fn news(&mut self) -> News {
+    fn read(&mut self) -> News {
         let mut line = String::new();
         if self.from.read_line(&mut line).unwrap_or(0) == 0 {
             return News::Over;
@@ -289,7 +327,7 @@ impl Follower {
 /// The follower's own life: a thread for each container.
 fn serve(engine: &Engine, style: Style, orders: PipeReader, news: PipeWriter) -> io::Result<()> {
     // The terminal's signals are for who started us; we end when there is nothing more to show.
-    let _blocked = runtime::SignalFd::ending()?;
+    let _blocked = SignalFd::ending()?;
     let parent = getppid().and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
     let printer = Printer::new(style);
     let news = Mutex::new(news);

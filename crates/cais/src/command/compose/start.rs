@@ -7,7 +7,7 @@ use super::apply::Apply;
 use super::observed;
 use super::scope::{OneOff, Scope};
 use super::up::wait_for_all;
-use super::wait_for::{Until, wait};
+use super::wait_for::{End, Until, wait};
 use crate::session::Session;
 
 /// What `start` takes.
@@ -69,7 +69,7 @@ fn wait_for_dependencies(scope: &Scope<'_>, project: &Project, name: &str) -> Re
         let all = scope.containers(std::slice::from_ref(&dependency.service), OneOff::Without)?;
         // What has completed once is not started again for those that needed it.
         if dependency.condition == Condition::Completed || !all.is_empty() {
-            wait(scope.engine, &all, until, None)?;
+            wait(scope.engine, &all, until, End::Never)?;
         }
     }
     Ok(())

@@ -1,11 +1,8 @@
 //! `cais compose up`
 
-use std::os::fd::AsFd as _;
-
 use ::compose::Condition;
 use ::compose::plan::{Options, Recreate};
 use engine::{Container, Error, Result};
-use runtime::SignalFd;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Signal;
 
@@ -14,7 +11,7 @@ use super::create::{Making, Manner, bring_about};
 use super::follow::{Follower, News, Style};
 use super::observed;
 use super::scope::{OneOff, Scope};
-use super::wait_for::{Until, wait};
+use super::wait_for::{End, Until, wait};
 use crate::session::Session;
 
 /// The exit code of what was stopped by a signal of its terminal.
@@ -232,7 +229,7 @@ pub(super) fn wait_for_all(
             (name, since)
         };
         let began: Vec<_> = containers.iter().map(begin).collect();
-        wait(scope.engine, &containers, until, timeout_s)?;
+        wait(scope.engine, &containers, until, timeout_s.map_or(End::Never, End::Seconds))?;
         for (name, since) in began {
             scope.report.done(&name, until.word(), since);
         }
@@ -250,9 +247,6 @@ struct Attached<'a> {
 
 impl Attached<'_> {
     fn run(mut self) -> Result<i32> {
-        // Only now: what was started before would have inherited that they are blocked.
-        let failed = |error| Error::caused(engine::Kind::Internal, "take over signals", error);
-        let mut signals = SignalFd::ending().map_err(failed)?;
         let mut running: Vec<String> = self
             .containers
             .iter()
@@ -268,21 +262,21 @@ impl Attached<'_> {
         );
         let mut code = 0;
         loop {
-            match self.next(&mut signals)? {
-                None => {
+            match self.follower.next()? {
+                News::Interrupted => {
                     crate::progress::note("Gracefully Stopping... press Ctrl+C again to force");
-                    self.stop(&mut signals)?;
+                    self.stop()?;
                     code = INTERRUPTED;
                     break;
                 }
-                Some(News::Over) => break,
-                Some(News::Ended { id, code: ended }) => {
+                News::Over => break,
+                News::Ended { id, code: ended } => {
                     running.retain(|known| *known != id);
                     let aborts =
                         self.args.aborts() || (self.args.abort_on_container_failure && ended != 0);
                     if aborts {
                         crate::progress::note("Aborting on container exit...");
-                        self.stop(&mut signals)?;
+                        self.stop()?;
                         code = self.code(&id, ended)?;
                         break;
                     }
@@ -296,46 +290,21 @@ impl Attached<'_> {
         Ok(code)
     }
 
-    /// What happens next: `None` for a signal.
-    fn next(&mut self, signals: &mut SignalFd) -> Result<Option<News>> {
-        if self.follower.has_news() {
-            return Ok(Some(self.follower.news()));
-        }
-        let failed = |error| Error::caused(engine::Kind::Internal, "wait for containers", error);
-        let ready = {
-            let source = self.follower.source();
-            let mut set = [
-                PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
-                PollFd::from_borrowed_fd(source.as_fd(), PollFlags::IN),
-            ];
-            let polled = rustix::io::retry_on_intr(|| poll(&mut set, None));
-            polled.map_err(|error| failed(error.into()))?;
-            !set[0].revents().is_empty()
-        };
-        if ready {
-            signals.read().map_err(failed)?;
-            return Ok(None);
-        }
-        Ok(Some(self.follower.news()))
-    }
-
     /// Stops everything; a second signal kills it.
-    fn stop(&self, signals: &mut SignalFd) -> Result<()> {
+    fn stop(&self) -> Result<()> {
         let project = self.scope.project()?;
         let services: Vec<String> = self.containers.iter().map(observed::service).collect();
         let containers = self.scope.containers(&services, OneOff::Without)?;
         let (done, tell) = std::io::pipe()
             .map_err(|error| Error::caused(engine::Kind::Internal, "make a pipe", error))?;
         let engine = self.scope.engine;
-        let all = containers.clone();
+        let (all, signals) = (containers.clone(), self.follower.signals());
         std::thread::scope(|threads| {
             threads.spawn(move || {
-                let mut set = [
-                    PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
-                    PollFd::new(&done, PollFlags::IN),
-                ];
+                let mut set = vec![PollFd::new(&done, PollFlags::IN)];
+                set.extend(signals.map(|signals| PollFd::new(signals, PollFlags::IN)));
                 let polled = rustix::io::retry_on_intr(|| poll(&mut set, None));
-                if polled.is_ok() && set[1].revents().is_empty() {
+                if polled.is_ok() && set[0].revents().is_empty() {
                     crate::progress::note("Killing containers");
                     for found in &all {
                         // One that has ended meanwhile needs no signal.

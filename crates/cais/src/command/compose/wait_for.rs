@@ -1,7 +1,10 @@
 //! Waiting until containers are as somebody needs them: by events, not by the clock.
 
+use std::os::fd::AsFd as _;
+
 use ::compose::Condition;
 use engine::{Container, Engine, Error, EventQuery, Health, HealthStatus, Kind, Result, Status};
+use runtime::SignalFd;
 
 /// What is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +34,18 @@ impl Until {
     }
 }
 
-/// Waits for all these containers; `timeout_s` of `None` waits for ever.
+/// When waiting is given up.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum End<'a> {
+    /// Never.
+    Never,
+    /// After so many seconds, which is an error.
+    Seconds(u64),
+    /// With one of these signals, which is left for others to read.
+    Signal(&'a SignalFd),
+}
+
+/// Waits for all these containers.
 ///
 /// # Errors
 /// If one can never be so, or the time is over.
@@ -39,13 +53,24 @@ pub(super) fn wait(
     engine: &Engine,
     containers: &[Container],
     until: Until,
-    timeout_s: Option<u64>,
+    end: End<'_>,
 ) -> Result<()> {
     let now = i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
-    let seconds = timeout_s.map(|s| i64::try_from(s).unwrap_or(i64::MAX));
-    let until_ns = seconds.map(|s| now.saturating_add(s.saturating_mul(1_000_000_000)));
+    let until_ns = match end {
+        End::Seconds(s) => {
+            let ns = i64::try_from(s).unwrap_or(i64::MAX).saturating_mul(1_000_000_000);
+            Some(now.saturating_add(ns))
+        }
+        End::Never | End::Signal(_) => None,
+    };
     // Opened before the first look: what happens after it is not missed.
     let mut events = engine.events(EventQuery { since_ns: None, until_ns })?;
+    if let End::Signal(signals) = end {
+        let copy = signals.as_fd().try_clone_to_owned();
+        let copy =
+            copy.map_err(|error| Error::caused(Kind::Internal, "wait for containers", error))?;
+        events = events.until_readable(copy);
+    }
     loop {
         let mut all = true;
         for container in containers {
@@ -57,6 +82,7 @@ pub(super) fn wait(
         }
         match events.next() {
             Some(event) => drop(event?),
+            None if matches!(end, End::Signal(_)) => return Ok(()),
             None => return Err(Error::new(Kind::Unavailable, "timeout waiting for containers")),
         }
     }

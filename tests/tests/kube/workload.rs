@@ -66,7 +66,7 @@ fn a_deployment_is_rolled_out_and_back_and_leaves_nothing() {
     prints(&outcome, "deployment.apps/web rolled back");
     let outcome = cluster.shell(
         &("kubectl delete deploy/web
-        kubectl wait --for=delete pod -l app=web --timeout=120s
+        kubectl wait --for=delete pod -l app=web --timeout=120s > waited
         kubectl get pods,rs --ignore-not-found"
             .to_owned()
             + GONE),

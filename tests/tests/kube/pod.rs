@@ -75,8 +75,19 @@ impl<'a> Cluster<'a> {
         self.sandbox.shell(&script).ok().to_owned()
     }
 
-    /// Stops the server, which leaves nothing.
+    /// Removes all pods, and stops the server, which leaves nothing.
+    #[track_caller]
     pub(super) fn stop(self) {
+        let all = format!("{PODS}?gracePeriodSeconds=0");
+        let (status, answer) = self.ask("DELETE", &all, "application/json", &Value::Null);
+        assert_eq!(status, 200, "{answer}");
+        // They are gone from the API before the node has cleaned up.
+        let begun = Instant::now();
+        let pods = self.sandbox.work().join("cluster/pods");
+        while std::fs::read_dir(&pods).is_ok_and(|mut left| left.next().is_some()) {
+            assert!(begun.elapsed() < LONGEST, "something of a pod is left");
+            std::thread::yield_now();
+        }
         self.running.signal(Signal::TERM);
         let _ = self.running.finish();
         // Not before: a server that serves makes its part of it anew when a service changes.

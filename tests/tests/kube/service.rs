@@ -100,8 +100,6 @@ fn a_service_is_reached_by_address_port_and_name_until_nobody_answers() {
     end(&cluster, "web");
     wait("it is refused again", || curl(&sandbox, address) == REFUSED);
     wait("so is the node's port", || curl(&sandbox, &by_host) == REFUSED);
-    cluster.running.signal(Signal::TERM);
-    let _ = cluster.running.finish();
-    let _ = sandbox.shell("$E network rm cais-pods").ok();
+    cluster.stop();
     assert_eq!(sandbox.shell("nft list tables").ok(), "");
 }

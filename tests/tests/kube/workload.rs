@@ -5,12 +5,6 @@ use testkit::{Outcome, Sandbox};
 
 use super::{Cluster, has_line};
 
-/// Waits until the node has nothing of any pod: one that has ended is removed from the API first.
-const GONE: &str = r#"
-end=$(($(date +%s)+120))
-until [ -z "$(ls cluster/pods)" ]; do [ "$(date +%s)" -lt $end ] || exit 9; done
-"#;
-
 /// A template of pods that end at once when they are asked to.
 fn template(app: &str) -> serde_json::Value {
     let command = "trap 'exit 0' TERM; echo up $GREETING; while :; do sleep 0.05; done";
@@ -65,11 +59,9 @@ fn a_deployment_is_rolled_out_and_back_and_leaves_nothing() {
     has_line(&outcome, &["3", "<none>"]);
     prints(&outcome, "deployment.apps/web rolled back");
     let outcome = cluster.shell(
-        &("kubectl delete deploy/web
+        "kubectl delete deploy/web
         kubectl wait --for=delete pod -l app=web --timeout=120s > waited
-        kubectl get pods,rs --ignore-not-found"
-            .to_owned()
-            + GONE),
+        kubectl get pods,rs --ignore-not-found",
     );
     assert!(!outcome.code(0).stdout.contains("pod/"), "{outcome}");
     cluster.stop();
@@ -93,7 +85,7 @@ fn sets_jobs_and_daemons_run_and_what_fits_nowhere_says_why() {
     let huge = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "huge"}, "spec": huge["spec"]});
     cluster.file("huge.json", &huge.to_string());
     let outcome = cluster.shell(
-        &(r#"
+        r#"
         kubectl apply -f set.json -f daemon.json -f job.json -f huge.json
         kubectl rollout status sts/db --timeout=120s
         kubectl rollout status ds/agent --timeout=120s
@@ -104,9 +96,7 @@ fn sets_jobs_and_daemons_run_and_what_fits_nowhere_says_why() {
         kubectl get pod huge -o jsonpath='{.status.conditions[?(@.type=="PodScheduled")].message}'; echo
         kubectl delete sts,ds,job,pod --all --wait=false
         kubectl wait --for=delete pod --all --timeout=120s
-        "#
-        .to_owned()
-            + GONE),
+        "#,
     );
     prints(outcome.code(0), "job.batch/once condition met");
     has_line(&outcome, &["db-0", "1/1", "Running"]);

@@ -16,6 +16,7 @@ use crate::machine::Facts;
 use crate::observe::{LABEL_CONTAINER, LABEL_NAME, LABEL_NAMESPACE, LABEL_NODE, LABEL_UID};
 use crate::slot::Slot;
 use crate::timer::Timer;
+use crate::usage::Meter;
 
 /// The engine's network that pods are on.
 pub(crate) const NETWORK: &str = "cais-pods";
@@ -77,6 +78,7 @@ pub(crate) struct Host {
     pub(crate) timer: Timer,
     pub(crate) slots: Mutex<HashMap<String, Arc<Slot>>>,
     pub(crate) cache: Cache,
+    pub(crate) meter: Meter,
 }
 
 impl fmt::Debug for Host {
@@ -117,6 +119,7 @@ impl Node {
             timer: Timer::default(),
             slots: Mutex::default(),
             cache: Cache::default(),
+            meter: Meter::default(),
         });
         host.ensure_network()?;
         host.register()?;

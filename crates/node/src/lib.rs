@@ -32,6 +32,7 @@ mod slot;
 mod source;
 mod status;
 mod timer;
+mod usage;
 mod volume;
 
 pub use access::{LogOptions, Refusal, Take};

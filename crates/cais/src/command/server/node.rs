@@ -1,7 +1,7 @@
 //! The node that `cais server` is, too.
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -123,6 +123,19 @@ impl Pods for Reach {
         let exec = engine::Exec { command, stdin, tty, attached, ..engine::Exec::default() };
         let begun = self.0.talk(uid, container, &exec).map_err(|refusal| refusal.to_string())?;
         Ok(Box::new(Talking(begun)))
+    }
+
+    fn dial(&self, pod: &serde_json::Value, port: u16) -> std::result::Result<OwnedFd, String> {
+        let uid = pod["metadata"]["uid"].as_str().unwrap_or_default();
+        let dialled = self.0.dial(uid, port);
+        dialled.map(OwnedFd::from).map_err(|refusal| refusal.to_string())
+    }
+
+    fn summary(&self, node: &str) -> std::result::Result<serde_json::Value, String> {
+        if node != self.0.name() {
+            return Err(format!("node {node} is not this host"));
+        }
+        self.0.summary()
     }
 }
 

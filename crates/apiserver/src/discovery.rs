@@ -203,8 +203,17 @@ fn resources_of(resource: &Resource) -> Vec<Value> {
 /// Subresources that are answered.
 pub(crate) fn served(resource: &Resource) -> impl Iterator<Item = &'static str> {
     const YET: &[&str] = &[
-        "status", "scale", "binding", "eviction", "finalize", "approval", "token", "log", "exec",
-        "attach", "portforward",
+        "status",
+        "scale",
+        "binding",
+        "eviction",
+        "finalize",
+        "approval",
+        "token",
+        "log",
+        "exec",
+        "attach",
+        "portforward",
     ];
     // What others than nodes serve is not passed on.
     let is_node = resource.kind == "Node";

@@ -102,7 +102,8 @@ fn nodes(cluster: &Cluster, objects: &[Value]) -> Vec<Value> {
 }
 
 fn pods(cluster: &Cluster, objects: &[Value]) -> Vec<Value> {
-    let node_of = |object: &Value| object["spec"]["nodeName"].as_str().unwrap_or_default().to_owned();
+    let node_of =
+        |object: &Value| object["spec"]["nodeName"].as_str().unwrap_or_default().to_owned();
     let names: Vec<String> = objects.iter().map(node_of).collect();
     let all = summaries(cluster, names.iter().map(String::as_str));
     let by_uid: BTreeMap<&str, &Value> = all
@@ -113,8 +114,10 @@ fn pods(cluster: &Cluster, objects: &[Value]) -> Vec<Value> {
     let metrics = |object: &Value| {
         let pod = by_uid.get(object["metadata"]["uid"].as_str()?)?;
         let all = items(&pod["containers"]);
-        let containers: Option<Vec<Value>> =
-            all.iter().map(|one| Some(json!({"name": one["name"], "usage": usage(one)?}))).collect();
+        let containers: Option<Vec<Value>> = all
+            .iter()
+            .map(|one| Some(json!({"name": one["name"], "usage": usage(one)?})))
+            .collect();
         // A pod of which a part is not known yet would seem to use less.
         let containers = containers.filter(|containers| !containers.is_empty())?;
         let (at, window) = all.iter().filter_map(|one| measured(&one["cpu"])).next_back()?;

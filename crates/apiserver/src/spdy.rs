@@ -93,7 +93,9 @@ impl<W: Wire> Session<W> {
         let mut part = vec![0; READ_BYTES];
         let length = match self.wire.read(&mut part) {
             Ok(length) => length,
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
+            {
                 return Ok(true);
             }
             Err(error) => return Err(error),

@@ -131,6 +131,7 @@ impl Node {
         host.clone().thread("pods", |host| host.watch_pods())?;
         host.clone().thread("configmaps", |host| host.watch_data("ConfigMap"))?;
         host.clone().thread("secrets", |host| host.watch_data("Secret"))?;
+        host.clone().thread("volumes", |host| host.watch_claimed())?;
         host.clone().thread("times", |host| {
             loop {
                 let uid = host.timer.next();
@@ -183,16 +184,18 @@ impl Host {
     fn register(&self) -> Result<(), NodeError> {
         let (name, of) = (&self.config.name, kind("Node"));
         let labels = self.facts.labels(name);
+        let annotations = json!({crate::claimed::LOCAL: self.local_place()});
+        let metadata = json!({"name": name, "labels": labels, "annotations": annotations});
         let subnet = self.config.subnet.to_string();
         let found = match self.client.get(of, "", name) {
             Ok(found) => {
-                let patch = json!({"metadata": {"labels": labels}});
+                let patch = json!({"metadata": metadata});
                 self.client.patch(of, ("", name), "", Patch::Merge, &patch)?;
                 found
             }
             Err(failure) if failure.is_not_found() => {
                 let node = json!({
-                    "metadata": {"name": name, "labels": labels},
+                    "metadata": metadata,
                     "spec": {"podCIDR": subnet, "podCIDRs": [subnet]},
                 });
                 self.client.create(of, "", &node)?

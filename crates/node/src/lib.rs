@@ -13,6 +13,7 @@
 mod access;
 mod apply;
 mod backoff;
+mod claimed;
 mod container;
 mod env;
 mod event;

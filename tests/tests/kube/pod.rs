@@ -75,6 +75,12 @@ impl<'a> Cluster<'a> {
         self.sandbox.shell(&script).ok().to_owned()
     }
 
+    /// Waits until the node has nothing of any pod.
+    #[track_caller]
+    pub(super) fn gone(&self) {
+        let _ = self.shell(super::workload::GONE).code(0);
+    }
+
     /// Stops the server, which leaves nothing.
     pub(super) fn stop(self) {
         let _ = self.sandbox.shell("$E network rm cais-pods");

@@ -6,7 +6,7 @@ use testkit::{Outcome, Sandbox};
 use super::{Cluster, has_line};
 
 /// Waits until the node has nothing of any pod: one that has ended is removed from the API first.
-const GONE: &str = r#"
+pub(super) const GONE: &str = r#"
 end=$(($(date +%s)+120))
 until [ -z "$(ls cluster/pods)" ]; do [ "$(date +%s)" -lt $end ] || exit 9; done
 "#;

@@ -52,7 +52,8 @@ impl Trunk for Channels<'_> {
         }
         let Some(message) = self.socket.message(MESSAGE_BYTES_MAX)? else { return Ok(None) };
         let heard = message.split_first().filter(|(channel, _)| *channel % 2 == 0);
-        let heard = heard.map(|(channel, bytes)| Heard::Bytes(u32::from(channel / 2), bytes.to_vec()));
+        let heard =
+            heard.map(|(channel, bytes)| Heard::Bytes(u32::from(channel / 2), bytes.to_vec()));
         Ok(Some(heard.into_iter().collect()))
     }
 

@@ -27,11 +27,7 @@ impl<W: Wire> Streams<W> {
     }
 
     /// Takes a stream; a connection is wanted once both are there.
-    fn open(
-        &mut self,
-        stream: u32,
-        headers: &[(String, String)],
-    ) -> io::Result<Option<Heard>> {
+    fn open(&mut self, stream: u32, headers: &[(String, String)]) -> io::Result<Option<Heard>> {
         let (kind, request) = (header(headers, "streamtype"), header(headers, "requestid"));
         let port = header(headers, "port").parse::<u16>().ok().filter(|port| *port > 0);
         let (Some(port), "error" | "data") = (port, kind) else {

@@ -70,8 +70,10 @@ fn family<'a>(
         let at: Option<jiff::Timestamp> = at.as_str().and_then(|at| at.parse().ok());
         let at = at.map_or(0, jiff::Timestamp::as_millisecond);
         // Names of objects have no quotes.
-        let pairs: Vec<String> = labels.iter().map(|(key, own)| format!("{key}=\"{own}\"")).collect();
-        let pairs = if pairs.is_empty() { String::new() } else { format!("{{{}}}", pairs.join(",")) };
+        let pairs: Vec<String> =
+            labels.iter().map(|(key, own)| format!("{key}=\"{own}\"")).collect();
+        let pairs =
+            if pairs.is_empty() { String::new() } else { format!("{{{}}}", pairs.join(",")) };
         let _ = writeln!(text, "{name}{pairs} {amount} {at}");
     }
 }
@@ -85,7 +87,8 @@ mod tests {
     #[test]
     fn a_line_says_whose_amount_it_is() {
         let memory = json!({"time": "1970-01-01T00:00:01Z", "workingSetBytes": 5});
-        let cpu = json!({"time": "1970-01-01T00:00:01Z", "usageCoreNanoSeconds": 2_500_000_000_u64});
+        let cpu =
+            json!({"time": "1970-01-01T00:00:01Z", "usageCoreNanoSeconds": 2_500_000_000_u64});
         let pod = json!({
             "podRef": {"name": "p", "namespace": "n"}, "cpu": cpu, "memory": memory,
             "containers": [{"name": "c", "cpu": cpu, "memory": memory}],

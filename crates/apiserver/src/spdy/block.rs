@@ -71,8 +71,10 @@ impl Blocks {
                 Err(error) => return Err(io::Error::new(ErrorKind::InvalidData, error)),
                 Ok(Status::Ok | Status::BufError | Status::StreamEnd) => {}
             }
-            let (now_read, now_written) =
-                ((self.theirs.total_in() - began_in) as usize, (self.theirs.total_out() - began_out) as usize);
+            let (now_read, now_written) = (
+                (self.theirs.total_in() - began_in) as usize,
+                (self.theirs.total_out() - began_out) as usize,
+            );
             if now_read >= block.len() && now_written < plain.len() {
                 plain.truncate(now_written);
                 return Ok(plain);

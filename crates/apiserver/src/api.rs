@@ -58,7 +58,7 @@ impl Cluster {
             Access::Shown => return Err(Failure::method_not_allowed()),
         }
         match target.subresource.as_str() {
-            "" | "status" | "finalize" | "approval" => {
+            "" | "status" | "finalize" | "approval" | "ephemeralcontainers" | "resize" => {
                 let answer = self.on_object(request, &target)?;
                 if !is_get {
                     admission::settle(self, request, &target, &answer)?;

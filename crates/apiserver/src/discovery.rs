@@ -214,6 +214,8 @@ pub(crate) fn served(resource: &Resource) -> impl Iterator<Item = &'static str> 
         "exec",
         "attach",
         "portforward",
+        "ephemeralcontainers",
+        "resize",
     ];
     // What others than nodes serve is not passed on.
     let is_node = resource.kind == "Node";

@@ -90,6 +90,11 @@ impl NodeUse {
         self.total_bytes.saturating_sub(self.free_bytes).saturating_sub(self.inactive_file_bytes)
     }
 
+    pub(crate) fn total_bytes(&self) -> u64 {
+        self.total_bytes
+    }
+
+    /// Memory that can be had, in bytes.
     pub(crate) fn available_bytes(&self) -> u64 {
         self.total_bytes.saturating_sub(self.working_set_bytes())
     }

@@ -34,6 +34,9 @@ pub(super) struct Args {
     /// A name server for pods (repeatable; default: the cluster's own, 10.96.0.10)
     #[arg(long, value_name = "ADDRESS")]
     cluster_dns: Vec<std::net::IpAddr>,
+    /// What is kept free on this host: where less is left, pods are ended
+    #[arg(long, value_name = "THRESHOLDS", default_value = node::EVICTION_HARD)]
+    eviction_hard: node::Thresholds,
 }
 
 /// What starts containers, made before the first thread.
@@ -79,6 +82,10 @@ impl Host {
         };
         let client = Client::new(transport, "kubelet");
         let node = Node::start(config, self.engine, Arc::new(self.spawner), client);
+        let node = node.and_then(|node| {
+            node.keep_free(args.eviction_hard.clone())?;
+            Ok(node)
+        });
         let node = node.map_err(|error| {
             Error::caused(Kind::Internal, "run pods on this host", error)
                 .hint("--disable-agent serves the API alone; --pod-cidr names other addresses")

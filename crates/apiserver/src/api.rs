@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::form::{Include, Shown};
 use crate::request::{Answer, Form, Request};
 use crate::target::Target;
-use crate::{admission, authentication, authorization, subresource};
+use crate::{admission, authentication, authorization, metrics, subresource};
 
 impl Cluster {
     /// Answers a request, if whoever asks may ask it.
@@ -46,6 +46,9 @@ impl Cluster {
         match target.resource.access {
             Access::Stored => {}
             Access::Asked => return authorization::answer_review(self, request, &target),
+            Access::Shown if is_get && target.resource.group == metrics::GROUP => {
+                return metrics::answer(self, request, &target);
+            }
             Access::Shown if is_get => {
                 let shown = shown(request)?;
                 let list =
@@ -55,7 +58,7 @@ impl Cluster {
             Access::Shown => return Err(Failure::method_not_allowed()),
         }
         match target.subresource.as_str() {
-            "" | "status" | "finalize" | "approval" => {
+            "" | "status" | "finalize" | "approval" | "ephemeralcontainers" | "resize" => {
                 let answer = self.on_object(request, &target)?;
                 if !is_get {
                     admission::settle(self, request, &target, &answer)?;

@@ -5,6 +5,7 @@ mod begin;
 mod collect;
 pub(crate) mod delete;
 mod list;
+mod narrow;
 mod own;
 mod owners;
 mod patch;

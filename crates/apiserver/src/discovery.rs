@@ -203,10 +203,24 @@ fn resources_of(resource: &Resource) -> Vec<Value> {
 /// Subresources that are answered.
 pub(crate) fn served(resource: &Resource) -> impl Iterator<Item = &'static str> {
     const YET: &[&str] = &[
-        "status", "scale", "binding", "eviction", "finalize", "approval", "token", "log", "exec",
+        "status",
+        "scale",
+        "binding",
+        "eviction",
+        "finalize",
+        "approval",
+        "token",
+        "log",
+        "exec",
         "attach",
+        "portforward",
+        "ephemeralcontainers",
+        "resize",
     ];
-    resource.subresources.clone().into_iter().filter(|name| YET.contains(name))
+    // What others than nodes serve is not passed on.
+    let is_node = resource.kind == "Node";
+    let is_served = move |name: &&str| YET.contains(name) || *name == "proxy" && is_node;
+    resource.subresources.clone().into_iter().filter(is_served)
 }
 
 /// What a subresource reads and writes.
@@ -226,8 +240,8 @@ pub(crate) fn kind_of(
 fn verbs_of(subresource: &str) -> &'static [&'static str] {
     match subresource {
         "binding" | "eviction" | "token" => &["create"],
-        "exec" | "attach" => &["create", "get"],
-        "log" => &["get"],
+        "exec" | "attach" | "portforward" => &["create", "get"],
+        "log" | "proxy" => &["get"],
         "finalize" => &["update"],
         _ => &["get", "patch", "update"],
     }

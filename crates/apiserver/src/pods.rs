@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use serde_json::Value;
 
@@ -52,6 +52,21 @@ pub trait Pods: Send + Sync + Debug {
         container: &str,
         options: &TalkOptions,
     ) -> Result<Box<dyn Process>, String>;
+
+    /// Connects to a port that something in a pod listens on, as the pod's loopback address has it: a
+    /// stream socket.
+    ///
+    /// # Errors
+    /// It cannot be done, in words for a person.
+    fn dial(&self, pod: &Value, port: u16) -> Result<OwnedFd, String>;
+
+    /// What a node and its pods use, as of the last second: the document that upstream's nodes answer
+    /// at `stats/summary`, in which each `cpu` also has `window`, the time that its `usageNanoCores`
+    /// are of (`0.998s`).
+    ///
+    /// # Errors
+    /// It cannot be told, in words for a person.
+    fn summary(&self, node: &str) -> Result<Value, String>;
 }
 
 /// What is wanted of a process.

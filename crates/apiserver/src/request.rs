@@ -57,6 +57,8 @@ pub enum Answer {
     Log(crate::pods::Log),
     /// A conversation with a process.
     Talk(crate::pods::Talk),
+    /// Connections to ports of a pod.
+    Forward(crate::forward::Forward),
 }
 
 impl std::fmt::Debug for Answer {
@@ -66,6 +68,7 @@ impl std::fmt::Debug for Answer {
             Self::Text(code, text) => write!(f, "Text({code}, {text})"),
             Self::Watch(watch) => watch.fmt(f),
             Self::Log(_) => f.write_str("Log"),
+            Self::Forward(forward) => std::fmt::Debug::fmt(forward, f),
             Self::Talk(_) => f.write_str("Talk"),
         }
     }

@@ -180,6 +180,10 @@ fn answer(exchange: &mut Exchange<'_>, request: &Request, answer: Answer) -> std
             Ok(served) => served,
             Err(failure) => self::answer(exchange, request, failure.into()),
         },
+        Answer::Forward(forward) => match crate::forward::serve(exchange, &forward) {
+            Ok(served) => served,
+            Err(failure) => self::answer(exchange, request, failure.into()),
+        },
     }
 }
 

@@ -24,8 +24,12 @@ pub(crate) fn answer(
         ("binding", "POST") => bind(cluster, request, target),
         ("eviction", "POST") => evict(cluster, request, target),
         ("exec" | "attach", "GET" | "POST") => crate::pods::talk(cluster, request, target),
+        ("portforward", "GET" | "POST") => crate::forward::answer(cluster, request, target),
         ("log", "GET") if target.resource.kind == "Pod" => {
             crate::pods::log(cluster, request, target)
+        }
+        ("proxy", _) if target.resource.kind == "Node" => {
+            crate::metrics::of_node(cluster, request, target)
         }
         ("scale" | "binding" | "eviction" | "token", _) => Err(Failure::method_not_allowed()),
         (other, _) => Err(Failure::not_implemented(&format!("{}/{other}", target.resource.plural))),

@@ -1,6 +1,8 @@
 //! Claims and volumes find each other; a class without a provisioner of its own waits for a volume
 //! that somebody makes.
 
+mod local;
+
 use client::{Cache, Change, Key, Object, kind};
 use objects::Quantity;
 use serde_json::{Value, json};
@@ -145,6 +147,10 @@ fn wait(cache: &Cache, claim: &Object, plan: &mut Plan) {
         let patch = json!({"metadata": {"annotations": {PROVISIONER: provisioner}}});
         plan.merge(kind("PersistentVolumeClaim"), claim, patch);
     }
+    if provisioner == local::PROVISIONER {
+        local::provision(cache, claim, &found, annotation(claim, SELECTED_NODE), plan);
+        return;
+    }
     let message = format!(
         "Waiting for a volume to be created either by the external provisioner '{provisioner}' or manually \
          by the system administrator. If volume creation is delayed, please verify that the provisioner is \
@@ -261,4 +267,5 @@ fn volume(cache: &Cache, volume: &Object, plan: &mut Plan) {
         status["phase"] = wanted.into();
         plan.status(kind("PersistentVolume"), volume, status);
     }
+    local::reclaim(volume, plan);
 }

@@ -76,10 +76,20 @@ impl Engine {
         if *limits != before {
             let settings = &container.record.settings;
             let devices = spec::devices(settings)?;
-            let resources = spec::resources(settings, &devices)?;
+            let mut resources = spec::resources(settings, &devices)?;
+            if settings.pod.is_some() {
+                // Each of its containers says itself what it may reach.
+                resources.set_devices(None);
+            }
             if container.state.pid != 0 {
-                let cgroup = Cgroup::open(&container.cgroup_path()).map_err(from_cgroup)?;
-                cgroup.update(&resources).map_err(from_cgroup)?;
+                let path = container.cgroup_path();
+                // A pod's limits are those of what its containers are in, too.
+                let is_pod = container.record.settings.pod.is_some();
+                let around = path.parent().filter(|_| is_pod).map(std::path::Path::to_owned);
+                for path in around.into_iter().chain([path]) {
+                    let cgroup = Cgroup::open(&path).map_err(from_cgroup)?;
+                    cgroup.update(&resources).map_err(from_cgroup)?;
+                }
             }
         }
         self.save_record(&mut container)?;

@@ -42,7 +42,10 @@ impl Engine {
             path
         };
         if !settings.in_pod.is_empty() {
-            let (joined, mounts) = self.join_pod(settings, &mut hold)?;
+            let (mut joined, mounts) = self.join_pod(settings, &mut hold)?;
+            if let Sharing::Container(id) = &settings.security.pid {
+                joined.pid = Some(hold(namespace_of(&self.donor(id, "PID")?, "pid")?));
+            }
             return Ok(Taken { joined, namespaces, mounts });
         }
         if let NetworkMode::Container(id) = &settings.network {

@@ -23,6 +23,7 @@ pub mod container;
 mod conversation;
 mod create;
 mod detach;
+mod dial;
 mod distribution;
 mod error;
 mod event;

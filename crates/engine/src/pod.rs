@@ -246,6 +246,11 @@ fn make_memories(container: &Container) -> Result<Vec<PathBuf>> {
     Ok(memories.into_iter().map(|(path, ..)| path).collect())
 }
 
+/// The network namespace of a pod that has one of its own.
+pub(crate) fn network_of(pod: &Container) -> Result<Option<OwnedFd>> {
+    pod.state.pins.get("net").map(|fd| pinned(pod, "net", *fd)).transpose()
+}
+
 /// A namespace that the monitor of a pod holds.
 fn pinned(pod: &Container, name: &str, number: i32) -> Result<OwnedFd> {
     let monitor = stop::running(pod)?;

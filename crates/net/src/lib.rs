@@ -59,6 +59,7 @@ pub use bridge::{ensure_bridge, remove_bridge, remove_bridges};
 pub use error::{Error, KernelError, Result};
 pub use filter::remove_table;
 pub use firewall::{Hook, Wall, walls};
+pub use namespace::dial;
 pub use network::{Endpoint, EndpointV6, INTERFACE_NAME_MAX, MacAddress, Network, NetworkV6};
 pub use owner::{Belongings, Owner, belongings, remove_belongings};
 pub use stacked::{IpvlanFlag, IpvlanMode, MacvlanMode, Stacked, StackedKind};

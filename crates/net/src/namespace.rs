@@ -1,7 +1,9 @@
 //! A visit to another network namespace.
 
 use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -38,5 +40,28 @@ fn refused(errno: Errno) -> Error {
     match errno {
         Errno::PERM => Error::Denied { doing, needs: "CAP_SYS_ADMIN", source },
         _ => Error::Kernel { doing, source },
+    }
+}
+
+/// Connects to a port of the loopback address, of version 4 or else of version 6, in the network
+/// namespace `netns`, or in that of the caller.
+///
+/// # Errors
+/// [`Error::Io`] if nobody listens at either within `longest`; what the namespace's visit refuses.
+pub fn dial(netns: Option<BorrowedFd<'_>>, port: u16, longest: Duration) -> Result<TcpStream> {
+    let dial = || {
+        let to =
+            |address: IpAddr| TcpStream::connect_timeout(&SocketAddr::new(address, port), longest);
+        let first = match to(Ipv4Addr::LOCALHOST.into()) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => error,
+        };
+        // Why version 4 failed is what people can do something about.
+        to(Ipv6Addr::LOCALHOST.into())
+            .map_err(|_| Error::io(format!("connect to localhost:{port}"), first))
+    };
+    match netns {
+        Some(netns) => inside(netns, dial),
+        None => dial(),
     }
 }

@@ -1,12 +1,17 @@
 //! Reaching into pods for whoever asks the API.
 
 use std::io;
+use std::net::TcpStream;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use engine::{Container, Conversation, Entry, Exec, LogItem, LogQuery, Purpose};
 
 use crate::host::Node;
 use crate::observe::{LABEL_CONTAINER, LABEL_NUMBER, LABEL_UID};
+
+/// How long whoever listens in a pod has to take a connection.
+const DIAL: Duration = Duration::from_secs(10);
 
 /// Which lines of a container's log are wanted.
 #[derive(Debug, Clone, Default)]
@@ -103,6 +108,27 @@ impl Node {
             Entry::Now(conversation) => Ok(conversation),
             Entry::Later(_) => Err(Refusal::bad(format!("container {container} is not running"))),
         }
+    }
+
+    /// Connects to a port that something in a pod listens on, as the pod's loopback address has it.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn dial(&self, uid: &str, port: u16) -> Result<TcpStream, Refusal> {
+        let all = self.0.engine.list().map_err(|error| Refusal::bad(error.to_string()))?;
+        let label = |one: &Container, name: &str| {
+            one.record.config.labels.get(name).cloned().unwrap_or_default()
+        };
+        let is_pod = |one: &Container| {
+            label(one, LABEL_UID) == uid && label(one, LABEL_CONTAINER).is_empty()
+        };
+        let pod = all.into_iter().find(|one| is_pod(one) && one.is_running());
+        let pod = pod.ok_or_else(|| Refusal {
+            is_not_found: true,
+            message: "the pod does not run".to_owned(),
+        })?;
+        let dialled = self.0.engine.dial(&pod, port, DIAL);
+        dialled.map_err(|error| Refusal::bad(crate::image::chain(&error)))
     }
 
     /// Writes a container's log, for as long as whoever reads it is there.

@@ -38,7 +38,10 @@ impl Host {
             if self.resume(slot, work, (&object, &all, &view)) {
                 continue;
             }
-            let desired = self.desired(work, &object, &all, &view.observed);
+            let desired = self.desired((slot, work), &object, &all, &view.observed);
+            if desired.ends.is_none() && self.resize(slot, work, (&object, &all, &view)) {
+                continue;
+            }
             self.say_back_off(work, &object, &view, &desired);
             let steps = plan(&view.observed, &desired, now_ms());
             let mut is_again = false;
@@ -191,7 +194,7 @@ impl Host {
 
     fn desired(
         &self,
-        work: &mut Work,
+        (slot, work): (&Slot, &mut Work),
         pod: &Value,
         all: &[Part<'_>],
         observed: &Observed,
@@ -204,6 +207,9 @@ impl Host {
             (desired.ends, desired.is_deleted) = (Some(0), true);
         } else if !deletion.is_empty() {
             (desired.ends, desired.is_deleted) = (Some(millis(deletion).unwrap_or(0)), true);
+        } else if let Some(why) = slot.eviction() {
+            work.ended.get_or_insert_with(|| ("Evicted".to_owned(), why));
+            desired.ends = Some(0);
         } else if let Some(deadline) = deadline(pod, work) {
             let now = now_ms();
             if now < deadline {
@@ -362,7 +368,11 @@ impl Host {
         let volumes = work.volumes.clone().unwrap_or_default();
         let own = work.parts.entry(part.name.to_owned()).or_default();
         own.pull = crate::backoff::Backoff::default();
-        let settings = self.container_settings(part, (own.next, sandbox), &volumes, &origin);
+        let target = text(part.spec, &["targetContainerName"]);
+        let target = parts(object).iter().position(|other| other.name == target);
+        let target = target.and_then(|number| view.last(number)).map(|run| run.record.id.clone());
+        let place = (own.next, sandbox.as_str(), target);
+        let settings = self.container_settings(part, place, &volumes, &origin);
         let settings = settings.map_err(|why| ("CreateContainerConfigError", why));
         let made = settings.and_then(|settings| {
             let made = self.engine.create(settings);

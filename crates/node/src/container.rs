@@ -127,14 +127,14 @@ impl Host {
         }
     }
 
-    /// A container of a pod.
+    /// A container of a pod: its number, what it is in, and the run of another whose processes it sees.
     ///
     /// # Errors
     /// What is missing or contradicts itself: `CreateContainerConfigError`.
     pub(crate) fn container_settings(
         &self,
         part: &Part<'_>,
-        (number, sandbox): (u32, &str),
+        (number, sandbox, target): (u32, &str, Option<String>),
         volumes: &[(String, Ready)],
         origin: &Origin<'_>,
     ) -> Result<Settings, String> {
@@ -144,7 +144,11 @@ impl Host {
             self.engine.image(image).and_then(|image| Ok(image.config(self.engine.store())?));
         let config = config.map_err(|error| crate::image::chain(&error))?;
         let profiles = self.config.directory.join("seccomp");
-        let context = security::context(pod, container, &config.config.user, &profiles)?;
+        let mut context = security::context(pod, container, &config.config.user, &profiles)?;
+        if let Some(target) = target {
+            // It is to see the processes of that one.
+            context.security.pid = Sharing::Container(target);
+        }
         let env = env::variables(pod, container, origin)?;
         let known = env::map(&env);
         let words = |field: &str| -> Vec<String> {

@@ -64,8 +64,10 @@ impl Recorder {
         mut message: String,
     ) {
         let metadata = &pod["metadata"];
+        // What is left of a pod says no more what it is.
+        let kind = pod["kind"].as_str().unwrap_or("Pod");
         let mut about = json!({
-            "kind": "Pod", "apiVersion": "v1", "namespace": metadata["namespace"],
+            "kind": kind, "apiVersion": "v1", "namespace": metadata["namespace"],
             "name": metadata["name"], "uid": metadata["uid"],
             "resourceVersion": metadata["resourceVersion"],
         });
@@ -96,7 +98,11 @@ fn write_all(client: &Client, host: &str, events: &Receiver<Told>) {
     while let Ok(told) = events.recv() {
         let Told { about, is_warning, reason, message } = &told;
         let key = format!("{about}{is_warning}{reason}{message}");
-        let namespace = text(about, &["namespace"]).to_owned();
+        let namespace = match text(about, &["namespace"]) {
+            // What is in none is told of there.
+            "" => "default".to_owned(),
+            own => own.to_owned(),
+        };
         let now = now();
         if let Some((name, count)) = known.get_mut(&key) {
             *count += 1;

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::field::{items, text, texts};
 use crate::host::Host;
+use crate::probe::tls::{self, Stream};
 
 /// How much of an answer is looked at, in bytes; upstream's limit for output of probes.
 const ANSWER_BYTES_MAX: usize = 10 << 10;
@@ -182,18 +183,21 @@ pub(crate) fn connect(host: &str, port: u16, longest: Duration) -> Result<TcpStr
 
 /// Asks by HTTP: a status from 200 to 399 is good.
 fn get(handler: &Value, of: Asked<'_>, longest: Duration) -> Result<Outcome, String> {
-    if text(handler, &["scheme"]).eq_ignore_ascii_case("https") {
-        return Err("probes by HTTPS are not supported".to_owned());
-    }
+    let is_secret = text(handler, &["scheme"]).eq_ignore_ascii_case("https");
     let port =
         port(&handler["port"], of.spec).ok_or_else(|| format!("no port {}", handler["port"]))?;
     let host = host(text(handler, &["host"]), of);
     let path = text(handler, &["path"]);
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-    let url = format!("http://{host}:{port}{path}");
+    let scheme = if is_secret { "https" } else { "http" };
+    let url = format!("{scheme}://{host}:{port}{path}");
     let quoted = |why: &str| format!("Get \"{url}\": {why}");
     let deadline = Instant::now() + longest;
-    let mut stream = connect(host, port, longest).map_err(|why| quoted(&why))?;
+    let stream = connect(host, port, longest).map_err(|why| quoted(&why))?;
+    let mut stream: Box<dyn Stream> = match is_secret {
+        true => tls::connect(stream, host).map_err(|why| quoted(&why))?,
+        false => Box::new(stream),
+    };
     let mut request = format!("GET {path} HTTP/1.1\r\n");
     let mut fields = vec![
         ("Host".to_owned(), format!("{host}:{port}")),
@@ -225,6 +229,8 @@ fn get(handler: &Value, of: Asked<'_>, longest: Duration) -> Result<Outcome, Str
             Ok(0) => break,
             Ok(length) => answer.extend_from_slice(&part[..length]),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            // Whoever closes a connection of TLS without a word has said all that is wanted.
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => break,
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                 return Err(quoted(timed_out));
             }

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use client::{Cache, Change, Client, Failure, Patch, Reflector, kind};
 use engine::{Engine, EventQuery, NetworkOptions, Spawner, Subnet};
@@ -14,13 +14,17 @@ use crate::event::Recorder;
 use crate::field::text;
 use crate::machine::Facts;
 use crate::observe::{LABEL_CONTAINER, LABEL_NAME, LABEL_NAMESPACE, LABEL_NODE, LABEL_UID};
+use crate::pressure::Pressures;
 use crate::slot::Slot;
 use crate::timer::Timer;
+use crate::usage::Meter;
 
 /// The engine's network that pods are on.
 pub(crate) const NETWORK: &str = "cais-pods";
 /// How often a node says that it is there (upstream's `nodeLeaseDurationSeconds` / 4).
 const RENEW_EVERY: Duration = Duration::from_secs(10);
+/// How often it tells how it is, though nothing has changed (`nodeStatusReportFrequency`).
+const TELL_EVERY: Duration = Duration::from_secs(300);
 /// Seconds that the word of a node is good for.
 const LEASE_S: u32 = 40;
 /// How long a watch waits at once.
@@ -77,6 +81,10 @@ pub(crate) struct Host {
     pub(crate) timer: Timer,
     pub(crate) slots: Mutex<HashMap<String, Arc<Slot>>>,
     pub(crate) cache: Cache,
+    pub(crate) meter: Meter,
+    pressures: Mutex<Pressures>,
+    /// What the node's object says, and since when.
+    said: Mutex<Option<(Value, Instant)>>,
 }
 
 impl fmt::Debug for Host {
@@ -117,6 +125,9 @@ impl Node {
             timer: Timer::default(),
             slots: Mutex::default(),
             cache: Cache::default(),
+            meter: Meter::default(),
+            pressures: Mutex::default(),
+            said: Mutex::default(),
         });
         host.ensure_network()?;
         host.register()?;
@@ -128,6 +139,7 @@ impl Node {
         host.clone().thread("pods", |host| host.watch_pods())?;
         host.clone().thread("configmaps", |host| host.watch_data("ConfigMap"))?;
         host.clone().thread("secrets", |host| host.watch_data("Secret"))?;
+        host.clone().thread("volumes", |host| host.watch_claimed())?;
         host.clone().thread("times", |host| {
             loop {
                 let uid = host.timer.next();
@@ -180,28 +192,55 @@ impl Host {
     fn register(&self) -> Result<(), NodeError> {
         let (name, of) = (&self.config.name, kind("Node"));
         let labels = self.facts.labels(name);
+        let annotations = json!({crate::claimed::LOCAL: self.local_place()});
+        let metadata = json!({"name": name, "labels": labels, "annotations": annotations});
         let subnet = self.config.subnet.to_string();
         let found = match self.client.get(of, "", name) {
             Ok(found) => {
-                let patch = json!({"metadata": {"labels": labels}});
+                let patch = json!({"metadata": metadata});
                 self.client.patch(of, ("", name), "", Patch::Merge, &patch)?;
                 found
             }
             Err(failure) if failure.is_not_found() => {
                 let node = json!({
-                    "metadata": {"name": name, "labels": labels},
+                    "metadata": metadata,
                     "spec": {"podCIDR": subnet, "podCIDRs": [subnet]},
                 });
                 self.client.create(of, "", &node)?
             }
             Err(failure) => return Err(failure.into()),
         };
-        let now = crate::field::time(crate::timer::now_ms());
-        let status = self.facts.status(name, &self.images(), &found["status"], &now);
-        let patch = json!({"status": status});
-        self.client.patch(of, ("", name), "status", Patch::Strategic, &patch)?;
+        self.tell_status(&found["status"])?;
         self.renew_once()?;
         Ok(())
+    }
+
+    pub(crate) fn pressures(&self) -> MutexGuard<'_, Pressures> {
+        self.pressures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the API how the node is; `before` is what it was told last.
+    fn tell_status(&self, before: &Value) -> Result<(), Failure> {
+        let now = crate::field::time(crate::timer::now_ms());
+        let told = self.pressures().told(Instant::now());
+        let name = &self.config.name;
+        let status = self.facts.status(name, &self.images(), (before, told), &now);
+        let patch = json!({"status": status});
+        self.client.patch(kind("Node"), ("", name), "status", Patch::Strategic, &patch)?;
+        *self.said.lock().unwrap_or_else(PoisonError::into_inner) = Some((status, Instant::now()));
+        Ok(())
+    }
+
+    /// Tells the API how the node is, if that has changed, or was told long ago.
+    pub(crate) fn report_node(&self) {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some((said, at)) = said else { return };
+        let told = self.pressures().told(Instant::now());
+        let status = self.facts.status(&self.config.name, &self.images(), (&said, told), "");
+        if at.elapsed() >= TELL_EVERY || without_times(&status) != without_times(&said) {
+            // The next look tells it again.
+            let _ = self.tell_status(&said);
+        }
     }
 
     fn images(&self) -> Vec<Value> {
@@ -239,6 +278,7 @@ impl Host {
             std::thread::sleep(RENEW_EVERY);
             // Whoever counts on it sees that it is late.
             let _ = self.renew_once();
+            self.report_node();
         }
     }
 
@@ -339,6 +379,17 @@ impl Host {
             }
         }
     }
+}
+
+/// How a node is, whenever that was seen.
+fn without_times(status: &Value) -> Value {
+    let mut status = status.clone();
+    for one in status["conditions"].as_array_mut().into_iter().flatten() {
+        for time in ["lastHeartbeatTime", "lastTransitionTime"] {
+            one[time] = Value::Null;
+        }
+    }
+    status
 }
 
 /// Whether only what this node has reported has changed.

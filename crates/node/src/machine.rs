@@ -94,8 +94,15 @@ impl Facts {
         })
     }
 
-    /// The status of its node; `images` are those that it has, `before` is what was said last.
-    pub(crate) fn status(&self, name: &str, images: &[Value], before: &Value, now: &str) -> Value {
+    /// The status of its node; `images` are those that it has, `before` is what was said last. Of memory,
+    /// disk and numbers of processes there may be too little.
+    pub(crate) fn status(
+        &self,
+        name: &str,
+        images: &[Value],
+        (before, [memory, disk, pids]): (&Value, [bool; 3]),
+        now: &str,
+    ) -> Value {
         let amounts = json!({
             "cpu": self.processors.to_string(),
             "memory": format!("{}Ki", self.memory_bytes / 1024),
@@ -111,6 +118,25 @@ impl Facts {
                 "lastHeartbeatTime": now, "lastTransitionTime": since,
             })
         };
+        let pressure = |kind: &str, is: bool, (what, words): (&str, &str), word: &str| {
+            let (status, reason, message) = match (is, word.is_empty()) {
+                (true, true) => {
+                    ("True", format!("KubeletHas{what}Pressure"), format!("has {words}"))
+                }
+                (false, true) => {
+                    ("False", format!("KubeletHasNo{what}Pressure"), format!("has no {words}"))
+                }
+                (true, false) => {
+                    ("True", format!("KubeletHas{word}{what}"), format!("has insufficient {words}"))
+                }
+                (false, false) => (
+                    "False",
+                    format!("KubeletHasSufficient{what}"),
+                    format!("has sufficient {words}"),
+                ),
+            };
+            condition(kind, status, &reason, &format!("kubelet {message}"))
+        };
         json!({
             "capacity": amounts,
             "allocatable": amounts,
@@ -121,18 +147,9 @@ impl Facts {
             "nodeInfo": self.info,
             "images": images,
             "conditions": [
-                condition(
-                    "MemoryPressure", "False", "KubeletHasSufficientMemory",
-                    "kubelet has sufficient memory available",
-                ),
-                condition(
-                    "DiskPressure", "False", "KubeletHasNoDiskPressure",
-                    "kubelet has no disk pressure",
-                ),
-                condition(
-                    "PIDPressure", "False", "KubeletHasSufficientPID",
-                    "kubelet has sufficient PID available",
-                ),
+                pressure("MemoryPressure", memory, ("Memory", "memory available"), "Insufficient"),
+                pressure("DiskPressure", disk, ("Disk", "disk pressure"), ""),
+                pressure("PIDPressure", pids, ("PID", "PID available"), "Insufficient"),
                 condition("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
             ],
         })

@@ -3,6 +3,7 @@
 //! A container that has probes has a thread for them, which ends with its run. Others cost nothing.
 
 pub(crate) mod grpc;
+pub(crate) mod tls;
 
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};

@@ -25,6 +25,8 @@ pub(crate) struct Slot {
     /// What others find out about its containers, too: by their names.
     facts: Mutex<BTreeMap<String, Facts>>,
     is_stale: AtomicBool,
+    /// Why its node ends it, if it does.
+    evicted: Mutex<Option<String>>,
 }
 
 #[derive(Debug, Default)]
@@ -52,6 +54,8 @@ pub(crate) struct Work {
     pub(crate) failures: Backoff,
     /// What was last reported.
     pub(crate) reported: Value,
+    /// Why it does not have the resources that it asks for, yet.
+    pub(crate) resize: Option<crate::resize::Pending>,
     /// Whether everything of it is removed.
     pub(crate) is_over: bool,
     /// Why it was ended by this host: reason and message.
@@ -99,12 +103,27 @@ impl Slot {
             facts: Mutex::default(),
             // Files may have changed while nobody was here.
             is_stale: AtomicBool::new(true),
+            evicted: Mutex::default(),
         }
     }
 
     /// What is known of its containers' last runs.
     pub(crate) fn facts(&self) -> MutexGuard<'_, BTreeMap<String, Facts>> {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The node ends it, and why.
+    pub(crate) fn evict(&self, why: String) {
+        *self.evicted.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+    }
+
+    /// Why the node ends it.
+    pub(crate) fn eviction(&self) -> Option<String> {
+        self.evicted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn is_evicted(&self) -> bool {
+        self.eviction().is_some()
     }
 
     /// Something that is mounted has changed.

@@ -119,6 +119,7 @@ impl Origins for Origin<'_> {
             let path = text(spec, &[kind, "path"]);
             if !path.is_empty() {
                 let path = PathBuf::from(path);
+                self.host.make_claimed(&volume, &path)?;
                 std::fs::create_dir_all(&path)
                     .map_err(|error| format!("make {}: {error}", path.display()))?;
                 return Ok((path, is_read_only));

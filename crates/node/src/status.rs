@@ -28,6 +28,8 @@ struct Report<'a> {
     is_ready: bool,
     waiting: Option<(String, String)>,
     image_id: String,
+    /// What it has of what it asks for, once it runs.
+    resources: Value,
     messages: BTreeMap<String, String>,
 }
 
@@ -118,6 +120,19 @@ impl Host {
         let has_sandbox =
             !addresses.is_empty() || view.sandbox.as_ref().is_some_and(Container::is_running);
         status["conditions"] = conditions(pod, &reports, phase, has_sandbox);
+        if let Some(all) = status["conditions"].as_array_mut() {
+            all.extend(resize_conditions(pod, work));
+            let evicted = work.ended.as_ref().filter(|(reason, _)| reason == "Evicted");
+            all.extend(evicted.map(|(_, message)| {
+                let mut one = condition(pod, "DisruptionTarget", None);
+                one["reason"] = json!("TerminationByKubelet");
+                one["message"] = json!(message);
+                one
+            }));
+        }
+        if pod["metadata"]["generation"].is_i64() {
+            status["observedGeneration"] = pod["metadata"]["generation"].clone();
+        }
         status
     }
 
@@ -136,6 +151,7 @@ impl Host {
             is_ready: false,
             waiting: work.parts.get(part.name).and_then(|own| own.waiting.clone()),
             image_id: String::new(),
+            resources: Value::Null,
             messages: BTreeMap::new(),
         };
         if let Some(last) = runs.last() {
@@ -143,6 +159,7 @@ impl Host {
                 (report.is_started, report.is_ready) = (facts.is_started, facts.is_ready);
             });
             report.image_id = last.record.image_id.to_string();
+            report.resources = self.resources(pod, part, last);
             let own = work.parts.get(part.name);
             let wait = own.map_or(0, |own| own.not_before);
             let ended = end_of(last).is_some_and(|code| {
@@ -170,6 +187,18 @@ impl Host {
             report.messages.insert(run.record.id.clone(), message);
         }
         report
+    }
+
+    /// What a run has: what it asks for, or, while that is waited for, what was told last.
+    fn resources(&self, pod: &Value, part: &Part<'_>, run: &Container) -> Value {
+        let wanted = crate::limits::of_container(pod, part.spec, self.facts.memory_bytes);
+        if crate::resize::has(&run.record.settings.limits, &wanted) {
+            return part.spec["resources"].clone();
+        }
+        let said = ["containerStatuses", "initContainerStatuses"];
+        let mut said = said.into_iter().flat_map(|field| items(&pod["status"], field));
+        said.find(|one| one["name"] == part.name)
+            .map_or(Value::Null, |one| one["resources"].clone())
     }
 
     /// Why a container has ended, as it says itself.
@@ -231,6 +260,16 @@ impl Report<'_> {
             "state": self.state(has_init),
             "lastState": {},
         });
+        if runs && self.part.kind != Kind::Ephemeral {
+            let has = |value: &Value| value.as_object().is_some_and(|fields| !fields.is_empty());
+            status["resources"] = match has(&self.resources) {
+                true => self.resources.clone(),
+                false => json!({}),
+            };
+            if has(&self.resources["requests"]) {
+                status["allocatedResources"] = self.resources["requests"].clone();
+            }
+        }
         if let Some(last) = last {
             status["containerID"] = json!(format!("cais://{}", last.record.id));
         }
@@ -338,6 +377,30 @@ fn conditions(pod: &Value, reports: &[Report<'_>], phase: Phase, has_sandbox: bo
         one("ContainersReady", &ready),
         condition(pod, "PodScheduled", None),
     ])
+}
+
+/// That resources are waited for; that they are no more, takes the condition away.
+fn resize_conditions(pod: &Value, work: &Work) -> Vec<Value> {
+    let said = items(&pod["status"], "conditions");
+    let one = |kind: &'static str| {
+        let before = said.iter().find(|one| one["type"] == kind);
+        match work.resize.as_ref().filter(|pending| pending.0 == kind) {
+            Some((_, reason, message)) => {
+                let since = before.map(|one| one["lastTransitionTime"].clone());
+                let mut made = json!({
+                    "type": kind, "status": "True", "lastProbeTime": null,
+                    "lastTransitionTime": since.unwrap_or_else(|| json!(time(now_ms()))),
+                    "observedGeneration": pod["metadata"]["generation"],
+                });
+                if !reason.is_empty() {
+                    (made["reason"], made["message"]) = (json!(reason), json!(message));
+                }
+                Some(made)
+            }
+            None => before.map(|_| json!({"$patch": "delete", "type": kind})),
+        }
+    };
+    ["PodResizePending", "PodResizeInProgress"].into_iter().filter_map(one).collect()
 }
 
 fn condition(pod: &Value, kind: &str, bad: Option<&(String, String)>) -> Value {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <directory>/pods/<uid>/volumes/<name>/   emptyDir, and what is made of objects
-//! <directory>/local/<namespace>_<claim>_<uid>/   what the local provisioner gives claims
+//! <directory>/local/pvc-<uid>_<namespace>_<claim>/   what the local provisioner gives claims
 //! ```
 
 mod payload;

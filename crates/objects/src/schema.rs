@@ -51,6 +51,7 @@ const TABLES: &[(&str, &str)] = &[
     ("admissionregistration.k8s.io/v1", include_str!("schema/admissionregistration_v1.txt")),
     ("flowcontrol.apiserver.k8s.io/v1", include_str!("schema/flowcontrol_v1.txt")),
     ("apiextensions.k8s.io/v1", include_str!("schema/apiextensions_v1.txt")),
+    ("metrics.k8s.io/v1beta1", include_str!("schema/metrics_v1beta1.txt")),
     ("networking.k8s.io/v1beta1", include_str!("schema/networking_v1beta1.txt")),
     ("autoscaling/v2beta1", include_str!("schema/autoscaling_v2beta1.txt")),
 ];

@@ -1,6 +1,7 @@
 //! Whether an object may be so: upstream's rules for what its schema cannot say, in its words.
 
 mod meta;
+mod part;
 mod pod;
 mod service;
 mod workload;
@@ -123,6 +124,18 @@ pub fn check_update(group: &str, kind: &str, old: &Value, new: &Value) -> Vec<In
             crate::custom::check_update(&mut found, old, new);
         }
         _ => workload::check_update(&mut found, group, kind, old, new),
+    }
+    found.0
+}
+
+/// What of a part of a pod, by its subresource, may not be changed so: `ephemeralcontainers`, or
+/// `resize`.
+#[must_use]
+pub fn check_part(subresource: &str, old: &Value, new: &Value) -> Vec<Invalid> {
+    let mut found = Findings::default();
+    match subresource {
+        "resize" => part::resize(&mut found, old, new),
+        _ => part::ephemeral(&mut found, old, new),
     }
     found.0
 }

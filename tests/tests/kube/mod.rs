@@ -7,11 +7,14 @@ mod access;
 mod chart;
 mod custom;
 mod declare;
+mod forward;
 mod kinds;
+mod metrics;
 mod older;
 mod pod;
 mod service;
 mod show;
+mod storage;
 mod workload;
 
 use std::path::{Path, PathBuf};

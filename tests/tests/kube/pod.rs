@@ -8,6 +8,8 @@ use testkit::Sandbox;
 
 use super::Cluster;
 
+/// A node, which must not end pods since the machine of the tests is full.
+const NODE: &str = "--node-name n --eviction-hard=";
 const PODS: &str = "/api/v1/namespaces/default/pods";
 /// How long anything may take.
 const LONGEST: Duration = Duration::from_secs(120);
@@ -16,7 +18,7 @@ impl<'a> Cluster<'a> {
     /// A server that is a node, too, with the image that the tests' containers are of.
     pub(super) fn with_node(sandbox: &'a Sandbox) -> Self {
         let _ = sandbox.cais(["pull", "--quiet", "busybox"]).ok();
-        Self::start_with(sandbox, "--node-name n")
+        Self::start_with(sandbox, NODE)
     }
 
     /// Kills the server as the kernel would, and starts another.
@@ -24,7 +26,7 @@ impl<'a> Cluster<'a> {
         self.running.signal(Signal::KILL);
         let sandbox = self.sandbox;
         drop(self);
-        Self::start_with(sandbox, "--node-name n")
+        Self::start_with(sandbox, NODE)
     }
 
     /// Waits until an object is as wanted.
@@ -75,19 +77,24 @@ impl<'a> Cluster<'a> {
         self.sandbox.shell(&script).ok().to_owned()
     }
 
-    /// Removes all pods, and stops the server, which leaves nothing.
+    /// Waits until the node has nothing of any pod: they are gone from the API before that.
     #[track_caller]
-    pub(super) fn stop(self) {
-        let all = format!("{PODS}?gracePeriodSeconds=0");
-        let (status, answer) = self.ask("DELETE", &all, "application/json", &Value::Null);
-        assert_eq!(status, 200, "{answer}");
-        // They are gone from the API before the node has cleaned up.
+    pub(super) fn gone(&self) {
         let begun = Instant::now();
         let pods = self.sandbox.work().join("cluster/pods");
         while std::fs::read_dir(&pods).is_ok_and(|mut left| left.next().is_some()) {
             assert!(begun.elapsed() < LONGEST, "something of a pod is left");
             std::thread::yield_now();
         }
+    }
+
+    /// Removes all pods, and stops the server, which leaves nothing.
+    #[track_caller]
+    pub(super) fn stop(self) {
+        let all = format!("{PODS}?gracePeriodSeconds=0");
+        let (status, answer) = self.ask("DELETE", &all, "application/json", &Value::Null);
+        assert_eq!(status, 200, "{answer}");
+        self.gone();
         self.running.signal(Signal::TERM);
         let _ = self.running.finish();
         // Not before: a server that serves makes its part of it anew when a service changes.
@@ -251,5 +258,105 @@ fn volumes_hold_what_objects_say() {
     cluster.wait_until(&path, |pod| pod["status"]["phase"] == "Succeeded");
     assert_eq!(cluster.log("v", ""), "onetwohidden440\ntmpfs\ntwo-v\nnew");
     cluster.end("v");
+    cluster.stop();
+}
+
+#[test]
+fn a_container_comes_to_look_around_and_resources_change_while_others_run() {
+    let sandbox = Sandbox::new();
+    let cluster = Cluster::with_node(&sandbox);
+    let mut container = waits("c");
+    container["resources"] =
+        json!({"requests": {"cpu": "100m"}, "limits": {"cpu": "200m", "memory": "64Mi"}});
+    container["resizePolicy"] =
+        json!([{"resourceName": "memory", "restartPolicy": "RestartContainer"}]);
+    cluster.run("looked-at", json!({"containers": [container]}));
+    cluster.wait_until(&format!("{PODS}/looked-at"), is_ready);
+    let outcome = cluster.shell(
+        r#"
+        kubectl debug looked-at --image=busybox --image-pull-policy=Never --target=c --container=look \
+            --profile=general -- sh -c 'ps; hostname; sleep 1000'
+        end=$(($(date +%s)+120))
+        until kubectl logs looked-at -c look | grep -q looked-at; do [ "$(date +%s)" -lt $end ] || exit 9; done
+        kubectl logs looked-at -c look
+        kubectl get pod looked-at -o jsonpath='{.status.ephemeralContainerStatuses[0].state.running.startedAt}{"\n"}'
+        kubectl patch pod looked-at --subresource ephemeralcontainers --type=json \
+            -p '[{"op": "remove", "path": "/spec/ephemeralContainers/0"}]' 2>&1 || true
+        kubectl patch pod looked-at --subresource resize \
+            -p '{"spec": {"containers": [{"name": "c", "resources": {"limits": {"cpu": "400m"}}}]}}'
+        kubectl wait --for=jsonpath='{.status.containerStatuses[0].resources.limits.cpu}'=400m \
+            pod/looked-at --timeout=120s
+        kubectl get pod looked-at -o jsonpath='restarts {.status.containerStatuses[0].restartCount}{"\n"}'
+        "#,
+    );
+    let told = &outcome.code(0).stdout;
+    assert!(
+        told.contains("while :; do sleep 0.05"),
+        "the target's processes are not seen: {outcome}"
+    );
+    assert!(told.contains("may not be removed"), "{outcome}");
+    assert!(told.contains("restarts 0"), "{outcome}");
+    let (_, pod) = cluster.get(&format!("{PODS}/looked-at"));
+    let id = pod["status"]["containerStatuses"][0]["containerID"].as_str().unwrap();
+    let id = id.trim_start_matches("cais://");
+    let inspect = sandbox.cais(["inspect", id]).ok().to_owned();
+    let inspect: Value = serde_json::from_str(&inspect).unwrap();
+    assert!(
+        inspect.to_string().contains("40000"),
+        "the quota is not what was asked for: {inspect}"
+    );
+    let outcome = cluster.shell(
+        r#"
+        kubectl patch pod looked-at --subresource resize \
+            -p '{"spec": {"containers": [{"name": "c", "resources": {"limits": {"memory": "128Mi"}}}]}}'
+        kubectl wait --for=jsonpath='{.status.containerStatuses[0].restartCount}'=1 \
+            pod/looked-at --timeout=120s
+        kubectl wait --for=jsonpath='{.status.containerStatuses[0].resources.limits.memory}'=128Mi \
+            pod/looked-at --timeout=120s
+        kubectl patch pod looked-at --subresource resize \
+            -p '{"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "1000"}, "limits": {"cpu": "1000"}}}]}}'
+        kubectl wait --for=condition=PodResizePending pod/looked-at --timeout=120s
+        kubectl get pod looked-at -o jsonpath='{.status.conditions[?(@.type=="PodResizePending")].reason}{"\n"}'
+        "#,
+    );
+    assert!(outcome.code(0).stdout.contains("Infeasible"), "{outcome}");
+    cluster.end("looked-at");
+    cluster.stop();
+}
+
+#[test]
+fn a_node_that_runs_out_of_memory_ends_pods_and_takes_no_more() {
+    let sandbox = Sandbox::new();
+    let _ = sandbox.cais(["pull", "--quiet", "busybox"]).ok();
+    let cluster = Cluster::start_with(&sandbox, NODE);
+    cluster.run(
+        "kept",
+        json!({"priorityClassName": "system-node-critical", "containers": [waits("c")]}),
+    );
+    cluster.run("victim", json!({"containers": [waits("c")]}));
+    for pod in ["kept", "victim"] {
+        cluster.wait_until(&format!("{PODS}/{pod}"), is_ready);
+    }
+    cluster.running.signal(Signal::TERM);
+    let _ = cluster.running.finish();
+    let all = "--node-name n --eviction-hard 'memory.available<100%'";
+    let cluster = Cluster::start_with(&sandbox, all);
+    let failed = |pod: &Value| pod["status"]["phase"] == "Failed";
+    let pod = cluster.wait_until(&format!("{PODS}/victim"), failed);
+    assert_eq!(pod["status"]["reason"], "Evicted");
+    let message = pod["status"]["message"].as_str().unwrap();
+    assert!(message.starts_with("The node was low on resource: memory."), "{message}");
+    let is_told = |node: &Value| {
+        let taints = node["spec"]["taints"].to_string();
+        let conditions = node["status"]["conditions"].as_array();
+        conditions.is_some_and(|all| {
+            all.iter().any(|c| c["type"] == "MemoryPressure" && c["status"] == "True")
+        }) && taints.contains("node.kubernetes.io/memory-pressure")
+    };
+    cluster.wait_until("/api/v1/nodes/n", is_told);
+    let (_, kept) = cluster.get(&format!("{PODS}/kept"));
+    assert!(is_ready(&kept), "{kept}");
+    cluster.end("kept");
+    cluster.end("victim");
     cluster.stop();
 }

@@ -22,7 +22,12 @@ pub(super) fn decide(
                 if asked.subresource.is_empty() { &["get"] } else { &["get", "update", "patch"] };
             by_relation(cluster, node, asked, verbs)
         }
-        (("", "persistentvolumes"), "") => by_relation(cluster, node, asked, &["get"]),
+        (("", "persistentvolumes"), "") => match asked.verb.as_str() {
+            // It removes the directories of those that are its own and are to go.
+            "list" | "watch" => Ok(Decision::Allowed(String::new())),
+            "patch" => Ok(own_volume(cluster, node, asked)),
+            _ => by_relation(cluster, node, asked, &["get"]),
+        },
         (("", "serviceaccounts"), "token") => by_relation(cluster, node, asked, &["create"]),
         (("coordination.k8s.io", "leases"), _) => Ok(own_lease(node, asked)),
         (("storage.k8s.io", "csinodes"), _) => Ok(own_object(node, asked)),
@@ -57,6 +62,22 @@ fn own_object(node: &str, asked: &Attributes) -> Decision {
             "can only access {} with the same name as the requesting node",
             asked.resource
         )),
+    }
+}
+
+/// A volume that is a directory of the node, and is to go: the node lets go of it.
+fn own_volume(cluster: &Cluster, node: &str, asked: &Attributes) -> Decision {
+    let volume = cluster.object("", "persistentvolumes", "", &asked.name).unwrap_or_default();
+    let hostname = cluster.object("", "nodes", "", node).unwrap_or_default();
+    let hostname = &hostname["metadata"]["labels"]["kubernetes.io/hostname"];
+    let terms = items(&volume["spec"]["nodeAffinity"]["required"]["nodeSelectorTerms"]);
+    let is_here = terms.iter().any(|term| {
+        let mut all = items(&term["matchExpressions"]).iter();
+        all.any(|one| items(&one["values"]).contains(hostname))
+    });
+    match is_here && volume["metadata"]["deletionTimestamp"].is_string() {
+        true => Decision::Allowed(String::new()),
+        false => no("can only let go of volumes that are on the node and are to go"),
     }
 }
 

@@ -146,7 +146,7 @@ pub(super) fn keep_addresses(old: &Value, new: &mut Value) {
 }
 
 /// The class of a pod by what it requests and may use at most.
-fn quality(spec: &Value) -> &'static str {
+pub(super) fn quality(spec: &Value) -> &'static str {
     let containers = [items(&spec["containers"]), items(&spec["initContainers"])].concat();
     let amounts = |container: &Value, kind: &str| container["resources"][kind].clone();
     let is_nothing = |value: &Value| value.as_object().is_none_or(serde_json::Map::is_empty);

@@ -42,6 +42,24 @@ impl Cluster {
         settle(self)
     }
 
+    /// Makes the class of volumes that claims get which name none: directories of nodes, where the first
+    /// pod of a claim runs. One that is there stays as it is.
+    ///
+    /// # Errors
+    /// The log fails.
+    pub fn provide_storage(&self) -> Result<(), LogError> {
+        let class = json!({
+            "metadata": {
+                "name": "local-path",
+                "annotations": {"storageclass.kubernetes.io/is-default-class": "true"},
+            },
+            "provisioner": "cais/local-path",
+            "reclaimPolicy": "Delete",
+            "volumeBindingMode": "WaitForFirstConsumer",
+        });
+        self.ensure("storage.k8s.io", "storageclasses", class).map(drop)
+    }
+
     /// Makes an object where there is none. A role that is there gets the rules that it lacks, unless
     /// somebody has said that it shall stay as it is.
     fn ensure_whole(

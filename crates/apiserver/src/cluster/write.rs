@@ -4,7 +4,7 @@ use objects::resource::Resource;
 use objects::{Schema, apply, defaults, validate};
 use serde_json::{Map, Value, json};
 
-use super::{Changed, Cluster, Found, check, decode, kept, manager, now, refuse, types_of};
+use super::{Changed, Cluster, Found, check, decode, kept, manager, narrow, now, refuse, types_of};
 use crate::admission::{self, Charge};
 use crate::failure::Failure;
 use crate::log::LogError;
@@ -194,7 +194,11 @@ impl Cluster {
         }
         check(of, &object, Some(old))?;
         let ((group, before), (_, after)) = (kept(of, old), kept(of, &object));
-        refuse(of, &object, &validate::check_update(&group, of.kind, &before, &after))?;
+        let found_wrong = match narrow::is_part(&target.subresource) {
+            true => narrow::check(&target.subresource, old, &object),
+            false => validate::check_update(&group, of.kind, &before, &after),
+        };
+        refuse(of, &object, &found_wrong)?;
         self.enforce(request, target, old, &object)?;
         if tracks_fields {
             object = self.managed(request, target, old, &object)?;
@@ -346,7 +350,9 @@ pub(super) fn check_revision(
 /// What a client cannot change stays: the other half of an object with a status, and what the server
 /// keeps in its metadata.
 fn keep(of: &Resource, subresource: &str, old: &Value, new: &mut Value) {
-    if of.subresources.contains(&"status") {
+    if narrow::is_part(subresource) {
+        narrow::keep(subresource, old, new);
+    } else if of.subresources.contains(&"status") {
         if matches!(subresource, "status" | "approval") {
             let (status, managed) =
                 (new["status"].clone(), new["metadata"]["managedFields"].clone());

@@ -75,6 +75,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     if let Some(audit) = audit {
         cluster = cluster.audited(audit);
     }
+    cluster.provide_storage().map_err(open)?;
     let signals = SignalFd::ending();
     let signals =
         signals.map_err(|error| Error::caused(Kind::Internal, "take over signals", error))?;

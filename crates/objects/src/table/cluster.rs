@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::Quantity;
+
 use super::{
     AGE, Column, Printer, age, column, count, human, joined, list, number, or_none, since, size,
     text, wide,
@@ -54,8 +56,26 @@ pub(super) fn core(kind: &str) -> Option<Printer> {
     })
 }
 
+const USED: &[Column] = &[column("CPU"), column("Memory"), column("Window")];
+
+/// What all of these use, and over which time.
+fn used(all: &[&Value], object: &Value) -> Vec<Value> {
+    let sum = |resource: &str| -> Value {
+        let amounts = all.iter().filter_map(|own| text(&own[resource]).parse::<Quantity>().ok());
+        let sum = amounts.reduce(|sum, one| sum + one).unwrap_or(Quantity::ZERO);
+        sum.to_string().into()
+    };
+    vec![sum("cpu"), sum("memory"), text(&object["window"]).into()]
+}
+
 pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
     Some(match (group, kind) {
+        // The columns of metrics-server.
+        ("metrics.k8s.io", "NodeMetrics") => Printer::new(USED, |o, _| used(&[&o["usage"]], o)),
+        ("metrics.k8s.io", "PodMetrics") => Printer::new(USED, |o, _| {
+            let all: Vec<&Value> = list(&o["containers"]).iter().map(|one| &one["usage"]).collect();
+            used(&all, o)
+        }),
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => {
             Printer::new(BINDING, binding)
         }

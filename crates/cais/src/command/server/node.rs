@@ -1,7 +1,7 @@
 //! The node that `cais server` is, too.
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -34,6 +34,9 @@ pub(super) struct Args {
     /// A name server for pods (repeatable; default: the cluster's own, 10.96.0.10)
     #[arg(long, value_name = "ADDRESS")]
     cluster_dns: Vec<std::net::IpAddr>,
+    /// What is kept free on this host: where less is left, pods are ended
+    #[arg(long, value_name = "THRESHOLDS", default_value = node::EVICTION_HARD)]
+    eviction_hard: node::Thresholds,
 }
 
 /// What starts containers, made before the first thread.
@@ -79,6 +82,10 @@ impl Host {
         };
         let client = Client::new(transport, "kubelet");
         let node = Node::start(config, self.engine, Arc::new(self.spawner), client);
+        let node = node.and_then(|node| {
+            node.keep_free(args.eviction_hard.clone())?;
+            Ok(node)
+        });
         let node = node.map_err(|error| {
             Error::caused(Kind::Internal, "run pods on this host", error)
                 .hint("--disable-agent serves the API alone; --pod-cidr names other addresses")
@@ -123,6 +130,19 @@ impl Pods for Reach {
         let exec = engine::Exec { command, stdin, tty, attached, ..engine::Exec::default() };
         let begun = self.0.talk(uid, container, &exec).map_err(|refusal| refusal.to_string())?;
         Ok(Box::new(Talking(begun)))
+    }
+
+    fn dial(&self, pod: &serde_json::Value, port: u16) -> std::result::Result<OwnedFd, String> {
+        let uid = pod["metadata"]["uid"].as_str().unwrap_or_default();
+        let dialled = self.0.dial(uid, port);
+        dialled.map(OwnedFd::from).map_err(|refusal| refusal.to_string())
+    }
+
+    fn summary(&self, node: &str) -> std::result::Result<serde_json::Value, String> {
+        if node != self.0.name() {
+            return Err(format!("node {node} is not this host"));
+        }
+        self.0.summary()
     }
 }
 

@@ -13,11 +13,13 @@
 mod cache;
 mod call;
 pub mod https;
+pub mod kubeconfig;
 mod queue;
 mod reflector;
 
 pub use cache::{Cache, Change, Key};
 pub use call::{Call, Client, Deletion, Events, Failure, Object, Patch, Transport, kind};
 pub use https::Https;
+pub use kubeconfig::Kubeconfig;
 pub use queue::Queue;
 pub use reflector::Reflector;

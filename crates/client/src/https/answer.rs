@@ -111,6 +111,12 @@ impl Answer {
         found.map(|(_, value)| value.as_str())
     }
 
+    /// The values of all header fields of a name.
+    pub fn fields<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let found = self.fields.iter().filter(move |(known, _)| known == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
     /// How long reading waits; for ever without a time.
     pub(super) fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         self.wire.as_ref().map_or(Ok(()), |wire| wire.set_timeout(timeout))

@@ -14,6 +14,7 @@ pub(super) mod select;
 pub(super) mod stream;
 pub(super) mod table;
 mod trouble;
+pub(super) mod watch;
 pub(super) mod yaml;
 
 use std::cell::OnceCell;
@@ -28,7 +29,7 @@ use serde_json::Value;
 use crate::session::Session;
 use kind::{Kind, Kinds};
 
-pub(super) use trouble::{Outcome, Trouble, told};
+pub(super) use trouble::{Outcome, Trouble, note, told};
 
 /// The manager of what these verbs apply: kubectl's own name, so that both own the same fields.
 pub(super) const APPLIER: &str = "kubectl";
@@ -99,6 +100,17 @@ impl Options {
             certificate: self.client_certificate.clone(),
             key: self.client_key.clone(),
             server_name: self.tls_server_name.clone(),
+        }
+    }
+
+    /// Puts what was said into a context.
+    pub(super) fn set_in(&self, context: &mut Value) {
+        let said =
+            [("cluster", &self.cluster), ("user", &self.user), ("namespace", &self.namespace)];
+        for (field, value) in said {
+            if let Some(value) = value {
+                context[field] = value.as_str().into();
+            }
         }
     }
 
@@ -239,6 +251,19 @@ impl Cluster {
                 .map(|document| (code, document))
                 .map_err(|error| Trouble::local(format!("read the answer: {error}"))),
             _ => Err(Trouble::refused(code, document.unwrap_or_default(), &bytes)),
+        }
+    }
+
+    /// Asks, and gives the answer as it comes.
+    pub(super) fn open(&self, request: &Request<'_>) -> Outcome<client::https::Answer> {
+        let answer = self.https.open(request)?;
+        match answer.code() {
+            200..=299 => Ok(answer),
+            code => {
+                let bytes = answer.bytes(1 << 20).unwrap_or_default();
+                let document = serde_json::from_slice(&bytes).unwrap_or_default();
+                Err(Trouble::refused(code, document, &bytes))
+            }
         }
     }
 

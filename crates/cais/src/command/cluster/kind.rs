@@ -107,7 +107,7 @@ impl Kind {
 pub(crate) struct Kinds(pub(crate) Vec<Kind>);
 
 impl Kinds {
-    pub(super) fn ask(cluster: &Cluster) -> Outcome<Self> {
+    pub(crate) fn ask(cluster: &Cluster) -> Outcome<Self> {
         let mut all = Vec::new();
         for path in ["/api", "/apis"] {
             let document = cluster.ask(&get(path.to_owned(), AGGREGATED))?;

@@ -6,6 +6,7 @@ mod attach;
 mod bake;
 mod build;
 mod builder_prune;
+mod cluster;
 mod commit;
 pub(crate) mod complete;
 mod compose;
@@ -32,6 +33,7 @@ mod info;
 mod inspect;
 mod install;
 mod kill;
+mod kube;
 mod load;
 mod login;
 mod logout;
@@ -87,7 +89,8 @@ use argument::{DETACH_KEYS, local_time, open, platform, reference, to_output};
 use shown::{each, report, show};
 
 use crate::session::Session;
-use table::{CONTAINER, GROUPS, IMAGE, IN_GROUP, OWN, TOP_IMAGE};
+pub(crate) use cluster::route;
+use table::{CLUSTER, CONTAINER, GROUPS, IMAGE, IN_GROUP, OWN, TOP_IMAGE};
 
 /// The exit code of `run`, `exec` and their like when Cais itself failed; Docker's.
 const FAILED: i32 = 125;
@@ -150,7 +153,7 @@ fn command(grammar: Grammar, only: Option<&str>) -> Command {
     let groups = groups.map(|(name, about, verbs)| group(name, about, verbs, grammar));
     let top = groups.fold(top, Command::subcommand);
     let at_top = CONTAINER.iter().filter(|verb| !IN_GROUP.contains(&verb.name));
-    let top = at_top.chain(OWN).filter(|verb| wanted(verb.name)).fold(top, |top, verb| {
+    let top = at_top.chain(OWN).chain(CLUSTER).filter(|verb| wanted(verb.name)).fold(top, |top, verb| {
         let aliases = if verb.name == "ps" { &[] } else { verb.aliases };
         top.subcommand(subcommand(verb.name, verb, aliases, grammar))
     });
@@ -268,7 +271,7 @@ fn plain_usage(args: &[OsString]) -> Option<StyledStr> {
 
 /// The words that may be names of commands.
 fn called(args: &[OsString]) -> impl Iterator<Item = &OsString> {
-    let verbs = || GROUPS.iter().flat_map(|(_, _, verbs)| *verbs).chain(OWN);
+    let verbs = || GROUPS.iter().flat_map(|(_, _, verbs)| *verbs).chain(OWN).chain(CLUSTER);
     let is_command = move |word: &&OsString| {
         let top = TOP_IMAGE.iter().map(|(name, _)| *name);
         let names = verbs().flat_map(|verb| verb.aliases.iter().copied().chain([verb.name]));
@@ -288,7 +291,6 @@ fn help(args: &[OsString]) -> Option<clap::Error> {
 /// Commands of Docker's that are known, and not supported yet.
 const UNSUPPORTED: &[&str] = &[
     "checkpoint",
-    "config",
     "context",
     "node",
     "plugin",
@@ -359,7 +361,7 @@ fn find_top(name: &str) -> Option<&'static Verb> {
     let image = TOP_IMAGE.iter().find(|(top, _)| *top == name);
     match image {
         Some((_, inner)) => find(IMAGE, inner),
-        None => find(OWN, name).or_else(|| find(CONTAINER, name)),
+        None => [OWN, CLUSTER, CONTAINER].into_iter().find_map(|verbs| find(verbs, name)),
     }
 }
 

@@ -30,6 +30,7 @@ fn main() -> ExitCode {
     if let Some(code) = command::complete::names(&args) {
         return code;
     }
+    let args = command::route::route(args);
     if let Err(code) = command::seal(&args) {
         return code;
     }

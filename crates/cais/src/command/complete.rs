@@ -82,12 +82,20 @@ pub(crate) fn names(args: &[OsString]) -> Option<ExitCode> {
 }
 
 fn offer(global: &[&str], words: &[&str]) -> Result<()> {
-    let Some((kind, count)) = wanted(words) else { return Ok(()) };
+    let of_cluster = words.first().is_some_and(|verb| super::cluster::names::is_verb(verb));
+    let found = wanted(words);
+    if found.is_none() && !of_cluster {
+        return Ok(());
+    }
     let line = ["cais"].iter().chain(global).chain(&["ps"]);
     let Ok(matches) = command(|verb| verb.read, Some("ps")).try_get_matches_from(line) else {
         return Ok(());
     };
     let session = Session::new(&matches)?;
+    let Some((kind, count)) = found else {
+        let names = super::cluster::names::offer(&session, words).unwrap_or_default();
+        return names.iter().try_for_each(|name| session.say(name));
+    };
     let mut names = all(session.engine()?, kind)?;
     let is_named = |name: &String| words.contains(&name.as_str());
     if count == Count::One && names.iter().any(is_named) {

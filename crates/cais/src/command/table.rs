@@ -44,8 +44,11 @@ macro_rules! verb {
 }
 
 mod compose;
+mod kube;
 
 use compose::COMPOSE;
+pub(super) use kube::CLUSTER;
+use kube::{CONFIG, KUBE, ROLLOUT};
 
 /// What stands at the top level and behind `system`.
 const EVENTS: Verb = verb!(
@@ -501,12 +504,15 @@ pub(super) const GROUPS: &[(&str, &str, &[Verb])] = &[
     ("builder", "Manage builds", BUILDER),
     ("buildx", "Build with BuildKit's words", BUILDX),
     ("compose", "Define and run projects of several containers", COMPOSE),
+    ("config", "Say which cluster is meant", CONFIG),
     ("container", "Manage containers", CONTAINER),
     ("debug", "Look around where something failed", DEBUG),
     ("image", "Manage images", IMAGE),
+    ("kube", "Verbs of a cluster that Docker has, too; all others may follow it as well", KUBE),
     ("manifest", "Manage image manifests and manifest lists", MANIFEST),
     ("network", "Manage networks", NETWORK),
     ("registry", "Serve a registry of images", REGISTRY),
+    ("rollout", "Manage how pods are replaced by new ones", ROLLOUT),
     ("system", "Manage Cais", SYSTEM),
     ("volume", "Manage volumes", VOLUME),
     ("why", "Explain what happened", WHY),

@@ -44,6 +44,8 @@ pub struct Cluster {
     pub(crate) audit: Option<Arc<Audit>>,
     pub(crate) customs: Arc<crate::custom::Customs>,
     owners: Arc<owners::Owners>,
+    /// By what it believes those whom it asks.
+    pub(crate) believed: Arc<crate::outbound::Believed>,
     /// Who reaches into pods, once there is somebody.
     pods: Arc<OnceLock<Arc<dyn Pods>>>,
 }
@@ -93,6 +95,7 @@ impl Cluster {
             audit: None,
             customs: Arc::default(),
             owners: Arc::default(),
+            believed: Arc::default(),
             pods: Arc::default(),
         };
         cluster.begin()?;
@@ -300,7 +303,7 @@ fn manager<'a>(
 }
 
 pub(crate) use list::items;
-pub(crate) use write::{random, suffix, uid};
+pub(crate) use write::{random, resettle, suffix, uid};
 
 pub(crate) fn now() -> String {
     objects::time::seconds(jiff::Timestamp::now().as_second())

@@ -33,6 +33,7 @@ mod in_process;
 pub mod log;
 mod notes;
 mod operations;
+mod outbound;
 mod pods;
 mod policy;
 mod request;
@@ -41,6 +42,7 @@ mod server;
 mod subresource;
 mod target;
 mod watch;
+mod webhook;
 
 pub use audit::{Audit, AuditError, Rotation};
 pub use authentication::User;

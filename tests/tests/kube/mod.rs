@@ -8,6 +8,7 @@ mod chart;
 mod custom;
 mod declare;
 mod kinds;
+mod library;
 mod older;
 mod pod;
 mod service;

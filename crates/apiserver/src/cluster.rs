@@ -121,7 +121,9 @@ impl Cluster {
     pub(crate) fn find(&self, target: &Target) -> Result<Found, Failure> {
         let (entry, _) = self.log.get(&target.key());
         let entry = entry.ok_or_else(|| Failure::not_found(&target.resource, &target.name))?;
-        Ok(self.read(&target.resource, &entry))
+        let mut found = self.read(&target.resource, &entry);
+        self.convert(&target.resource, std::slice::from_mut(&mut found.object))?;
+        Ok(found)
     }
 
     /// An entry as an object that was read.
@@ -141,7 +143,7 @@ impl Cluster {
         expected: Option<Revision>,
         object: &Value,
     ) -> Result<Revision, LogError> {
-        let mut stored = object.clone();
+        let mut stored = self.in_kept_version(object)?.into_owned();
         objects::convert::keep(&mut stored);
         if let Some(metadata) = stored["metadata"].as_object_mut() {
             metadata.shift_remove("resourceVersion");

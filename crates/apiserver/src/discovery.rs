@@ -204,7 +204,7 @@ fn resources_of(resource: &Resource) -> Vec<Value> {
 pub(crate) fn served(resource: &Resource) -> impl Iterator<Item = &'static str> {
     const YET: &[&str] = &[
         "status", "scale", "binding", "eviction", "finalize", "approval", "token", "log", "exec",
-        "attach",
+        "attach", "proxy",
     ];
     resource.subresources.clone().into_iter().filter(|name| YET.contains(name))
 }
@@ -219,6 +219,9 @@ pub(crate) fn kind_of(
         "eviction" => ("policy", "v1", "Eviction"),
         "binding" => ("", "v1", "Binding"),
         "token" => ("authentication.k8s.io", "v1", "TokenRequest"),
+        "proxy" if of.kind == "Node" => ("", "v1", "NodeProxyOptions"),
+        "proxy" if of.kind == "Service" => ("", "v1", "ServiceProxyOptions"),
+        "proxy" => ("", "v1", "PodProxyOptions"),
         _ => (of.group, of.version, of.kind),
     }
 }
@@ -229,6 +232,7 @@ fn verbs_of(subresource: &str) -> &'static [&'static str] {
         "exec" | "attach" => &["create", "get"],
         "log" => &["get"],
         "finalize" => &["update"],
+        "proxy" => &["create", "delete", "get", "patch", "update"],
         _ => &["get", "patch", "update"],
     }
 }

@@ -27,6 +27,7 @@ pub(crate) fn answer(
         ("log", "GET") if target.resource.kind == "Pod" => {
             crate::pods::log(cluster, request, target)
         }
+        ("proxy", _) => crate::proxy::answer(cluster, request, target),
         ("scale" | "binding" | "eviction" | "token", _) => Err(Failure::method_not_allowed()),
         (other, _) => Err(Failure::not_implemented(&format!("{}/{other}", target.resource.plural))),
     }

@@ -5,11 +5,12 @@
 
 mod admission;
 mod check;
+mod conversion;
 mod matching;
 mod review;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use admission::{mutate, validate};
-pub(crate) use check::check;
+pub(crate) use check::{check, check_conversion};
 pub(crate) use matching::Context;

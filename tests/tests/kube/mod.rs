@@ -11,6 +11,7 @@ mod kinds;
 mod library;
 mod older;
 mod pod;
+mod proxy;
 mod service;
 mod show;
 mod workload;

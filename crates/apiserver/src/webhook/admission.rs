@@ -144,10 +144,10 @@ impl Asked<'_> {
                 );
                 return Err(Failure::internal(why));
             }
-            let mut object = Self::in_version(&of, self.object);
+            let mut object = self.in_version(&of, self.object)?;
             let failed = |why: Failure| Failure::internal(why.message);
             operations::patch(&mut object, patch).map_err(failed)?;
-            let object = Self::in_version(&self.target.resource, &object);
+            let object = self.in_version(&self.target.resource, &object)?;
             changed = Some(object).filter(|object| object != self.object);
         }
         let told = json!({
@@ -178,7 +178,7 @@ impl Asked<'_> {
         let found = matching::version(self.cluster, hook, &context, self.old, self.object)?;
         let Some(of) = found else { return Ok(None) };
         let (old, object) =
-            (Self::in_version(&of, self.old), Self::in_version(&of, self.object));
+            (self.in_version(&of, self.old)?, self.in_version(&of, self.object)?);
         let attempt = context.attempt(&of, &old, &object);
         match cel::policy::meets(&hook["matchConditions"], &attempt) {
             Ok(true) => {}
@@ -230,17 +230,20 @@ impl Asked<'_> {
     }
 
     /// An object in another version of its kind.
-    fn in_version(of: &ResourceRef, object: &Value) -> Value {
+    fn in_version(&self, of: &ResourceRef, object: &Value) -> Result<Value, Failure> {
         let version = of.api_version();
         if object.is_null() || object["apiVersion"] == version {
-            return object.clone();
+            return Ok(object.clone());
         }
         let mut object = object.clone();
         match &of.definition {
-            // All versions are alike, as its definition says.
+            Some(own) if own.conversion().is_some() => {
+                self.cluster.convert(of, std::slice::from_mut(&mut object))?;
+            }
+            // All versions are alike.
             Some(_) => object["apiVersion"] = version.into(),
             None => objects::convert::show(&mut object, &version),
         }
-        object
+        Ok(object)
     }
 }

@@ -76,8 +76,18 @@ fn check_hook(found: &mut Vec<Invalid>, place: &str, hook: &Value) {
     found.extend(cel::policy::check_conditions(place, &hook["matchConditions"]));
 }
 
+/// What of the webhook may not be that converts what a definition defines.
+pub(crate) fn check_conversion(definition: &Value) -> Vec<Invalid> {
+    let mut found = Vec::new();
+    let config = &definition["spec"]["conversion"]["webhook"]["clientConfig"];
+    if !config.is_null() {
+        check_client(&mut found, "spec.conversion.webhook.clientConfig", config);
+    }
+    found
+}
+
 /// Whom a configuration names: exactly one place.
-pub(super) fn check_client(found: &mut Vec<Invalid>, place: &str, config: &Value) {
+fn check_client(found: &mut Vec<Invalid>, place: &str, config: &Value) {
     let mut add = |field: &str, problem: Problem| {
         found.push(Invalid { field: format!("{place}{field}"), problem });
     };

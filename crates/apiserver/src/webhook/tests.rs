@@ -38,10 +38,14 @@ impl Service for Face {
         let path = exchange.head().path.clone();
         let body = exchange.body().whole(1 << 20).unwrap().unwrap();
         let review: Value = serde_json::from_slice(&body).unwrap();
-        let response = answer(&path, &review["request"]);
+        let asked = &review["request"];
+        let response = match path.as_str() {
+            "/convert" => converted(asked),
+            _ => answer(&path, asked),
+        };
         self.0.lock().unwrap().push((path.clone(), review.clone()));
-        let mut review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview"});
-        review["response"] = response;
+        let (version, kind) = (&review["apiVersion"], &review["kind"]);
+        let review = json!({"apiVersion": version, "kind": kind, "response": response});
         let reply = match path.as_str() {
             "/broken" => Reply::new(500).document("text/plain", b"it is broken".to_vec()),
             _ => Reply::new(200).document("application/json", review.to_string().into_bytes()),
@@ -87,6 +91,36 @@ fn answer(path: &str, asked: &Value) -> Value {
         _ => {}
     }
     response
+}
+
+/// Version `v1` has a host and a port, `v1beta1` has both in one.
+fn converted(asked: &Value) -> Value {
+    let convert = |object: &Value| {
+        let mut object = object.clone();
+        object["apiVersion"] = asked["desiredAPIVersion"].clone();
+        let spec = object["spec"].take();
+        object["spec"] = match spec["both"].as_str() {
+            Some("nonsense") => return Err("nonsense"),
+            Some(both) => {
+                let (host, port) = both.split_once(':').unwrap();
+                json!({"host": host, "port": port})
+            }
+            None => {
+                let text = |field: &str| spec[field].as_str().unwrap();
+                json!({"both": format!("{}:{}", text("host"), text("port"))})
+            }
+        };
+        object["metadata"]["labels"]["converted"] = "yes".into();
+        object["metadata"]["resourceVersion"] = "stolen".into();
+        Ok(object)
+    };
+    let all: Result<Vec<Value>, _> =
+        asked["objects"].as_array().unwrap().iter().map(convert).collect();
+    match all {
+        Ok(all) => json!({"uid": asked["uid"], "result": {"status": "Success"},
+            "convertedObjects": all}),
+        Err(why) => json!({"uid": asked["uid"], "result": {"status": "Failure", "message": why}}),
+    }
 }
 
 impl Hooks {
@@ -378,4 +412,67 @@ fn policies_warn_and_tell_auditors() {
         json!([{"message": "no good", "policy": "p", "binding": "b", "expressionIndex": 0,
             "validationActions": ["Warn", "Audit"]}])
     );
+}
+
+#[test]
+fn objects_are_kept_in_one_version_and_shown_in_any() {
+    let (cluster, hooks) = (cluster(), Hooks::start());
+    let version = |name: &str, is_kept: bool, fields: &[&str]| {
+        let fields: serde_json::Map<String, Value> =
+            fields.iter().map(|field| ((*field).to_owned(), json!({"type": "string"}))).collect();
+        json!({"name": name, "served": true, "storage": is_kept, "schema": {"openAPIV3Schema": {
+            "type": "object", "properties": {"spec": {"type": "object", "properties": fields}}}}})
+    };
+    let mut definition = json!({
+        "metadata": {"name": "places.example.com"},
+        "spec": {
+            "group": "example.com", "scope": "Namespaced",
+            "names": {"plural": "places", "singular": "place", "kind": "Place"},
+            "versions": [version("v1", true, &["host", "port"]), version("v1beta1", false, &["both"])],
+            "conversion": {"strategy": "Webhook", "webhook": {
+                "conversionReviewVersions": ["v1"], "clientConfig": {"url": "http://a"}}},
+        },
+    });
+    let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let (code, failure) = post(&cluster, definitions, &definition);
+    assert_eq!(code, 422, "{failure}");
+    let config = hooks.hook("/convert")["clientConfig"].clone();
+    definition["spec"]["conversion"]["webhook"]["clientConfig"] = config;
+    make(&cluster, definitions, &definition);
+
+    let path = |version: &str| format!("/apis/example.com/{version}/namespaces/default/places");
+    let place = |both: &str| json!({"metadata": {"name": "p"}, "spec": {"both": both}});
+    let made = make(&cluster, &path("v1beta1"), &place("a:1"));
+    assert_eq!(made["spec"], json!({"both": "a:1"}));
+    let (entry, _) = cluster.log.get("/example.com/places/default/p");
+    let kept: Value = serde_json::from_slice(&entry.unwrap().value).unwrap();
+    assert_eq!((&kept["apiVersion"], &kept["spec"]["port"]), (&json!("example.com/v1"), &json!("1")));
+    let found = crate::asking::get(&cluster, &format!("{}/p", path("v1")));
+    assert_eq!(found["spec"], json!({"host": "a", "port": "1"}));
+    for field in ["resourceVersion", "uid"] {
+        assert_eq!(found["metadata"][field], made["metadata"][field]);
+    }
+    let list = crate::asking::get(&cluster, &path("v1beta1"));
+    assert_eq!(list["items"][0]["spec"], json!({"both": "a:1"}));
+    let watch = format!("{}?watch=true&resourceVersion=0", path("v1beta1"));
+    let asked = request(&User::administrator(), "GET", &watch, &Value::Null);
+    let Answer::Watch(mut watch) = cluster.answer(&asked) else { panic!() };
+    let told = watch.next(Duration::ZERO).unwrap();
+    assert_eq!(told[0]["object"]["spec"], json!({"both": "a:1"}));
+    let (code, changed) = ask(
+        &cluster,
+        &User::administrator(),
+        "PATCH",
+        &format!("{}/p", path("v1beta1")),
+        &json!({"spec": {"both": "b:2"}}),
+    );
+    assert_eq!((code, &changed["spec"]["both"]), (200, &json!("b:2")), "{changed}");
+    let told = watch.next(Duration::from_secs(120)).unwrap();
+    assert_eq!((&told[0]["type"], &told[0]["object"]["spec"]), (&json!("MODIFIED"), &json!({"both": "b:2"})));
+    // What cannot be converted is not kept.
+    let mut wrong = place("nonsense");
+    wrong["metadata"]["name"] = "q".into();
+    let (code, failure) = post(&cluster, &path("v1beta1"), &wrong);
+    let words = "conversion webhook for example.com/v1beta1, Kind=Place failed: nonsense";
+    assert!(code == 500 && failure["message"].as_str().unwrap().contains(words), "{failure}");
 }

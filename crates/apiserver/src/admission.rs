@@ -29,6 +29,7 @@ use crate::cluster::Cluster;
 use crate::failure::Failure;
 use crate::request::{Answer, Request};
 use crate::target::Target;
+use crate::webhook;
 
 /// A change that is looked at.
 struct Review<'a> {
@@ -87,13 +88,32 @@ pub(crate) fn update(
 }
 
 fn run(mut review: Review<'_>) -> Result<(), Failure> {
-    COMPLETING.iter().chain(REFUSING).try_for_each(|step| step(&mut review))
+    COMPLETING.iter().try_for_each(|step| step(&mut review))?;
+    if ask_others(&mut review)? {
+        COMPLETING.iter().try_for_each(|step| step(&mut review))?;
+    }
+    REFUSING.iter().try_for_each(|step| step(&mut review))
+}
+
+/// Has webhooks change the object, which is then brought into its form again.
+fn ask_others(review: &mut Review<'_>) -> Result<bool, Failure> {
+    let Review { cluster, request, target, old, object } = review;
+    let given = object.clone();
+    let settle = |changed: &mut Value| crate::cluster::resettle(target, *old, &given, changed);
+    webhook::mutate(cluster, request, target, old.unwrap_or(&Value::Null), object, &settle)
 }
 
 /// Refuses that an object goes.
-pub(crate) fn delete(request: &Request, target: &Target, old: &Value) -> Result<(), Failure> {
+pub(crate) fn delete(
+    cluster: &Cluster,
+    request: &Request,
+    target: &Target,
+    old: &Value,
+) -> Result<(), Failure> {
     namespace::check_delete(target)?;
-    node::check_delete(request, target, old)
+    node::check_delete(request, target, old)?;
+    let nothing = |_: &mut Value| Ok(());
+    webhook::mutate(cluster, request, target, old, &mut Value::Null, &nothing).map(drop)
 }
 
 /// What follows from a change that was made: the server does at once what upstream's controllers do.

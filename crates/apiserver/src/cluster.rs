@@ -45,6 +45,8 @@ pub struct Cluster {
     pub(crate) audit: Option<Arc<Audit>>,
     pub(crate) customs: Arc<crate::custom::Customs>,
     owners: Arc<owners::Owners>,
+    /// By what it believes those whom it asks.
+    pub(crate) believed: Arc<crate::outbound::Believed>,
     /// Who reaches into pods, once there is somebody.
     pods: Arc<OnceLock<Arc<dyn Pods>>>,
 }
@@ -94,6 +96,7 @@ impl Cluster {
             audit: None,
             customs: Arc::default(),
             owners: Arc::default(),
+            believed: Arc::default(),
             pods: Arc::default(),
         };
         cluster.begin()?;
@@ -119,7 +122,9 @@ impl Cluster {
     pub(crate) fn find(&self, target: &Target) -> Result<Found, Failure> {
         let (entry, _) = self.log.get(&target.key());
         let entry = entry.ok_or_else(|| Failure::not_found(&target.resource, &target.name))?;
-        Ok(self.read(&target.resource, &entry))
+        let mut found = self.read(&target.resource, &entry);
+        self.convert(&target.resource, std::slice::from_mut(&mut found.object))?;
+        Ok(found)
     }
 
     /// An entry as an object that was read.
@@ -139,7 +144,7 @@ impl Cluster {
         expected: Option<Revision>,
         object: &Value,
     ) -> Result<Revision, LogError> {
-        let mut stored = object.clone();
+        let mut stored = self.in_kept_version(object)?.into_owned();
         objects::convert::keep(&mut stored);
         if let Some(metadata) = stored["metadata"].as_object_mut() {
             metadata.shift_remove("resourceVersion");
@@ -301,7 +306,7 @@ fn manager<'a>(
 }
 
 pub(crate) use list::items;
-pub(crate) use write::{random, suffix, uid};
+pub(crate) use write::{random, resettle, suffix, uid};
 
 pub(crate) fn now() -> String {
     objects::time::seconds(jiff::Timestamp::now().as_second())

@@ -36,7 +36,11 @@ pub(crate) fn is_definition(of: &Resource) -> bool {
 pub(crate) fn check_rules(of: &Resource, object: &Value, old: Option<&Value>) -> Vec<Invalid> {
     match &of.definition {
         Some(definition) => cel::rules::check_object(definition.schema(), object, old),
-        None if is_definition(of) => cel::rules::check_definition(object),
+        None if is_definition(of) => {
+            let mut found = cel::rules::check_definition(object);
+            found.extend(crate::webhook::check_conversion(object));
+            found
+        }
         None => crate::policy::check(of, object),
     }
 }

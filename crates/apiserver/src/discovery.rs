@@ -216,11 +216,9 @@ pub(crate) fn served(resource: &Resource) -> impl Iterator<Item = &'static str> 
         "portforward",
         "ephemeralcontainers",
         "resize",
+        "proxy",
     ];
-    // What others than nodes serve is not passed on.
-    let is_node = resource.kind == "Node";
-    let is_served = move |name: &&str| YET.contains(name) || *name == "proxy" && is_node;
-    resource.subresources.clone().into_iter().filter(is_served)
+    resource.subresources.clone().into_iter().filter(|name| YET.contains(name))
 }
 
 /// What a subresource reads and writes.
@@ -233,6 +231,9 @@ pub(crate) fn kind_of(
         "eviction" => ("policy", "v1", "Eviction"),
         "binding" => ("", "v1", "Binding"),
         "token" => ("authentication.k8s.io", "v1", "TokenRequest"),
+        "proxy" if of.kind == "Node" => ("", "v1", "NodeProxyOptions"),
+        "proxy" if of.kind == "Service" => ("", "v1", "ServiceProxyOptions"),
+        "proxy" => ("", "v1", "PodProxyOptions"),
         _ => (of.group, of.version, of.kind),
     }
 }
@@ -241,8 +242,9 @@ fn verbs_of(subresource: &str) -> &'static [&'static str] {
     match subresource {
         "binding" | "eviction" | "token" => &["create"],
         "exec" | "attach" | "portforward" => &["create", "get"],
-        "log" | "proxy" => &["get"],
+        "log" => &["get"],
         "finalize" => &["update"],
+        "proxy" => &["create", "delete", "get", "patch", "update"],
         _ => &["get", "patch", "update"],
     }
 }

@@ -186,6 +186,12 @@ impl Failure {
         Self::new(429, "TooManyRequests", message)
     }
 
+    /// Nobody is there who would do it now.
+    #[must_use]
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(503, "ServiceUnavailable", message)
+    }
+
     /// What is not built yet.
     #[must_use]
     pub fn not_implemented(what: &str) -> Self {

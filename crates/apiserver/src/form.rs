@@ -99,13 +99,19 @@ impl Shown {
     }
 }
 
-/// An entry as an object.
+/// An entry as an object: of the version that is wanted, unless a webhook makes it that.
 pub(crate) fn read(of: &Resource, entry: &Entry, revision: Revision) -> Value {
     let mut stored: Value = serde_json::from_slice(&entry.value).unwrap_or_default();
     if of.definition.is_none() {
         objects::convert::show(&mut stored, &of.api_version());
     }
     let mut object = json!({"kind": of.kind, "apiVersion": of.api_version()});
+    let is_other = stored["apiVersion"] != object["apiVersion"];
+    if is_other && of.definition.as_ref().is_some_and(|own| own.conversion().is_some()) {
+        // It is what it is until its webhook is asked.
+        stored["metadata"]["resourceVersion"] = revision.to_string().into();
+        return stored;
+    }
     if let (Value::Object(all), Value::Object(stored)) = (&mut object, stored) {
         all.extend(stored.into_iter().filter(|(key, _)| key != "kind" && key != "apiVersion"));
         // A definition may have changed since this was written.

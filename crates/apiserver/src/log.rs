@@ -4,6 +4,7 @@
 //! writes says what is there now; if something else is, nothing is written. Revisions grow by one
 //! with each change of the whole log.
 
+mod etcd;
 mod memory;
 mod sqlite;
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use etcd::{Etcd, EtcdOptions};
 pub use memory::Memory;
 pub use sqlite::Sqlite;
 

@@ -11,7 +11,7 @@ pub struct Notes(Arc<Mutex<Noted>>);
 #[derive(Debug, Default)]
 struct Noted {
     warnings: Vec<String>,
-    annotations: BTreeMap<&'static str, String>,
+    annotations: BTreeMap<String, String>,
 }
 
 impl Notes {
@@ -25,15 +25,15 @@ impl Notes {
     }
 
     /// What an auditor should know, of which there is one for each key.
-    pub(crate) fn annotate(&self, key: &'static str, value: &str) {
-        self.lock().annotations.insert(key, value.to_owned());
+    pub(crate) fn annotate(&self, key: impl Into<String>, value: &str) {
+        self.lock().annotations.insert(key.into(), value.to_owned());
     }
 
     pub(crate) fn take_warnings(&self) -> Vec<String> {
         mem::take(&mut self.lock().warnings)
     }
 
-    pub(crate) fn annotations(&self) -> BTreeMap<&'static str, String> {
+    pub(crate) fn annotations(&self) -> BTreeMap<String, String> {
         self.lock().annotations.clone()
     }
 

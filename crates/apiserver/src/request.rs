@@ -59,6 +59,8 @@ pub enum Answer {
     Talk(crate::pods::Talk),
     /// Connections to ports of a pod.
     Forward(crate::forward::Forward),
+    /// Whatever somebody else answers.
+    Pass(crate::proxy::Passed),
 }
 
 impl std::fmt::Debug for Answer {
@@ -70,6 +72,7 @@ impl std::fmt::Debug for Answer {
             Self::Log(_) => f.write_str("Log"),
             Self::Forward(forward) => std::fmt::Debug::fmt(forward, f),
             Self::Talk(_) => f.write_str("Talk"),
+            Self::Pass(passed) => passed.fmt(f),
         }
     }
 }

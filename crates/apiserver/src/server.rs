@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::authentication::Credentials;
 use crate::failure::Failure;
+use crate::fairness::Fairness;
 use crate::identity::Identity;
 use crate::request::{Answer, BODY_BYTES_MAX, Request};
 use crate::watch::Watch;
@@ -67,7 +68,7 @@ impl Server {
         let all = std::iter::once(listener).chain(more);
         let listeners = all.map(|listener| Listener::Tcp(listener, Some(tls.clone()))).collect();
         let http = httpd::Server::new(listeners, LIMITS).map_err(listen)?;
-        Ok(Self { http, service: Arc::new(Face { cluster }), address })
+        Ok(Self { http, service: Arc::new(Face { cluster, fairness: Fairness::default() }), address })
     }
 
     /// Where it listens.
@@ -96,13 +97,18 @@ impl Server {
 #[derive(Debug)]
 struct Face {
     cluster: Cluster,
+    fairness: Fairness,
 }
 
 impl Service for Face {
     fn serve(&self, exchange: &mut Exchange<'_>) {
         // A client that is gone needs no answer.
         let _ = match self.read(exchange) {
-            Ok(request) => answer(exchange, &request, self.cluster.answer(&request)),
+            Ok(request) => {
+                let seat = self.fairness.enter(&request.user);
+                let found = seat.map(|_seat| self.cluster.answer(&request));
+                answer(exchange, &request, found.unwrap_or_else(Answer::from))
+            }
             Err(failure) => answer(exchange, &Request::default(), failure.into()),
         };
     }
@@ -166,6 +172,9 @@ fn answer(exchange: &mut Exchange<'_>, request: &Request, answer: Answer) -> std
             let mut reply = Reply::new(code)
                 .header("Cache-Control", "no-cache, private")
                 .document(&api::media_type(request, &body), document(&body));
+            if let Some(seconds) = body["details"]["retryAfterSeconds"].as_u64() {
+                reply = reply.header("Retry-After", seconds);
+            }
             if code == 401 {
                 reply = reply.header("WWW-Authenticate", "Bearer");
             }
@@ -182,6 +191,10 @@ fn answer(exchange: &mut Exchange<'_>, request: &Request, answer: Answer) -> std
         },
         Answer::Forward(forward) => match crate::forward::serve(exchange, &forward) {
             Ok(served) => served,
+            Err(failure) => self::answer(exchange, request, failure.into()),
+        },
+        Answer::Pass(passed) => match crate::proxy::pass(exchange, request, &passed) {
+            Ok(passed) => passed,
             Err(failure) => self::answer(exchange, request, failure.into()),
         },
     }

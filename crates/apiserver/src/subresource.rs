@@ -31,6 +31,7 @@ pub(crate) fn answer(
         ("proxy", _) if target.resource.kind == "Node" => {
             crate::metrics::of_node(cluster, request, target)
         }
+        ("proxy", _) => crate::proxy::answer(cluster, request, target),
         ("scale" | "binding" | "eviction" | "token", _) => Err(Failure::method_not_allowed()),
         (other, _) => Err(Failure::not_implemented(&format!("{}/{other}", target.resource.plural))),
     }

@@ -8,6 +8,7 @@ use objects::resource::ResourceRef;
 use serde_json::{Value, json};
 
 use crate::audit::Over;
+use crate::cluster::Cluster;
 use crate::failure::Failure;
 use crate::form::Shown;
 use crate::log::{Entry, Event, Log, LogError, Range, Revision};
@@ -25,6 +26,8 @@ const END_OF_THE_BEGINNING: &str = "k8s.io/initial-events-end";
 #[derive(Debug)]
 pub struct Watch {
     log: Arc<dyn Log>,
+    /// Who converts objects, where somebody has to be asked.
+    converts: Option<Cluster>,
     resource: ResourceRef,
     /// In which version objects are shown.
     prefix: String,
@@ -63,15 +66,18 @@ pub(crate) struct Wish {
 
 impl Watch {
     pub(crate) fn new(
-        log: Arc<dyn Log>,
+        cluster: &Cluster,
         target: &Target,
         select: Select,
         shown: Shown,
         wish: Wish,
     ) -> Result<Self, Failure> {
         let now = Instant::now();
+        let definition = target.resource.definition.as_ref();
+        let converts = definition.is_some_and(|own| own.conversion().is_some());
         let mut watch = Self {
-            log,
+            log: cluster.log.clone(),
+            converts: converts.then(|| cluster.clone()),
             resource: target.resource.clone(),
             prefix: target.prefix(),
             key: (!target.name.is_empty()).then(|| target.key()),
@@ -101,8 +107,12 @@ impl Watch {
         let range = Range { prefix: &self.prefix, ..Range::default() };
         let page = self.log.range(range)?;
         let about = page.entries.iter().filter(|entry| self.is_about(&entry.key));
-        let objects = about.map(|entry| self.object(entry, entry.modified));
-        let selected = objects.filter(|object| self.select.matches(object));
+        let mut objects: Vec<Value> =
+            about.map(|entry| self.shown.object(&self.resource, entry, entry.modified)).collect();
+        if let Some(cluster) = &self.converts {
+            cluster.convert(&self.resource, &mut objects)?;
+        }
+        let selected = objects.into_iter().filter(|object| self.select.matches(object));
         self.ahead = selected.map(|object| self.told("ADDED", &object)).collect();
         self.seen = page.revision;
         if has_mark {
@@ -131,7 +141,12 @@ impl Watch {
             Ok((events, seen)) => {
                 self.seen = seen;
                 let about = events.iter().filter(|event| self.is_about(event.key()));
-                let mut told: Vec<Value> = about.filter_map(|event| self.tell(event)).collect();
+                let told: Result<Vec<Option<Value>>, Failure> =
+                    about.map(|event| self.tell(event)).collect();
+                let mut told: Vec<Value> = match told {
+                    Ok(told) => told.into_iter().flatten().collect(),
+                    Err(failure) => return Some(self.fail(&failure)),
+                };
                 if self.has_bookmarks && Instant::now() >= self.next_bookmark {
                     self.next_bookmark = Instant::now() + BOOKMARK_EVERY;
                     told.push(self.bookmark(&Value::Null));
@@ -139,7 +154,6 @@ impl Watch {
                 Some(told)
             }
             Err(error) => {
-                self.is_over = true;
                 let failure = match error {
                     LogError::Compacted(first) => Failure::expired(format!(
                         "too old resource version: {} ({first})",
@@ -147,27 +161,38 @@ impl Watch {
                     )),
                     other => other.into(),
                 };
-                Some(vec![json!({"type": "ERROR", "object": failure.to_json()})])
+                Some(self.fail(&failure))
             }
         }
     }
 
-    fn object(&self, entry: &Entry, revision: Revision) -> Value {
-        self.shown.object(&self.resource, entry, revision)
+    /// Ends, and says why.
+    fn fail(&mut self, failure: &Failure) -> Vec<Value> {
+        self.is_over = true;
+        vec![json!({"type": "ERROR", "object": failure.to_json()})]
+    }
+
+    fn object(&self, entry: &Entry, revision: Revision) -> Result<Value, Failure> {
+        let mut object = self.shown.object(&self.resource, entry, revision);
+        if let Some(cluster) = &self.converts {
+            cluster.convert(&self.resource, std::slice::from_mut(&mut object))?;
+        }
+        Ok(object)
     }
 
     /// What an event is to a client that selects: an object that it no longer selects is gone.
-    fn tell(&self, event: &Event) -> Option<Value> {
-        let selected = |entry: &Option<Entry>| {
-            let object = self.object(entry.as_ref()?, event.revision);
-            self.select.matches(&object).then_some(object)
+    fn tell(&self, event: &Event) -> Result<Option<Value>, Failure> {
+        let selected = |entry: &Option<Entry>| -> Result<Option<Value>, Failure> {
+            let Some(entry) = entry else { return Ok(None) };
+            let object = self.object(entry, event.revision)?;
+            Ok(Some(object).filter(|object| self.select.matches(object)))
         };
-        match (selected(&event.before), selected(&event.now)) {
+        Ok(match (selected(&event.before)?, selected(&event.now)?) {
             (None, None) => None,
             (None, Some(now)) => Some(self.told("ADDED", &now)),
             (Some(_), Some(now)) => Some(self.told("MODIFIED", &now)),
             (Some(before), None) => Some(self.told("DELETED", &before)),
-        }
+        })
     }
 
     fn told(&self, what: &str, object: &Value) -> Value {

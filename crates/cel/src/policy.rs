@@ -40,9 +40,20 @@ pub struct Attempt<'a> {
     pub is_dry_run: bool,
 }
 
+/// What a policy says of an attempt.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// Why it says no, if it does.
+    pub denials: Vec<Denial>,
+    /// What auditors are told: keys, and what stands there.
+    pub annotations: Vec<(String, String)>,
+}
+
 /// Why a policy says no.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denial {
+    /// Which of its validations it was, from 0.
+    pub number: usize,
     /// In words.
     pub message: String,
     /// `Invalid`, `Forbidden`, …: what the status says.
@@ -77,14 +88,50 @@ pub fn check_policy(policy: &Json) -> Vec<Invalid> {
             }
         }
     }
-    if !items(&spec["auditAnnotations"]).is_empty() {
-        let why = "expressions for auditors are not evaluated by this server yet".to_owned();
-        found.push(Invalid {
-            field: "spec.auditAnnotations".to_owned(),
-            problem: Problem::Forbidden(why),
-        });
-    }
     found
+}
+
+/// What is wrong with `matchConditions` below a field.
+#[must_use]
+pub fn check_conditions(place: &str, conditions: &Json) -> Vec<Invalid> {
+    let inner = check_policy(&json!({"spec": {"matchConditions": conditions}}));
+    let moved = |invalid: Invalid| Invalid {
+        field: invalid.field.replacen("spec.", &format!("{place}."), 1),
+        ..invalid
+    };
+    inner.into_iter().map(moved).collect()
+}
+
+/// Whether an attempt meets all conditions (`matchConditions`). One that it does not meet decides,
+/// even if others cannot be evaluated.
+///
+/// # Errors
+/// Why one cannot be evaluated.
+pub fn meets(conditions: &Json, attempt: &Attempt<'_>) -> Result<bool, String> {
+    if items(conditions).is_empty() {
+        return Ok(true);
+    }
+    let mut budget = COST_MAX;
+    meets_all(conditions, &names(None, attempt), &mut budget)
+}
+
+fn meets_all(
+    conditions: &Json,
+    names: &[(&'static str, Value)],
+    budget: &mut u64,
+) -> Result<bool, String> {
+    let mut failed = None;
+    for condition in items(conditions) {
+        let text = condition["expression"].as_str().unwrap_or_default().trim();
+        match value(text, names, budget) {
+            Ok(Value::Bool(true)) => {}
+            Ok(_) => return Ok(false),
+            Err(error) => {
+                failed.get_or_insert(format!("expression '{text}' resulted in error: {error}"));
+            }
+        }
+    }
+    failed.map_or(Ok(true), Err)
 }
 
 /// Whether constraints (`matchConstraints`, `matchResources`) are about an attempt. Those that are not
@@ -143,23 +190,21 @@ fn is_about(rule: &Json, attempt: &Attempt<'_>) -> bool {
 
 /// What a policy says of an attempt that it is about, with the parameters of a binding.
 #[must_use]
-pub fn evaluate(policy: &Json, params: Option<&Json>, attempt: &Attempt<'_>) -> Vec<Denial> {
+pub fn evaluate(policy: &Json, params: Option<&Json>, attempt: &Attempt<'_>) -> Verdict {
     let spec = &policy["spec"];
     let fails = spec["failurePolicy"] != "Ignore";
     let mut names = names(params, attempt);
     let mut budget = COST_MAX;
-    let failed = |error: &EvalError, text: &str| Denial {
-        message: format!("expression '{text}' resulted in error: {error}"),
-        reason: "Invalid".to_owned(),
-    };
-    for condition in items(&spec["matchConditions"]) {
-        let text = condition["expression"].as_str().unwrap_or_default().trim();
-        match value(text, &names, &mut budget) {
-            Ok(Value::Bool(true)) => {}
-            Ok(_) => return Vec::new(),
-            Err(error) if fails => return vec![failed(&error, text)],
-            Err(_) => return Vec::new(),
+    let mut verdict = Verdict::default();
+    let invalid =
+        |number, message| Denial { number, message, reason: "Invalid".to_owned() };
+    match meets_all(&spec["matchConditions"], &names, &mut budget) {
+        Ok(true) => {}
+        Err(why) if fails => {
+            verdict.denials.push(invalid(0, why));
+            return verdict;
         }
+        Ok(false) | Err(_) => return verdict,
     }
     let mut variables = BTreeMap::new();
     for variable in items(&spec["variables"]) {
@@ -173,20 +218,38 @@ pub fn evaluate(policy: &Json, params: Option<&Json>, attempt: &Attempt<'_>) -> 
             names.push(("variables", Value::Map(Arc::new(variables.clone()))));
         }
     }
-    let mut denials = Vec::new();
-    for validation in items(&spec["validations"]) {
+    for (number, validation) in items(&spec["validations"]).iter().enumerate() {
         let text = validation["expression"].as_str().unwrap_or_default().trim();
         match value(text, &names, &mut budget) {
             Ok(Value::Bool(true)) => {}
-            Ok(_) => denials.push(Denial {
+            Ok(_) => verdict.denials.push(Denial {
+                number,
                 message: message(validation, text, &names, &mut budget),
                 reason: validation["reason"].as_str().unwrap_or("Invalid").to_owned(),
             }),
-            Err(error) if fails => denials.push(failed(&error, text)),
+            Err(error) if fails => {
+                let why = format!("expression '{text}' resulted in error: {error}");
+                verdict.denials.push(invalid(number, why));
+            }
             Err(_) => {}
         }
     }
-    denials
+    for annotation in items(&spec["auditAnnotations"]) {
+        let text = annotation["valueExpression"].as_str().unwrap_or_default().trim();
+        let key = annotation["key"].as_str().unwrap_or_default();
+        match value(text, &names, &mut budget) {
+            Ok(Value::String(value)) if !value.is_empty() => {
+                verdict.annotations.push((key.to_owned(), value.to_string()));
+            }
+            Ok(_) => {}
+            Err(error) if fails => {
+                let why = format!("valueExpression '{text}' resulted in error: {error}");
+                verdict.denials.push(invalid(0, why));
+            }
+            Err(_) => {}
+        }
+    }
+    verdict
 }
 
 fn value(text: &str, names: &[(&str, Value)], budget: &mut u64) -> Result<Value, EvalError> {
@@ -292,7 +355,8 @@ mod tests {
         let (object, namespace) =
             (json!({"spec": {"replicas": 6}}), json!({"metadata": {"name": "default"}}));
         let user = json!({"username": "a"});
-        let denials = evaluate(&policy, Some(&params), &attempt(&object, &user, &namespace));
+        let denials =
+            evaluate(&policy, Some(&params), &attempt(&object, &user, &namespace)).denials;
         let words: Vec<(&str, &str)> =
             denials.iter().map(|one| (one.message.as_str(), one.reason.as_str())).collect();
         let expected = [
@@ -300,14 +364,23 @@ mod tests {
             ("twice is 12", "Forbidden"),
         ];
         assert_eq!(words, expected);
+        let mut told = policy.clone();
+        told["spec"]["auditAnnotations"] = json!([
+            {"key": "a", "valueExpression": "'replicas: ' + string(object.spec.replicas)"},
+            {"key": "b", "valueExpression": "null"},
+        ]);
+        let verdict = evaluate(&told, Some(&params), &attempt(&object, &user, &namespace));
+        assert_eq!(verdict.annotations, [("a".to_owned(), "replicas: 6".to_owned())]);
         let root = json!({"username": "root"});
-        assert!(evaluate(&policy, Some(&params), &attempt(&object, &root, &namespace)).is_empty());
+        let verdict = evaluate(&policy, Some(&params), &attempt(&object, &root, &namespace));
+        assert_eq!(verdict, Verdict::default());
         let empty = json!({});
-        let failed = evaluate(&policy, Some(&params), &attempt(&empty, &user, &namespace));
+        let failed = evaluate(&policy, Some(&params), &attempt(&empty, &user, &namespace)).denials;
         assert!(failed[0].message.contains("no such key: spec"), "{failed:?}");
         let mut lenient = policy;
         lenient["spec"]["failurePolicy"] = "Ignore".into();
-        let denials = evaluate(&lenient, Some(&params), &attempt(&empty, &user, &namespace));
+        let denials =
+            evaluate(&lenient, Some(&params), &attempt(&empty, &user, &namespace)).denials;
         assert!(denials.is_empty(), "{denials:?}");
     }
 

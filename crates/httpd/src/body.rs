@@ -1,4 +1,4 @@
-//! The body of a request, as a reader that ends where the request says.
+//! The body of a request or an answer, as a reader that ends where its head says.
 
 use std::io::{self, Read, Write as _};
 
@@ -107,10 +107,12 @@ enum State {
         left: u64,
         is_first: bool,
     },
+    /// All until the connection ends.
+    ToEnd,
     Ended,
 }
 
-/// The body of one request.
+/// The body of one request, or of one answer.
 #[derive(Debug)]
 pub struct Body<'a> {
     pub(crate) input: &'a mut Input,
@@ -124,14 +126,18 @@ pub struct Body<'a> {
 
 impl<'a> Body<'a> {
     pub(crate) fn new(input: &'a mut Input, head: &Head) -> Self {
-        let (state, announced) = match head.framing {
+        Self { must_invite: head.expects_continue, ..Self::framed(input, head.framing) }
+    }
+
+    pub(crate) fn framed(input: &'a mut Input, framing: Framing) -> Self {
+        let (state, announced) = match framing {
             Framing::Length(0) => (State::Ended, Some(0)),
             Framing::Length(length) => (State::Length(length), Some(length)),
             Framing::Chunked => (State::Chunk { left: 0, is_first: true }, None),
+            Framing::ToEnd => (State::ToEnd, None),
         };
-        let must_invite = head.expects_continue;
         let pace = Pace::new(input.wire.limits());
-        Self { input, state, must_invite, pace, seen: 0, announced }
+        Self { input, state, must_invite: false, pace, seen: 0, announced }
     }
 
     /// The announced length in bytes, if one was.
@@ -233,6 +239,7 @@ impl Read for Body<'_> {
         loop {
             match self.state {
                 State::Ended => return Ok(0),
+                State::ToEnd => return self.input.read(buffer),
                 State::Length(left) => {
                     self.invite()?;
                     let n = self.take_from(buffer, left)?;

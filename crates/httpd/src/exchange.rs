@@ -12,6 +12,9 @@ use crate::reply::Reply;
 use crate::server::Limits;
 use crate::stream::Peer;
 
+/// What is passed on at a time.
+const JOIN_BYTES: usize = 32 << 10;
+
 /// What is served.
 pub trait Service: Send + Sync + 'static {
     /// Answers a request. Where it does not, the client is hung up on.
@@ -112,7 +115,7 @@ impl<'a> Exchange<'a> {
         wire.write_all(text.as_bytes())?;
         wire.flush()?;
         self.goes_on = false;
-        Ok(Upgraded { input: self.body.input })
+        Ok(Upgraded::new(self.body.input))
     }
 
     /// What becomes ready when the client may be gone.
@@ -211,7 +214,51 @@ pub struct Upgraded<'a> {
     input: &'a mut Input,
 }
 
-impl Upgraded<'_> {
+impl<'a> Upgraded<'a> {
+    pub(crate) fn new(input: &'a mut Input) -> Self {
+        Self { input }
+    }
+
+    /// Passes on what either side says to the other, until both have said all.
+    ///
+    /// # Errors
+    /// One of them is gone.
+    pub fn join(&mut self, other: &mut Upgraded<'_>) -> io::Result<()> {
+        let mut buffer = vec![0; JOIN_BYTES];
+        let (mut here, mut there) = (true, true);
+        while here && there {
+            let at_once = self.has_more() || other.has_more();
+            let mut set =
+                [PollFd::new(self, PollFlags::IN), PollFd::new(other, PollFlags::IN)];
+            let patience = Timespec::default();
+            rustix::io::retry_on_intr(|| poll(&mut set, at_once.then_some(&patience)))?;
+            let (ours, theirs) = (!set[0].revents().is_empty(), !set[1].revents().is_empty());
+            if ours || self.has_more() {
+                here = self.pass_on(other, &mut buffer)?;
+            }
+            if theirs || other.has_more() {
+                there = other.pass_on(self, &mut buffer)?;
+            }
+        }
+        // Whoever is left may still have something to say.
+        while here && self.pass_on(other, &mut buffer)? {}
+        while there && other.pass_on(self, &mut buffer)? {}
+        Ok(())
+    }
+
+    /// Passes on what comes next: whether it is not the end.
+    fn pass_on(&mut self, to: &mut Upgraded<'_>, buffer: &mut [u8]) -> io::Result<bool> {
+        let n = self.read(buffer)?;
+        match n {
+            0 => to.end_writing()?,
+            _ => {
+                to.write_all(&buffer[..n])?;
+                to.flush()?;
+            }
+        }
+        Ok(n > 0)
+    }
+
     /// Says that nothing more is coming.
     ///
     /// # Errors

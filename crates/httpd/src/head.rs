@@ -6,11 +6,13 @@ pub(crate) const HEAD_BYTES_MAX: usize = 32 << 10;
 const HEADERS_MAX: usize = 100;
 const TARGET_BYTES_MAX: usize = 8 << 10;
 
-/// How the end of a request's body is found (RFC 9112, section 6.3).
+/// How the end of a body is found (RFC 9112, section 6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Framing {
     Length(u64),
     Chunked,
+    /// Of an answer alone: it ends with the connection.
+    ToEnd,
 }
 
 /// A request without its body.

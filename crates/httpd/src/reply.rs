@@ -1,5 +1,6 @@
 //! Answers, and how they are written.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, Read, Write as _};
@@ -50,7 +51,7 @@ pub struct Reply {
     /// The status.
     pub status: u16,
     /// Header fields, beyond those of the framing.
-    pub headers: Vec<(&'static str, String)>,
+    pub headers: Vec<(Cow<'static, str>, String)>,
     content: Content,
     /// A word for the log.
     pub log: Option<String>,
@@ -75,8 +76,8 @@ impl Reply {
 
     /// With a further header field.
     #[must_use]
-    pub fn header(mut self, name: &'static str, value: impl Display) -> Self {
-        self.headers.push((name, format!("{value}")));
+    pub fn header(mut self, name: impl Into<Cow<'static, str>>, value: impl Display) -> Self {
+        self.headers.push((name.into(), format!("{value}")));
         self
     }
 

@@ -69,12 +69,17 @@ pub fn tls_config<'a>(
 /// # Errors
 /// Why the file is no good.
 pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let pem = read_pem(path)?;
-    let found: Vec<_> = CertificateDer::pem_slice_iter(&pem).flatten().collect();
+    let found = certificates_in(&read_pem(path)?);
     if found.is_empty() {
         return Err(format!("no certificate in `{}`", path.display()));
     }
     Ok(found)
+}
+
+/// The certificates in PEM.
+#[must_use]
+pub fn certificates_in(pem: &[u8]) -> Vec<CertificateDer<'static>> {
+    CertificateDer::pem_slice_iter(pem).flatten().collect()
 }
 
 /// The private key in a PEM file.

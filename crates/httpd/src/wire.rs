@@ -1,4 +1,4 @@
-//! A client's connection, plain or over TLS, with limits of time on everything.
+//! A connection, plain or over TLS, with limits of time on everything.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustls::{ServerConnection, StreamOwned};
+use rustls::{ClientConnection, ServerConnection, StreamOwned};
 
 use crate::server::Limits;
 use crate::stream::Stream;
@@ -33,6 +33,11 @@ impl Socket {
         stream.set_write_timeout(timeout)?;
         stream.set_read_timeout(timeout)?;
         Ok(Self { stream, deadline: None, timeout, limits })
+    }
+
+    /// The same, of which everything that is read has come until then.
+    pub(crate) fn until(self, deadline: Instant) -> Self {
+        Self { deadline: Some(deadline), ..self }
     }
 
     fn hold_to(&mut self, limits: Limits) -> io::Result<()> {
@@ -95,6 +100,8 @@ impl Write for Socket {
 pub(crate) enum Wire {
     Plain(Socket),
     Tls(Box<StreamOwned<ServerConnection, Socket>>),
+    /// Of which ours is the client's end.
+    Outgoing(Box<StreamOwned<ClientConnection, Socket>>),
 }
 
 impl Wire {
@@ -102,6 +109,7 @@ impl Wire {
         match self {
             Self::Plain(socket) => socket,
             Self::Tls(stream) => &mut stream.sock,
+            Self::Outgoing(stream) => &mut stream.sock,
         }
     }
 
@@ -109,6 +117,7 @@ impl Wire {
         match self {
             Self::Plain(socket) => socket.limits,
             Self::Tls(stream) => stream.sock.limits,
+            Self::Outgoing(stream) => stream.sock.limits,
         }
     }
 
@@ -125,7 +134,7 @@ impl Wire {
     /// The certificate that the client has proved to have, in DER.
     pub(crate) fn certificate(&self) -> Option<Vec<u8>> {
         match self {
-            Self::Plain(_) => None,
+            Self::Plain(_) | Self::Outgoing(_) => None,
             Self::Tls(stream) => {
                 let chain = stream.conn.peer_certificates()?;
                 chain.first().map(|certificate| certificate.to_vec())
@@ -138,27 +147,29 @@ impl Wire {
         match self {
             Self::Plain(socket) => &socket.stream,
             Self::Tls(stream) => &stream.sock.stream,
+            Self::Outgoing(stream) => &stream.sock.stream,
         }
     }
 
     /// Whether something can be read although the socket has nothing.
     pub(crate) fn has_plain_text(&mut self) -> bool {
-        match self {
-            Self::Plain(_) => false,
+        let state = match self {
+            Self::Plain(_) => return false,
             // That nothing more comes may have come with what was read last.
-            Self::Tls(stream) => stream
-                .conn
-                .process_new_packets()
-                .is_ok_and(|state| state.plaintext_bytes_to_read() > 0 || state.peer_has_closed()),
-        }
+            Self::Tls(stream) => stream.conn.process_new_packets(),
+            Self::Outgoing(stream) => stream.conn.process_new_packets(),
+        };
+        state.is_ok_and(|state| state.plaintext_bytes_to_read() > 0 || state.peer_has_closed())
     }
 
     /// Says that nothing more is coming.
     pub(crate) fn end_writing(&mut self) -> io::Result<()> {
-        if let Self::Tls(stream) = self {
-            stream.conn.send_close_notify();
-            stream.flush()?;
+        match self {
+            Self::Plain(_) => {}
+            Self::Tls(stream) => stream.conn.send_close_notify(),
+            Self::Outgoing(stream) => stream.conn.send_close_notify(),
         }
+        self.flush()?;
         self.stream().shutdown(std::net::Shutdown::Write)
     }
 
@@ -174,16 +185,16 @@ impl Wire {
         let (mut at, end) = (from, from + length);
         let mut buffer = Vec::new();
         while at < end {
-            let n = match self {
+            let n = match &mut *self {
                 Self::Plain(socket) => {
                     let count = usize::try_from((end - at).min(SEND_BYTES)).unwrap_or(COPY_BYTES);
                     send(socket, file, at, count)?
                 }
-                Self::Tls(stream) => {
+                Self::Tls(_) | Self::Outgoing(_) => {
                     buffer.resize(COPY_BYTES, 0);
                     let wanted = usize::try_from(end - at).unwrap_or(COPY_BYTES).min(COPY_BYTES);
                     let n = file.read_at(&mut buffer[..wanted], at)?;
-                    stream.write_all(&buffer[..n])?;
+                    self.write_all(&buffer[..n])?;
                     n
                 }
             };
@@ -233,6 +244,7 @@ impl Read for Wire {
         match self {
             Self::Plain(socket) => socket.read(buffer),
             Self::Tls(stream) => stream.read(buffer),
+            Self::Outgoing(stream) => stream.read(buffer),
         }
     }
 }
@@ -242,6 +254,7 @@ impl Write for Wire {
         match self {
             Self::Plain(socket) => socket.write(bytes),
             Self::Tls(stream) => stream.write(bytes),
+            Self::Outgoing(stream) => stream.write(bytes),
         }
     }
 
@@ -249,6 +262,7 @@ impl Write for Wire {
         match self {
             Self::Plain(_) => Ok(()),
             Self::Tls(stream) => stream.flush(),
+            Self::Outgoing(stream) => stream.flush(),
         }
     }
 }

@@ -39,6 +39,10 @@ pub struct Definition {
     pub warning: Option<String>,
     /// Whether the definition goes: nothing new is made then.
     pub is_going: bool,
+    /// Who converts its objects, `null` if their `apiVersion` is all that differs.
+    pub(crate) conversion: Value,
+    /// The version that its objects are kept in then: `GROUP/VERSION`.
+    pub(crate) kept: String,
     /// What it was made of.
     source: Value,
     typed: (Schema, TypeId),
@@ -91,6 +95,19 @@ impl Definition {
     #[must_use]
     pub fn types(&self) -> (&Schema, TypeId) {
         (&self.typed.0, self.typed.1)
+    }
+
+    /// The webhook that converts its objects from version to version; `None` if all are alike but for
+    /// what they are called.
+    #[must_use]
+    pub fn conversion(&self) -> Option<&Value> {
+        Some(&self.conversion).filter(|webhook| !webhook.is_null())
+    }
+
+    /// The version, `GROUP/VERSION`, that its objects are kept in where a webhook converts them.
+    #[must_use]
+    pub fn kept_version(&self) -> &str {
+        &self.kept
     }
 
     /// Whether what the status says is changed apart from the rest.

@@ -106,7 +106,7 @@ impl Cluster {
             tries -= 1;
             let found = self.find(target)?;
             options.check(target, &found)?;
-            crate::admission::delete(request, target, &found.object)?;
+            crate::admission::delete(self, request, target, &found.object)?;
             self.enforce(request, target, &found.object, &Value::Null)?;
             if request.is_dry_run()? {
                 return Ok((found.object, true));

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::Cluster;
 use crate::failure::Failure;
 use crate::form::{self, Shown};
-use crate::log::{Range, Revision};
+use crate::log::{Entry, Range, Revision};
 use crate::request::Request;
 use crate::select::Select;
 use crate::target::Target;
@@ -79,8 +79,10 @@ impl Cluster {
             (error, _) => error.into(),
         })?;
         let (mut found, mut last, mut remaining) = (Vec::new(), None, page.remaining);
-        for (number, entry) in page.entries.iter().enumerate() {
-            let object = form::read(&target.resource, entry, entry.modified);
+        let read = |entry: &Entry| form::read(&target.resource, entry, entry.modified);
+        let mut objects: Vec<Value> = page.entries.iter().map(read).collect();
+        self.convert(&target.resource, &mut objects)?;
+        for (number, (entry, object)) in page.entries.iter().zip(objects).enumerate() {
             let is_named = target.name.is_empty() || object["metadata"]["name"] == *target.name;
             if is_named && select.matches(&object) {
                 found.push(object);
@@ -126,7 +128,7 @@ impl Cluster {
         };
         let has_bookmarks = request.is_set("allowWatchBookmarks");
         let wish = Wish { start, has_bookmarks, timeout };
-        Watch::new(self.log.clone(), target, select, shown, wish)
+        Watch::new(self, target, select, shown, wish)
     }
 }
 

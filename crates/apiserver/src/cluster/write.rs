@@ -277,6 +277,23 @@ impl Cluster {
     }
 }
 
+/// Brings an object that somebody else has made of `given` into the form of its type: what a client
+/// cannot change, nobody else can on its way.
+pub(crate) fn resettle(
+    target: &Target,
+    old: Option<&Value>,
+    given: &Value,
+    object: &mut Value,
+) -> Result<(), Failure> {
+    let of = &*target.resource;
+    let (settled, _) = redecode(of, object.take(), Validation::Ignore)?;
+    *object = settled;
+    place(of, target, object)?;
+    keep(of, &target.subresource, old.unwrap_or(given), object);
+    complete(of, object);
+    Ok(())
+}
+
 /// Defaults of the type.
 fn complete(of: &Resource, object: &mut Value) {
     if let (Some(definition), Some(fields)) = (&of.definition, object.as_object_mut()) {

@@ -146,6 +146,36 @@ impl Memory {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Puts everything in the place of what there was, whose past is forgotten.
+    pub(super) fn replace(&self, state: State) {
+        *self.lock() = state;
+        self.changed.notify_all();
+    }
+
+    /// Makes changes visible that are kept elsewhere: what keys hold now, and since when.
+    pub(super) fn publish_changes(
+        &self,
+        changes: impl Iterator<Item = (Arc<str>, Revision, Option<Entry>)>,
+    ) {
+        let mut state = self.lock();
+        for (key, revision, now) in changes {
+            let before = state.entries.get(&key).cloned();
+            // What has come and gone while nobody looked is nothing.
+            if now.is_some() || before.is_some() {
+                state.apply(Event { revision, now, before });
+            }
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Waits until a revision is visible, at most for a time.
+    pub(super) fn wait_for(&self, revision: Revision, longest: Duration) {
+        let is_behind = |state: &mut State| state.revision < revision;
+        // It ends in any case.
+        drop(self.changed.wait_timeout_while(self.lock(), longest, is_behind));
+    }
+
     /// Makes events visible that are kept already.
     pub(super) fn publish(&self, events: Vec<Event>) {
         let mut state = self.lock();

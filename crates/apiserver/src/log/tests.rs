@@ -1,5 +1,7 @@
 //! What every log does, run over each.
 
+mod etcd;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +15,8 @@ fn over_each(test: impl Fn(&dyn Log)) {
     test(&Memory::default());
     let directory = tempfile::tempdir().unwrap();
     test(&Sqlite::open(&directory.path().join("log")).unwrap());
+    let server = etcd::Server::start(etcd::Speaks::Plainly);
+    test(&etcd::FromZero::open(&server));
 }
 
 fn write(

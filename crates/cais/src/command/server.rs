@@ -1,6 +1,7 @@
 //! `cais server`
 
 mod control;
+mod etcd;
 mod node;
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -33,6 +34,8 @@ pub(crate) struct Args {
     /// Where changes are kept: `sqlite` in the data directory, or `memory` for as long as it runs
     #[arg(long, value_name = "KIND", default_value = "sqlite", value_parser = ["sqlite", "memory"])]
     datastore: String,
+    #[command(flatten)]
+    etcd: etcd::Args,
     /// Write who did what to this file, as lines of JSON (audit.k8s.io/v1)
     #[arg(long, value_name = "PATH")]
     audit_log_path: Option<PathBuf>,
@@ -67,8 +70,9 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
         failed("open the cluster's log", error.into())
             .hint("nothing was changed; --data-dir names another place for a cluster")
     };
-    let log: Arc<dyn Log> = match args.datastore.as_str() {
-        "memory" => Arc::new(Memory::default()),
+    let log: Arc<dyn Log> = match (args.etcd.options(), args.datastore.as_str()) {
+        (Some(options), _) => etcd::open(&options)?,
+        (None, "memory") => Arc::new(Memory::default()),
         _ => Arc::new(Sqlite::open(&place.join("log.db")).map_err(open)?),
     };
     let mut cluster = Cluster::open(log, &identity).map_err(open)?;

@@ -64,13 +64,36 @@ pub(crate) fn check(found: &mut Findings, definition: &Value) {
                    x-kubernetes-preserve-unknown-fields";
         found.invalid("spec.preserveUnknownFields", &json!(true), why);
     }
-    if spec["conversion"]["strategy"] != "None" {
-        let why = "objects are converted by changing their apiVersion alone, which is None; \
-                   webhooks are not called by this server yet";
-        found.forbid("spec.conversion.strategy", why);
-    }
+    check_conversion(found, &spec["conversion"]);
     check_names(found, &spec["names"]);
     check_versions(found, &spec["versions"]);
+}
+
+/// How objects become those of another version; where its webhook is, is checked by whoever calls it.
+fn check_conversion(found: &mut Findings, conversion: &Value) {
+    const PLACE: &str = "spec.conversion";
+    let webhook = &conversion["webhook"];
+    found.one_of(format!("{PLACE}.strategy"), &conversion["strategy"], &["None", "Webhook"]);
+    if conversion["strategy"] != "Webhook" {
+        if !webhook.is_null() {
+            let why = "should not be set when strategy is not set to Webhook";
+            found.forbid(format!("{PLACE}.webhook"), why);
+        }
+        return;
+    }
+    if webhook["clientConfig"].is_null() {
+        let field = format!("{PLACE}.webhook.clientConfig");
+        let why = "required when strategy is set to Webhook".to_owned();
+        found.add(field, Problem::Required(why));
+    }
+    let versions = words(&webhook["conversionReviewVersions"]);
+    let field = format!("{PLACE}.webhook.conversionReviewVersions");
+    if versions.is_empty() {
+        found.add(field, Problem::Required(String::new()));
+    } else if !versions.iter().any(|version| matches!(*version, "v1" | "v1beta1")) {
+        let why = "must include at least one of v1, v1beta1";
+        found.invalid(field, &webhook["conversionReviewVersions"], why);
+    }
 }
 
 fn check_names(found: &mut Findings, names: &Value) {
@@ -224,9 +247,8 @@ pub fn settle(definition: &mut Value, others: &[Value], time: &str) {
     };
     set_condition(definition, "NamesAccepted", accepted, time);
     set_condition(definition, "Established", established, time);
-    let versions = items(&definition["spec"]["versions"]);
-    let storage = versions.iter().find(|version| version["storage"] == true);
-    let storage = storage.map(|version| version["name"].clone());
+    let storage = storage_of(&definition["spec"]);
+    let storage = Some(storage["name"].clone()).filter(Value::is_string);
     let mut stored = items(&definition["status"]["storedVersions"]).to_vec();
     stored.extend(storage.filter(|storage| !stored.contains(storage)));
     definition["status"]["storedVersions"] = stored.into();
@@ -307,6 +329,12 @@ pub fn resources(definition: &Value) -> Vec<Resource> {
     versions.iter().map(|version| resource(definition, version, &versions)).collect()
 }
 
+/// The version that objects are kept in.
+fn storage_of(spec: &Value) -> &Value {
+    let storage = items(&spec["versions"]).iter().find(|version| version["storage"] == true);
+    storage.unwrap_or(&Value::Null)
+}
+
 fn resource(definition: &Value, version: &Value, all: &[&Value]) -> Resource {
     let (spec, names) = (&definition["spec"], &definition["status"]["acceptedNames"]);
     let text = |value: &Value| intern(value.as_str().unwrap_or_default());
@@ -323,6 +351,11 @@ fn resource(definition: &Value, version: &Value, all: &[&Value]) -> Resource {
             .collect(),
         warning: warning(spec, version, all),
         is_going: !definition["metadata"]["deletionTimestamp"].is_null(),
+        conversion: match spec["conversion"]["strategy"].as_str() {
+            Some("Webhook") => spec["conversion"]["webhook"].clone(),
+            _ => Value::Null,
+        },
+        kept: format!("{}/{}", text(&spec["group"]), text(&storage_of(spec)["name"])),
         source: version.clone(),
         typed: Schema::structural(&version["schema"]["openAPIV3Schema"]),
     };
@@ -518,7 +551,13 @@ mod tests {
         ] {
             assert_eq!(changed(pointer, value), [expected]);
         }
-        assert!(changed("/spec/conversion/strategy", json!("Webhook"))[0].contains("not called"));
+        assert_eq!(
+            changed("/spec/conversion", json!({"strategy": "Webhook"})),
+            [
+                "spec.conversion.webhook.clientConfig: Required value: required when strategy is set to Webhook",
+                "spec.conversion.webhook.conversionReviewVersions: Required value",
+            ]
+        );
         assert!(
             changed("/spec/versions/1/storage", json!(false))[0].contains("exactly one version")
         );

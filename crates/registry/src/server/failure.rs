@@ -123,7 +123,8 @@ impl Failure {
     pub(super) fn reply(self) -> Reply {
         let body = json!({ "errors": self.errors }).to_string() + "\n";
         let mut reply = Reply::new(self.status).document("application/json", body.into_bytes());
-        reply.headers.extend(self.headers);
+        let headers = self.headers.into_iter();
+        reply.headers.extend(headers.map(|(name, value)| (name.into(), value)));
         reply.log = self.cause;
         reply
     }

@@ -4,5 +4,6 @@ mod buildkit;
 mod cases;
 mod client;
 mod listen;
+mod sdk;
 mod shapes;
 mod wire;

@@ -83,15 +83,19 @@ impl Wait {
 
     /// Finds where the end is heard of.
     fn enter(&mut self, engine: &Engine) -> engine::Result<()> {
-        self.ear = engine.enter(&self.container, Purpose::Wait)?.into();
-        // It may have ended between the look at it and this: nobody will say so again.
-        if self.condition == Condition::NotRunning && matches!(self.ear, Ear::Later(_)) {
-            let found = engine.find(&self.container.record.id)?;
-            if !found.is_running() {
-                (self.ear, self.code) = (Ear::Over, found.state.exit_code);
+        loop {
+            self.ear = engine.enter(&self.container, Purpose::Wait)?.into();
+            if self.condition != Condition::NotRunning || !matches!(self.ear, Ear::Later(_)) {
+                return Ok(());
+            }
+            // It ended between the look at it and this, and nobody will say so again; or its monitor
+            // was not there yet.
+            self.container = engine.settled(&self.container)?;
+            if !self.container.is_running() {
+                (self.ear, self.code) = (Ear::Over, self.container.state.exit_code);
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     /// The exit code; `None` if the client has gone before.

@@ -153,7 +153,9 @@ const parts = {
     assert.ok(lines.some((line) => line.aux?.ID?.startsWith('sha256:')), 'the image is told');
     await docker.getImage('built:1').remove();
     const broken = await docker.buildImage(pack({ Dockerfile: 'FROM busybox\nRUN exit 3\n' }));
-    await assert.rejects(followed(broken), /non-zero code: 3/);
+    const told = (await followed(broken)).find((line) => line.error);
+    assert.match(told.error, /returned a non-zero code: 3/);
+    assert.equal(told.errorDetail.code, 3);
   },
 
   async events() {

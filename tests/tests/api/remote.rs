@@ -223,7 +223,7 @@ const CONTEXTS: &str = r"
     $D context rm -f far; $D context show
     $D context import again far.dockercontext 2>&1
     $D context update --description other again 2>&1
-    $D context inspect -f '{{.Metadata.Description}} {{.Name}}' again
+    $D context inspect -f '{{.Name}}' again; $D context ls --format '{{.Description}}'
     $D context rm again nearer; rm far.dockercontext; $D context ls -q
 ";
 

@@ -12,7 +12,9 @@ fn served(more: &[String], script: &str) -> String {
     let _ = sandbox.cais(["pull", "--quiet", "busybox"]).ok();
     let api = Api::start(&sandbox);
     let said = api.shell_with(more, script).ok().to_owned();
-    let left = api.shell("$E ps -aq; $E volume ls -q; $E network ls -qf type=custom");
+    let left = "$E ps -a --format '{{.Names}} {{.Image}} {{.Status}}'; $E volume ls -q; \
+                $E network ls -f type=custom --format '{{.Name}}'";
+    let left = api.shell(left);
     assert_eq!(left.ok(), "", "something is left of {script}");
     said
 }
@@ -46,8 +48,9 @@ fn testcontainers_for_node() {
 /// Stands in for `testcontainers/ryuk`, which is on Docker Hub alone: it takes the words of clients
 /// and acknowledges them, on the port and with the socket that they give it.
 const REAPER: &str = r#"
-    mkdir reaper && cd reaper && printf '%s\n' 'FROM busybox' 'EXPOSE 8080' \
-        'CMD test -S /var/run/docker.sock && echo Started && exec nc -lk -p 8080 -e sh -c "while read -r l; do echo ACK; done"' \
+    mkdir reaper && cd reaper && printf '%s\n' '#!/bin/sh' 'while read -r l; do echo ACK; done' >ack &&
+    chmod 755 ack && printf '%s\n' 'FROM busybox' 'EXPOSE 8080' 'COPY ack /ack' \
+        'CMD test -S /var/run/docker.sock && echo It is Started! && exec nc -ll -p 8080 -e /ack' \
         >Dockerfile && DOCKER_BUILDKIT=0 $E build -q -t mine/reaper:1 . >/dev/null && cd .. &&
 "#;
 

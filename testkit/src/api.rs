@@ -82,13 +82,27 @@ impl<'a> Api<'a> {
     /// Starts a script as [`Self::shell`] runs one.
     #[must_use]
     pub fn start_shell(&self, script: &str) -> Running {
+        self.start_shell_with(&[], script)
+    }
+
+    /// Runs a script as [`Self::shell`] does, with more in its environment.
+    ///
+    /// # Panics
+    /// As [`Self::shell`].
+    #[track_caller]
+    #[must_use]
+    pub fn shell_with(&self, more: &[String], script: &str) -> Outcome {
+        self.start_shell_with(more, script).finish()
+    }
+
+    fn start_shell_with(&self, more: &[String], script: &str) -> Running {
         let home = self.sandbox.work().with_file_name("home");
         let mut environment = vec![
             format!("HOME={}", home.display()),
             format!("DOCKER_HOST=unix://{}", self.socket.display()),
             "E=docker".to_owned(),
         ];
-        environment.extend(programs().iter().cloned());
+        environment.extend(programs().iter().chain(more).cloned());
         self.sandbox.start_shell(&environment, script)
     }
 }

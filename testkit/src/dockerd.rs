@@ -88,6 +88,12 @@ impl<'a> Dockerd<'a> {
         self.begin(script).finish()
     }
 
+    /// Where it listens.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.directory.join("socket")
+    }
+
     fn begin(&self, script: &str) -> Running {
         let programs = programs();
         let mut environment = vec![

@@ -8,8 +8,8 @@ use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
 
-use crate::host;
 use crate::pool::Pool;
+use crate::{host, package};
 
 /// A package that a registry has, and what of it is wanted.
 ///
@@ -157,45 +157,30 @@ impl Package {
         place
     }
 
-    /// Fetches the package's file. A registry may be out of reach for a moment.
-    fn fetch_into(&self, directory: &Path) -> Result<()> {
-        for (name, text) in self.files {
-            fs::write(directory.join(name), text)?;
-        }
-        let (program, arguments) = self.fetch.split_first().context("a command has a name")?;
-        let once = || host::finish(Command::new(program).args(arguments).current_dir(directory));
-        once().or_else(|_| once()).or_else(|_| once()).map(drop)
-    }
-
     fn make(&self, place: &Path) -> Result<()> {
-        if place.exists() {
-            return Ok(());
-        }
-        let parent = place.parent().context("the cache is a directory")?;
-        fs::create_dir_all(parent)?;
-        let unfinished = tempfile::tempdir_in(parent).context("make a directory for a package")?;
-        self.fetch_into(unfinished.path())?;
-        let mut shell = Command::new("sh");
-        host::finish(shell.args(["-ec", self.unpack]).current_dir(unfinished.path()))?;
-        let finished = tempfile::tempdir_in(parent).context("make a directory for programs")?;
-        for (name, expected) in self.programs {
-            let file = unfinished.path().join(name);
-            let sums = host::run("sha256sum", [&file])?;
-            if sums.split_whitespace().next() != Some(expected) {
-                bail!("{name} of {} is not the one that is expected: {sums}", self.name);
+        package::cached(place, |unfinished| {
+            for (name, text) in self.files {
+                fs::write(unfinished.join(name), text)?;
             }
-            let moved = finished.path().join(name);
-            fs::rename(&file, &moved)?;
-            host::run("chmod", [Path::new("755"), &moved])?;
-        }
-        for name in self.directories {
-            fs::rename(unfinished.path().join(name), finished.path().join(name))?;
-        }
-        host::run("chmod", [Path::new("755"), finished.path()])?;
-        match fs::rename(finished.path(), place) {
-            // Another process was faster.
-            Err(_) if place.exists() => Ok(()),
-            renamed => renamed.context("keep a package in the cache"),
-        }
+            package::fetch(self.fetch, unfinished)?;
+            let mut shell = Command::new("sh");
+            host::finish(shell.args(["-ec", self.unpack]).current_dir(unfinished))?;
+            let finished = unfinished.join("finished");
+            fs::create_dir(&finished)?;
+            for (name, expected) in self.programs {
+                let file = unfinished.join(name);
+                let sums = host::run("sha256sum", [&file])?;
+                if sums.split_whitespace().next() != Some(expected) {
+                    bail!("{name} of {} is not the one that is expected: {sums}", self.name);
+                }
+                let moved = finished.join(name);
+                fs::rename(&file, &moved)?;
+                host::run("chmod", [Path::new("755"), &moved])?;
+            }
+            for name in self.directories {
+                fs::rename(unfinished.join(name), finished.join(name))?;
+            }
+            Ok(finished)
+        })
     }
 }

@@ -11,6 +11,7 @@ mod commit;
 pub(crate) mod complete;
 mod compose;
 mod container_prune;
+mod context;
 mod copy;
 mod cp;
 mod create;
@@ -48,6 +49,7 @@ mod ps;
 mod pull;
 mod push;
 mod registry;
+mod remote;
 mod rename;
 mod restart;
 mod restore;
@@ -145,6 +147,7 @@ fn command(grammar: Grammar, only: Option<&str>) -> Command {
         .arg(path("root", "Where state is kept (CAIS_ROOT)"))
         .arg(path("run-root", "Where state is kept that ends with the machine (CAIS_RUN)"))
         .arg(storage_driver());
+    let top = remote::arguments(top);
     let top = match only {
         None => top.subcommand(crate::oci::command()).subcommand(completion()),
         Some(_) => top,
@@ -291,7 +294,6 @@ fn help(args: &[OsString]) -> Option<clap::Error> {
 /// Commands of Docker's that are known, and not supported yet.
 const UNSUPPORTED: &[&str] = &[
     "checkpoint",
-    "context",
     "node",
     "plugin",
     "prune",
@@ -328,13 +330,25 @@ pub(crate) fn run(matches: &ArgMatches) -> i32 {
     let group = GROUPS.iter().find(|(group, ..)| *group == name);
     let of_group = group.is_some().then(|| inner.clone());
     let is_compose = name == "compose";
-    let (name, verb, inner) = match (group, inner.subcommand()) {
-        (Some((_, _, verbs)), Some((name, inner))) => (name, find(verbs, name), inner),
-        _ => (name, find_top(name), inner),
+    let (family, name, verb, inner) = match (group, inner.subcommand()) {
+        (Some((family, _, verbs)), Some((name, inner))) => {
+            (*family, name, find(verbs, name), inner)
+        }
+        _ => {
+            let (family, verb) = find_top(name);
+            (family, name, verb, inner)
+        }
     };
     let verb = verb.expect("clap accepts only what is in the tables");
     let session = Session::new(matches).map(|session| session.in_group(of_group));
-    let outcome = session.and_then(|session| (verb.run)(&session, inner));
+    let outcome = session.and_then(|session| {
+        let chosen =
+            if remote::is_local(family, verb.name) { None } else { remote::chosen(matches)? };
+        match chosen {
+            None => (verb.run)(&session, inner),
+            Some(chosen) => remote::run(&session, chosen, (family, verb.name), inner),
+        }
+    });
     match outcome {
         Ok(code) => code,
         Err(error) => {
@@ -357,11 +371,15 @@ fn find(verbs: &'static [Verb], name: &str) -> Option<&'static Verb> {
     verbs.iter().find(|verb| verb.name == name)
 }
 
-fn find_top(name: &str) -> Option<&'static Verb> {
+/// A command that stands at the top level, and the group that it stands in, too; none for those that
+/// stand in none.
+fn find_top(name: &str) -> (&'static str, Option<&'static Verb>) {
     let image = TOP_IMAGE.iter().find(|(top, _)| *top == name);
-    match image {
-        Some((_, inner)) => find(IMAGE, inner),
-        None => [OWN, CLUSTER, CONTAINER].into_iter().find_map(|verbs| find(verbs, name)),
+    match (image, find(OWN, name), find(CLUSTER, name)) {
+        (Some((_, inner)), ..) => ("image", find(IMAGE, inner)),
+        (None, Some(own), _) => ("", Some(own)),
+        (None, None, Some(own)) => ("cluster", Some(own)),
+        (None, None, None) => ("container", find(CONTAINER, name)),
     }
 }
 

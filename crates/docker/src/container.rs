@@ -2,8 +2,8 @@
 
 use engine::{
     Container, DEFAULT_LOG_OPTIONS, DeviceRule, Engine, Health, HealthResult, Limits, LogConfig,
-    Membership, MemoryEnd, Mount, MountSource, NetworkMode, Placement, Result, Security, Sharing,
-    Status, Throttle, Throttled, Victim,
+    Membership, MemoryEnd, Mount, MountSource, NetworkMode, Placement, Result, Security, Settings,
+    Sharing, Status, Throttle, Throttled, Victim,
 };
 use oci::ContainerConfig;
 use serde_json::{Map, Value, json};
@@ -100,7 +100,13 @@ fn health(health: &Health) -> Value {
 }
 
 fn host_config(container: &Container) -> Value {
-    let settings = &container.record.settings;
+    let mut fields = asked_of_host(&container.record.settings);
+    fields.insert("Links".into(), links(container));
+    Value::Object(fields)
+}
+
+/// What was asked of the host, but for links, which are told otherwise than they are asked for.
+pub(crate) fn asked_of_host(settings: &Settings) -> Map<String, Value> {
     let binds: Vec<String> = settings.mounts.iter().filter_map(bind).collect();
     let host = |is_host: bool, otherwise: &str| if is_host { "host" } else { otherwise }.to_owned();
     let mut fields = limits(&settings.limits);
@@ -139,7 +145,6 @@ fn host_config(container: &Container) -> Value {
         "DnsOptions": settings.dns_options,
         "DnsSearch": settings.dns_search,
         "ExtraHosts": extra_hosts(&settings.extra_hosts),
-        "Links": links(container),
         "GroupAdd": settings.group_add,
         "IpcMode": sharing(&settings.security.ipc, "private"),
         "PidMode": sharing(&settings.security.pid, ""),
@@ -161,7 +166,7 @@ fn host_config(container: &Container) -> Value {
     if let Value::Object(rest) = rest {
         fields.extend(rest);
     }
-    Value::Object(fields)
+    fields
 }
 
 fn limits(limits: &Limits) -> Map<String, Value> {

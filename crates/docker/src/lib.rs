@@ -5,11 +5,13 @@
 //!
 //! **What it must not know.** Command lines, sockets, the kernel: it only reads what `engine` says.
 //!
-//! **Front doors.** [`container`], [`image`], [`network`], [`volume`], [`event`], [`info`].
+//! **Front doors.** [`container`], [`image`], [`network`], [`volume`], [`event`], [`info`];
+//! [`create_body`] for the way to another engine.
 //!
 //! **How to test it.** Through `cais inspect`, in `cargo test -p tests`.
 
 mod api;
+mod body;
 mod change;
 mod container;
 mod event;
@@ -26,6 +28,7 @@ mod top;
 mod volume;
 
 pub use api::Api;
+pub use body::create_body;
 pub use change::apply_changes;
 pub use container::container;
 pub use event::{EVENT_FILTERS, event, event_matches};

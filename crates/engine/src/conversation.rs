@@ -214,6 +214,16 @@ impl Engine {
         Ok(Entry::Now(conversation))
     }
 
+    /// A container as it is once whoever is starting or ending it is done: a monitor that takes leave
+    /// removes its socket before it writes down how the container has ended.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`](crate::Kind::NotFound).
+    pub fn settled(&self, container: &Container) -> Result<Container> {
+        drop(container.clone().lock()?);
+        self.find(&container.record.id)
+    }
+
     /// Watches for a container's removal.
     ///
     /// # Errors

@@ -108,6 +108,7 @@ pub use prune::{PruneFilter, Pruned, Relief, Watermarks};
 pub use restart::RestartPolicy;
 pub use restore::Restored;
 pub use runtime::cgroup::{IoStats as GroupIo, Stats as GroupStats};
+pub use runtime::is_taken;
 pub use settings::{
     Attached, Device, DeviceRule, Exec, Limits, LogConfig, Membership, Mount, MountSource,
     NetworkMode, Owner, Pod, Seccomp, Security, Settings, Sharing, Throttle, Throttled, Ulimit,

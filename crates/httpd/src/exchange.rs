@@ -103,11 +103,15 @@ impl<'a> Exchange<'a> {
         Ok(Chunks { input: self.body.input, is_chunked, limits, goes_on })
     }
 
-    /// Answers that another protocol is spoken from now on, and leaves it at that.
+    /// Answers that another protocol is spoken from now on, and leaves it at that. It begins behind the
+    /// body, if one was announced.
     ///
     /// # Errors
-    /// The client is gone.
+    /// The client is gone, or what it announced is too long to be skipped.
     pub fn upgrade(&mut self, reply: &Reply) -> io::Result<Upgraded<'_>> {
+        if self.body.announced().is_some() && !self.body.finish() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the body is too long"));
+        }
         let text = reply.head(None, true, false);
         self.guest.is_watching();
         let wire = &mut self.body.input.wire;

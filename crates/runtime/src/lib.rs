@@ -67,8 +67,8 @@ pub use rdt::delete_resctrl;
 pub use seal::seal_executable;
 pub use signal::{is_alive, is_deaf, signal, signal_name, start_time};
 pub use sys::monitor::{
-    Child, Fork, SignalFd, detach_from_session, exit_now, fork, inherited_sockets, keep_only,
-    mount_memory, trim_memory,
+    Child, Fork, SignalFd, detach_from_session, exit_now, fork, inherited_sockets, is_taken,
+    keep_only, mount_memory, trim_memory,
 };
 pub use sys::quota::{forget_limit, limit_directories};
 pub use user::{identify, ids_of};

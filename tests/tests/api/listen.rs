@@ -7,7 +7,7 @@ use testkit::{Api, Sandbox};
 
 /// Makes an authority, and certificates of it for a server, a client, and a client of another
 /// authority, in a directory.
-fn certificates(folder: &std::path::Path) {
+pub(super) fn certificates(folder: &std::path::Path) {
     let script = r#"
         set -e
         authority() {

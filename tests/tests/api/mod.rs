@@ -3,6 +3,9 @@
 mod buildkit;
 mod cases;
 mod client;
+mod crowd;
 mod listen;
+mod remote;
+mod sdk;
 mod shapes;
 mod wire;

@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) struct Wire<'a>(pub(super) &'a Api<'a>);
 
 impl Wire<'_> {
-    fn connect(&self) -> UnixStream {
+    pub(super) fn connect(&self) -> UnixStream {
         let stream = UnixStream::connect(self.0.socket()).expect("the server listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket takes timeouts");
         stream

@@ -11,17 +11,17 @@ use crate::session::Session;
 pub(crate) struct Args {
     /// Override the key sequence for detaching a container
     #[arg(long, value_name = "KEYS", default_value = super::DETACH_KEYS, hide_default_value = true)]
-    detach_keys: String,
+    pub(super) detach_keys: String,
     /// Do not attach STDIN
     #[arg(long)]
-    no_stdin: bool,
+    pub(super) no_stdin: bool,
     /// Proxy all received signals to the process
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, value_parser = Bool)]
     #[arg(num_args = 0..=1, require_equals = true)]
     #[arg(default_value = "true", default_missing_value = "true", hide_default_value = true)]
-    sig_proxy: bool,
+    pub(super) sig_proxy: bool,
     /// The container, by name or id
-    container: String,
+    pub(super) container: String,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {

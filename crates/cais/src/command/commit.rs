@@ -10,13 +10,13 @@ use crate::session::Session;
 pub(crate) struct Args {
     /// Author (e.g., "John Hannibal Smith <hannibal@a-team.com>")
     #[arg(short, long, default_value = "", hide_default_value = true)]
-    author: String,
+    pub(super) author: String,
     /// Apply Dockerfile instruction to the created image
     #[arg(short, long, value_name = "INSTRUCTION")]
-    change: Vec<String>,
+    pub(super) change: Vec<String>,
     /// Commit message
     #[arg(short, long, default_value = "", hide_default_value = true)]
-    message: String,
+    pub(super) message: String,
     /// Pause container during commit
     #[arg(
         short,
@@ -29,11 +29,11 @@ pub(crate) struct Args {
         default_missing_value = "true",
         value_parser = grammar::Bool
     )]
-    pause: bool,
+    pub(super) pause: bool,
     /// The container, by name or id
-    container: String,
+    pub(super) container: String,
     /// The name of the image
-    repository: Option<String>,
+    pub(super) repository: Option<String>,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {

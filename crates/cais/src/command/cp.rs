@@ -3,12 +3,12 @@
 mod path;
 
 use std::ffi::OsString;
-use std::io::{self, IsTerminal as _, PipeReader, PipeWriter, Read, Write as _};
+use std::io::{self, IsTerminal as _, PipeReader, PipeWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use engine::{Error, Extract, Files, Kind, Result};
+use engine::{Error, Extract, Files, Kind, PathStat, Result};
 use store::{Live, Owner, Unpack};
 
 use crate::output::human_size;
@@ -26,22 +26,65 @@ const REGULAR: u32 = 0o100_000;
 pub(crate) struct Args {
     /// Archive mode (copy all uid/gid information)
     #[arg(short, long)]
-    archive: bool,
+    pub(super) archive: bool,
     /// Always follow symbol link in SRC_PATH
     #[arg(short = 'L', long)]
-    follow_link: bool,
+    pub(super) follow_link: bool,
     /// Suppress progress output during copy. Progress output is automatically suppressed if no terminal is attached
     #[arg(short, long)]
-    quiet: bool,
+    pub(super) quiet: bool,
     /// CONTAINER:PATH, a path of this machine's, or `-` for an archive from standard input
     #[arg(value_name = "[CONTAINER:]SRC_PATH|-")]
-    source: OsString,
+    pub(super) source: OsString,
     /// The same, with an archive to standard output
     #[arg(value_name = "[CONTAINER:]DEST_PATH|-")]
-    destination: OsString,
+    pub(super) destination: OsString,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
+    copy(args, |container| {
+        let engine = session.engine()?;
+        Ok(Box::new(engine.files(&engine.find(container)?)?))
+    })
+}
+
+/// The files of a container, wherever that is.
+pub(super) trait There {
+    /// What is at a path; a link is not followed.
+    fn stat(&self, path: &Path) -> Result<PathStat>;
+
+    /// Writes what is at a path as an archive, in which it is called `title`.
+    fn archive(&self, path: &Path, title: Option<&[u8]>, out: &mut dyn Write) -> Result<()>;
+
+    /// Unpacks an archive below a directory.
+    fn extract(&self, path: &Path, options: Extract, archive: &mut (dyn Read + Send))
+    -> Result<()>;
+}
+
+impl There for Files<'_> {
+    fn stat(&self, path: &Path) -> Result<PathStat> {
+        Files::stat(self, path)
+    }
+
+    fn archive(&self, path: &Path, title: Option<&[u8]>, out: &mut dyn Write) -> Result<()> {
+        Files::archive(self, path, title, out).map(drop)
+    }
+
+    fn extract(
+        &self,
+        path: &Path,
+        options: Extract,
+        archive: &mut (dyn Read + Send),
+    ) -> Result<()> {
+        Files::extract(self, path, options, archive)
+    }
+}
+
+/// Copies between this machine and a container, whose files `open` finds.
+pub(super) fn copy<'a>(
+    args: &Args,
+    open: impl FnOnce(&str) -> Result<Box<dyn There + 'a>>,
+) -> Result<i32> {
     for (text, what) in [(&args.source, "source"), (&args.destination, "destination")] {
         if text.is_empty() {
             return Err(Error::invalid(format!("{what} can not be empty")));
@@ -64,9 +107,8 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
                 .hint("as in cais cp web:/etc/nginx ."));
         }
     };
-    let engine = session.engine()?;
-    let files = engine.files(&engine.find(container)?)?;
-    let (bytes, target) = copy(&files, args, &source, &destination)?;
+    let files = open(container)?;
+    let (bytes, target) = copy(&*files, args, &source, &destination)?;
     if !args.quiet && io::stdout().is_terminal() && target.as_os_str() != "-" {
         let size = human_size(bytes, 3);
         let place = to.map_or_else(String::new, |container| format!("{container}:"));
@@ -79,10 +121,10 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
 }
 
 /// Copies; how many bytes of archive that were, and where it is now.
-type Copy = fn(&Files<'_>, &Args, &Path, &Path) -> Result<(u64, PathBuf)>;
+type Copy = fn(&dyn There, &Args, &Path, &Path) -> Result<(u64, PathBuf)>;
 
 fn take_out(
-    files: &Files<'_>,
+    files: &dyn There,
     args: &Args,
     source: &Path,
     target: &Path,
@@ -103,8 +145,8 @@ fn take_out(
     }
     source.is_directory = found?.mode & TYPE == DIRECTORY;
     if to_output {
-        let out = io::BufWriter::new(io::stdout().lock());
-        let mut out = files.archive(&source.path, None, out)?;
+        let mut out = io::BufWriter::new(io::stdout().lock());
+        files.archive(&source.path, None, &mut out)?;
         out.flush().map_err(|error| Error::caused(Kind::Internal, "write the archive", error))?;
         return Ok((0, target));
     }
@@ -114,7 +156,10 @@ fn take_out(
     let unpack = Unpack { path: Path::new("/"), owner, keeps_kinds: true };
     let (archive, out) = pipe()?;
     let (packed, unpacked) = beside(
-        || files.archive(&source.path, Some(name.as_bytes()), out).map(drop),
+        || {
+            let mut out = out;
+            files.archive(&source.path, Some(name.as_bytes()), &mut out)
+        },
         || -> Result<u64> {
             // Closed at the end, however that comes: nobody shall wait for a reader who has gone.
             let mut archive = archive;
@@ -125,7 +170,7 @@ fn take_out(
     outcome(packed, unpacked).map(|bytes| (bytes, target))
 }
 
-fn put_in(files: &Files<'_>, args: &Args, source: &Path, target: &Path) -> Result<(u64, PathBuf)> {
+fn put_in(files: &dyn There, args: &Args, source: &Path, target: &Path) -> Result<(u64, PathBuf)> {
     let from_input = source.as_os_str() == "-";
     let shown = target.display();
     let mut destination = Destination { path: target.to_owned(), ..Destination::default() };

@@ -15,13 +15,13 @@ use crate::session::Session;
 #[command(override_usage = "cais create [OPTIONS] IMAGE [COMMAND] [ARG...]")]
 pub(crate) struct Args {
     #[command(flatten)]
-    create: CreateOptions,
+    pub(super) create: CreateOptions,
     /// The image, by name or id; then the command and its arguments, or arguments for what the
     /// image runs
     // One argument, so that every word behind the image is the container's, even `--name`.
     #[arg(required = true, trailing_var_arg = true, value_names = ["IMAGE", "COMMAND"])]
     #[arg(num_args = 1..)]
-    image_and_command: Vec<String>,
+    pub(super) image_and_command: Vec<String>,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
@@ -93,14 +93,14 @@ pub(super) fn create(
 }
 
 /// The file of `--cidfile`, made before the container and removed if there comes to be none.
-struct IdFile {
+pub(super) struct IdFile {
     path: PathBuf,
     file: File,
     written: bool,
 }
 
 impl IdFile {
-    fn create(path: &Path) -> Result<Self> {
+    pub(super) fn create(path: &Path) -> Result<Self> {
         match File::options().write(true).create_new(true).open(path) {
             Ok(file) => Ok(Self { path: path.to_owned(), file, written: false }),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(Error::new(
@@ -117,7 +117,7 @@ impl IdFile {
         }
     }
 
-    fn write(mut self, id: &str) -> Result<()> {
+    pub(super) fn write(mut self, id: &str) -> Result<()> {
         let doing = || format!("write {}", self.path.display());
         let written = self.file.write_all(id.as_bytes());
         written.map_err(|error| Error::caused(Kind::Internal, doing(), error))?;

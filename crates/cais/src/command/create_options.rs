@@ -255,6 +255,11 @@ impl CreateOptions {
         !self.attach.is_empty()
     }
 
+    /// Whether it is removed when it exits.
+    pub(crate) fn is_removed(&self) -> bool {
+        self.rm
+    }
+
     /// The streams that whoever runs it is attached to.
     pub(crate) fn attached(&self) -> Result<Attached> {
         let mut attached = Attached::default();

@@ -1,18 +1,16 @@
 //! `cais system dial-stdio`
 
-use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use engine::{Error, Kind, Result};
+use remote::pass_on;
 
 use crate::session::Session;
 
 /// Where Docker's clients look.
 const DOCKER_SOCKET: &str = "/var/run/docker.sock";
-/// What is passed on at a time.
-const PIECE_BYTES: usize = 32 << 10;
 
 /// What `system dial-stdio` takes.
 #[derive(Debug, clap::Args)]
@@ -26,6 +24,13 @@ pub(crate) fn run(session: &Session, _: &Args) -> Result<i32> {
             .hint("`cais serve` listens there")
     };
     let stream = UnixStream::connect(&place).map_err(failed)?;
+    relay(stream).map(|()| 0)
+}
+
+/// Passes on what comes from standard input, and to standard output, until the other end has said
+/// all.
+pub(super) fn relay(stream: UnixStream) -> Result<()> {
+    let failed = |error| Error::caused(Kind::Unavailable, "pass on a connection", error);
     let mut from = stream.try_clone().map_err(failed)?;
     // It ends with the process, once the other direction has.
     std::thread::spawn(move || {
@@ -34,7 +39,7 @@ pub(crate) fn run(session: &Session, _: &Args) -> Result<i32> {
     });
     // Whoever read may have gone.
     let _ = pass_on(&mut from, &mut std::io::stdout());
-    Ok(0)
+    Ok(())
 }
 
 fn socket(session: &Session) -> Result<PathBuf> {
@@ -49,17 +54,4 @@ fn socket(session: &Session) -> Result<PathBuf> {
     }
     let own = session.roots().1.join("docker.sock");
     Ok(if own.exists() { own } else { Path::new(DOCKER_SOCKET).to_owned() })
-}
-
-/// Passes on each piece as it comes.
-fn pass_on(from: &mut dyn Read, to: &mut dyn Write) -> std::io::Result<()> {
-    let mut buffer = vec![0; PIECE_BYTES];
-    loop {
-        match from.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(length) => to.write_all(&buffer[..length]).and_then(|()| to.flush())?,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
 }

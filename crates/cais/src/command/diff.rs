@@ -18,34 +18,34 @@ use crate::session::Session;
 pub(crate) struct Args {
     /// Show what differs in text files as a patch, and what differs otherwise in lines that patch(1) passes over
     #[arg(long)]
-    content: bool,
+    pub(super) content: bool,
     /// With --content: the whole of other files, too, for `git apply`
     #[arg(long)]
-    binary: bool,
+    pub(super) binary: bool,
     /// With --content: a file that was moved as one, rather than as one removed and one added
     #[arg(long)]
-    renames: bool,
+    pub(super) renames: bool,
     /// Show how many lines of which files differ
     #[arg(long)]
-    stat: bool,
+    pub(super) stat: bool,
     /// Show every difference as an object of JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     /// Only this layer of an image, as `image tree` numbers them
     #[arg(long, value_name = "NUMBER")]
-    layer: Option<usize>,
+    pub(super) layer: Option<usize>,
     /// When to use colours: auto, always or never
     #[arg(long, value_name = "WHEN", default_value = "auto")]
-    color: String,
+    pub(super) color: String,
     /// A container, an image, a layer's digest, oci:DIR[:NAME] or dir:PATH
     #[arg(value_name = "A")]
-    a: String,
+    pub(super) a: String,
     /// What to compare it with (default: what it was made from)
     #[arg(value_name = "B")]
-    b: Option<String>,
+    pub(super) b: Option<String>,
     /// Only what is at or below these paths
     #[arg(last = true, value_name = "PATH")]
-    paths: Vec<PathBuf>,
+    pub(super) paths: Vec<PathBuf>,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {

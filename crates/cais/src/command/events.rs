@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use engine::{Error, Event, EventQuery, Kind, Result};
+use engine::{Error, EventQuery, Kind, Result};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
@@ -17,16 +17,16 @@ use docker::Filters;
 pub(crate) struct Args {
     /// Filter output based on conditions provided
     #[arg(short, long, value_name = "KEY=VALUE")]
-    filter: Vec<String>,
+    pub(super) filter: Vec<String>,
     /// Format output using a custom template: 'json', 'TEMPLATE'
     #[arg(long)]
-    format: Option<String>,
+    pub(super) format: Option<String>,
     /// Show all events created since timestamp
     #[arg(long, value_name = "TIME")]
-    since: Option<String>,
+    pub(super) since: Option<String>,
     /// Stream events until this timestamp
     #[arg(long, value_name = "TIME")]
-    until: Option<String>,
+    pub(super) until: Option<String>,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
@@ -41,7 +41,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     for event in session.engine()?.events(query)? {
         let event = event?;
         if docker::event_matches(&event, &filters) {
-            session.print(&format.line(&event)?)?;
+            session.print(&format.line(&docker::event(&event))?)?;
         }
     }
     Ok(0)
@@ -57,14 +57,14 @@ pub(super) fn nanoseconds(name: &str, text: &str, now: Timestamp) -> Result<i64>
 }
 
 /// How an event is shown.
-enum Format {
+pub(super) enum Format {
     Plain,
     Json,
     Template(Template),
 }
 
 impl Format {
-    fn parse(format: Option<&str>) -> Result<Self> {
+    pub(super) fn parse(format: Option<&str>) -> Result<Self> {
         match format.map(str::trim) {
             None | Some("") => Ok(Self::Plain),
             Some("json" | "{{json .}}" | "{{ json . }}") => Ok(Self::Json),
@@ -72,10 +72,11 @@ impl Format {
         }
     }
 
-    fn line(&self, event: &Event) -> Result<String> {
+    /// Of an event as the API tells it.
+    pub(super) fn line(&self, event: &Value) -> Result<String> {
         let mut line = match self {
             Self::Plain => plain(event),
-            Self::Json => docker::event(event).to_string(),
+            Self::Json => event.to_string(),
             Self::Template(template) => {
                 let mut text = String::new();
                 template.execute(&fields(event), &mut text).map_err(|error| unfit(&error))?;
@@ -94,9 +95,8 @@ fn unfit(error: &crate::template::Error) -> Error {
 }
 
 /// The fields by the names that Docker's templates know.
-fn fields(event: &Event) -> Value {
-    let api = docker::event(event);
-    let or_empty = |key: &str| api.get(key).cloned().unwrap_or_else(|| "".into());
+fn fields(event: &Value) -> Value {
+    let or_empty = |key: &str| event.get(key).cloned().unwrap_or_else(|| "".into());
     json!({
         "Status": or_empty("status"),
         "ID": or_empty("id"),
@@ -111,18 +111,22 @@ fn fields(event: &Event) -> Value {
 }
 
 /// `TIME TYPE ACTION ID (key=value, …)`
-fn plain(event: &Event) -> String {
-    let time = Timestamp::from_nanosecond(event.time_ns.into()).unwrap_or_default();
+fn plain(event: &Value) -> String {
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let nanoseconds = event["timeNano"].as_i64().unwrap_or(0);
+    let time = Timestamp::from_nanosecond(nanoseconds.into()).unwrap_or_default();
     let offset = TimeZone::system().to_offset(time);
     let shown = match offset.seconds() {
         0 => format!("{time:.9}"),
         _ => format!("{:.9}", time.display_with_offset(offset)),
     };
-    let mut line = format!("{shown} {} ", event.subject.word());
+    let actor = &event["Actor"];
+    let mut line = format!("{shown} {} ", word(&event["Type"]));
     // Writing to a string cannot fail.
-    let _ = write!(line, "{} {}", event.action, event.id);
+    let _ = write!(line, "{} {}", word(&event["Action"]), word(&actor["ID"]));
+    let attributes = actor["Attributes"].as_object().into_iter().flatten();
     let attributes: Vec<String> =
-        event.attributes.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        attributes.map(|(key, value)| format!("{key}={}", word(value))).collect();
     if !attributes.is_empty() {
         let _ = write!(line, " ({})", attributes.join(", "));
     }
@@ -133,7 +137,7 @@ fn plain(event: &Event) -> String {
 mod tests {
     use std::collections::BTreeMap;
 
-    use engine::Subject;
+    use engine::{Event, Subject};
 
     use super::*;
 
@@ -150,7 +154,8 @@ mod tests {
 
     #[test]
     fn an_event_in_every_format() {
-        let shown = |format| Format::parse(format).unwrap().line(&event()).unwrap();
+        let told = docker::event(&event());
+        let shown = |format| Format::parse(format).unwrap().line(&told).unwrap();
         assert_eq!(
             shown(Some("{{.Type}} {{.ID}} {{.Status}} {{.Actor.Attributes.name}} {{.TimeNano}}")),
             "container abc exec_create: sh -c x web 1000000000000000001\n"
@@ -166,6 +171,7 @@ mod tests {
         let rest = " container exec_create: sh -c x abc (image=busybox:1, name=web, tier=front)\n";
         assert!(plain.ends_with(rest), "{plain}");
         let bare = Event { attributes: BTreeMap::new(), ..event() };
+        let bare = docker::event(&bare);
         assert!(Format::Plain.line(&bare).unwrap().ends_with("sh -c x abc\n"));
     }
 }

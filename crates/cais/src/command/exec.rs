@@ -14,36 +14,36 @@ use crate::session::Session;
 pub(crate) struct Args {
     /// Detached mode: run command in the background
     #[arg(short, long)]
-    detach: bool,
+    pub(super) detach: bool,
     /// Override the key sequence for detaching from the command
     #[arg(long, value_name = "KEYS", default_value = super::DETACH_KEYS, hide_default_value = true)]
-    detach_keys: String,
+    pub(super) detach_keys: String,
     /// Set environment variables
     #[arg(short, long, value_name = "NAME[=VALUE]")]
-    env: Vec<String>,
+    pub(super) env: Vec<String>,
     /// Read in a file of environment variables
     #[arg(long, value_name = "FILE")]
-    env_file: Vec<PathBuf>,
+    pub(super) env_file: Vec<PathBuf>,
     /// Keep STDIN open even if not attached
     #[arg(short, long)]
-    interactive: bool,
+    pub(super) interactive: bool,
     /// Give extended privileges to the command
     #[arg(long)]
-    privileged: bool,
+    pub(super) privileged: bool,
     /// Allocate a pseudo-TTY
     #[arg(short, long)]
-    tty: bool,
+    pub(super) tty: bool,
     /// Username or UID (format: <name|uid>[:<group|gid>])
     #[arg(short, long, default_value = "", hide_default_value = true)]
-    user: String,
+    pub(super) user: String,
     /// Working directory inside the container
     #[arg(short, long, value_name = "DIR", default_value = "", hide_default_value = true)]
-    workdir: String,
+    pub(super) workdir: String,
     /// The container, by name or id; then the command and its arguments
     // One argument, so that every word behind the container is the command's, even `--user`.
     #[arg(required = true, trailing_var_arg = true, value_names = ["CONTAINER", "COMMAND"])]
     #[arg(num_args = 2..)]
-    container_and_command: Vec<String>,
+    pub(super) container_and_command: Vec<String>,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {

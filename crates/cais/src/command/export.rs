@@ -15,9 +15,9 @@ const WRITE_SIZE: usize = 256 << 10;
 pub(crate) struct Args {
     /// Write to a file, instead of STDOUT
     #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
+    pub(super) output: Option<PathBuf>,
     /// The container, by name or id
-    container: String,
+    pub(super) container: String,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {

@@ -7,8 +7,9 @@ use serde_json::json;
 use crate::output::{self, Row};
 use crate::session::Session;
 
-const TABLE: &str = "{{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}";
-const HEADERS: &[(&str, &str)] = &[
+pub(super) const TABLE: &str =
+    "{{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}";
+pub(super) const HEADERS: &[(&str, &str)] = &[
     ("ID", "IMAGE"),
     ("CreatedSince", "CREATED"),
     ("CreatedAt", "CREATED AT"),
@@ -17,28 +18,28 @@ const HEADERS: &[(&str, &str)] = &[
     ("Comment", "COMMENT"),
 ];
 /// Characters of an instruction that a table shows.
-const INSTRUCTION_WIDTH: usize = 45;
+pub(super) const INSTRUCTION_WIDTH: usize = 45;
 
 /// What `history` takes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Format output using a custom template: 'table', 'table TEMPLATE', 'json', 'TEMPLATE'
     #[arg(long)]
-    format: Option<String>,
+    pub(super) format: Option<String>,
     /// Print sizes and dates in human readable format
     #[arg(short = 'H', long, default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set)]
-    human: bool,
+    pub(super) human: bool,
     /// Don't truncate output
     #[arg(long)]
-    no_trunc: bool,
+    pub(super) no_trunc: bool,
     /// Show history for the given platform; fails where the image here is for another one
     #[arg(long, value_name = "OS/ARCH")]
-    platform: Option<String>,
+    pub(super) platform: Option<String>,
     /// Only show image IDs
     #[arg(short, long)]
-    quiet: bool,
+    pub(super) quiet: bool,
     /// The image, by name or id
-    image: String,
+    pub(super) image: String,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {

@@ -13,10 +13,10 @@ use crate::output::{self, Row};
 use crate::session::Session;
 use docker::{Filters, has_label};
 
-const TABLE: &str = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
-const TABLE_DIGESTS: &str =
+pub(super) const TABLE: &str = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
+pub(super) const TABLE_DIGESTS: &str =
     "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
-const HEADERS: &[(&str, &str)] = &[
+pub(super) const HEADERS: &[(&str, &str)] = &[
     ("Repository", "REPOSITORY"),
     ("Tag", "TAG"),
     ("Digest", "DIGEST"),
@@ -40,27 +40,27 @@ const FILTERS: &[&str] = &["before", "dangling", "label", "reference", "since"];
 pub(crate) struct Args {
     /// Show all images (default hides intermediate images, of which Cais has none)
     #[arg(short, long)]
-    all: bool,
+    pub(super) all: bool,
     /// Show digests
     #[arg(long)]
-    digests: bool,
+    pub(super) digests: bool,
     /// Filter output based on conditions provided
     #[arg(short, long, value_name = "KEY=VALUE")]
-    filter: Vec<String>,
+    pub(super) filter: Vec<String>,
     /// Format output using a custom template: 'table', 'table TEMPLATE', 'json', 'TEMPLATE'
     #[arg(long)]
-    format: Option<String>,
+    pub(super) format: Option<String>,
     /// Don't truncate output
     #[arg(long)]
-    no_trunc: bool,
+    pub(super) no_trunc: bool,
     /// Only show image IDs
     #[arg(short, long)]
-    quiet: bool,
+    pub(super) quiet: bool,
     /// List images with their platforms, as a tree
     #[arg(long)]
-    tree: bool,
+    pub(super) tree: bool,
     /// Only this repository, or this tag of it
-    repository: Option<String>,
+    pub(super) repository: Option<String>,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {

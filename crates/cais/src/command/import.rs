@@ -12,17 +12,17 @@ use crate::session::Session;
 pub(crate) struct Args {
     /// Apply Dockerfile instruction to the created image
     #[arg(short, long, value_name = "INSTRUCTION")]
-    change: Vec<String>,
+    pub(super) change: Vec<String>,
     /// Set commit message for imported image
     #[arg(short, long, default_value = "", hide_default_value = true)]
-    message: String,
+    pub(super) message: String,
     /// Set platform if server is multi-platform capable
     #[arg(long, value_name = "OS/ARCH")]
-    platform: Option<String>,
+    pub(super) platform: Option<String>,
     /// The archive: a file, an address, or - for standard input
-    file: String,
+    pub(super) file: String,
     /// The name of the image
-    repository: Option<String>,
+    pub(super) repository: Option<String>,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {

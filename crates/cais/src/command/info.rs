@@ -12,17 +12,26 @@ use crate::template::{Mode, Template};
 pub(crate) struct Args {
     /// Format output using a custom template: 'json', 'TEMPLATE'
     #[arg(short, long)]
-    format: Option<String>,
+    pub(super) format: Option<String>,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
-    let version = env!("CARGO_PKG_VERSION");
-    let mut info = docker::info(session.engine()?, version)?;
-    let client = json!({ "Debug": false, "Context": "default", "Plugins": [], "Warnings": null,
-        "Version": version, "Platform": { "Name": "Cais" } });
+    let info = docker::info(session.engine()?, env!("CARGO_PKG_VERSION"))?;
+    print(session, args.format.as_deref(), info, "default")
+}
+
+/// Shows what is known of an engine that a context names, as `--format` says.
+pub(super) fn print(
+    session: &Session,
+    format: Option<&str>,
+    mut info: Value,
+    context: &str,
+) -> Result<i32> {
+    let client = json!({ "Debug": false, "Context": context, "Plugins": [], "Warnings": null,
+        "Version": env!("CARGO_PKG_VERSION"), "Platform": { "Name": "Cais" } });
     if let Some(info) = info.as_object_mut() {
         info.insert("ClientInfo".to_owned(), client);
-        if !matches!(args.format.as_deref(), None | Some("" | "json")) {
+        if !matches!(format, None | Some("" | "json")) {
             // Templates know these by the names of Go's fields.
             for name in ["CfsPeriod", "CfsQuota"] {
                 let value = info.get(&format!("Cpu{name}")).cloned().unwrap_or(Value::Null);
@@ -30,7 +39,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
             }
         }
     }
-    let text = formatted(args.format.as_deref(), &info)?.unwrap_or_else(|| text(&info));
+    let text = formatted(format, &info)?.unwrap_or_else(|| text(&info));
     session.print(&text)?;
     for warning in list(&info["Warnings"]) {
         crate::progress::note(&warning);
@@ -93,8 +102,9 @@ const LATER_LINES: &[(&str, &str)] = &[
 
 fn text(info: &Value) -> String {
     let mut text = format!(
-        "Client:\n Version:    {}\n Context:    default\n Debug Mode: false\n\nServer:\n",
-        word(&info["ServerVersion"])
+        "Client:\n Version:    {}\n Context:    {}\n Debug Mode: false\n\nServer:\n",
+        word(&info["ClientInfo"]["Version"]),
+        word(&info["ClientInfo"]["Context"]),
     );
     let mut line = |name: &str, value: &str| text.push_str(&format!("{name}: {value}\n"));
     for (name, key) in LINES {
@@ -162,6 +172,7 @@ mod tests {
             "Architecture": "x86_64", "NCPU": 2, "MemTotal": 2_147_483_648_u64, "Name": "host",
             "ID": "a-b", "DockerRootDir": "/var/lib/cais", "Debug": false,
             "ExperimentalBuild": false, "LiveRestoreEnabled": true,
+            "ClientInfo": { "Version": "0.1.0", "Context": "default" },
         });
         let expected = "Client:\n Version:    0.1.0\n Context:    default\n Debug Mode: false\n\n\
             Server:\n Containers: 3\n  Running: 1\n  Paused: 0\n  Stopped: 2\n Images: 4\n \

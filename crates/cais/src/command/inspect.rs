@@ -13,16 +13,16 @@ use crate::session::Session;
 pub(crate) struct Args {
     /// Format output using a custom template
     #[arg(short, long)]
-    format: Option<String>,
+    pub(super) format: Option<String>,
     /// Display total file sizes if the type is container
     #[arg(short, long)]
-    size: bool,
+    pub(super) size: bool,
     /// Only inspect objects of the given type: container, image, network or volume
     #[arg(long = "type", value_name = "TYPE")]
-    kind: Option<String>,
+    pub(super) kind: Option<String>,
     /// The objects, by name or id
     #[arg(required = true)]
-    names: Vec<String>,
+    pub(super) names: Vec<String>,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
@@ -34,13 +34,13 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
 pub(crate) struct ImageArgs {
     /// Format output using a custom template
     #[arg(short, long)]
-    format: Option<String>,
+    pub(super) format: Option<String>,
     /// Inspect the given platform; fails where an image here is for another one
     #[arg(long, value_name = "OS/ARCH")]
-    platform: Option<String>,
+    pub(super) platform: Option<String>,
     /// The images, by name or id
     #[arg(required = true)]
-    names: Vec<String>,
+    pub(super) names: Vec<String>,
 }
 
 /// `cais image inspect`
@@ -79,17 +79,21 @@ fn inspect(session: &Session, args: &Args, kind: Option<&str>) -> Result<i32> {
         found.push(object(engine, name, kind, args.size)?);
         Ok(())
     })?;
-    if !matches!(args.format.as_deref(), None | Some("" | "json")) {
+    print(session, args.format.as_deref(), found).map(|()| code)
+}
+
+/// Shows whole objects as `--format` says.
+pub(super) fn print(session: &Session, format: Option<&str>, mut found: Vec<Value>) -> Result<()> {
+    if !matches!(format, None | Some("" | "json")) {
         found.iter_mut().for_each(complete);
     }
     let mut text = Vec::new();
-    let shown = output::inspect(&mut text, args.format.as_deref(), &found);
+    let shown = output::inspect(&mut text, format, &found);
     match std::io::stdout().is_terminal() {
         true => session.print(&output::printable(&String::from_utf8_lossy(&text)))?,
         false => session.print_bytes(&text)?,
     }
-    shown.map_err(|error| Error::new(Kind::Invalid, error.to_string()))?;
-    Ok(code)
+    shown.map_err(|error| Error::new(Kind::Invalid, error.to_string()))
 }
 
 /// Adds what Docker leaves out of the JSON where there is none, and knows in templates all the same:

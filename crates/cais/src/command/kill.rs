@@ -11,10 +11,10 @@ use crate::session::Session;
 pub(crate) struct Args {
     /// Signal to send to the container
     #[arg(short, long, default_value = "KILL")]
-    signal: String,
+    pub(super) signal: String,
     /// The containers, by name or id
     #[arg(required = true)]
-    containers: Vec<String>,
+    pub(super) containers: Vec<String>,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {

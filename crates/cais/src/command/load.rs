@@ -12,13 +12,13 @@ use crate::session::Session;
 pub(crate) struct Args {
     /// Read from tar archive file, instead of STDIN
     #[arg(short, long, value_name = "FILE")]
-    input: Option<PathBuf>,
+    pub(super) input: Option<PathBuf>,
     /// Load only the given platform, if it is not this machine's
     #[arg(long, value_name = "OS/ARCH")]
-    platform: Option<String>,
+    pub(super) platform: Option<String>,
     /// Suppress the load output
     #[arg(short, long)]
-    quiet: bool,
+    pub(super) quiet: bool,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {

@@ -15,24 +15,24 @@ const OUTPUT_BYTES: usize = 64 * 1024;
 pub(crate) struct Args {
     /// Show extra details provided to logs
     #[arg(long)]
-    details: bool,
+    pub(super) details: bool,
     /// Follow log output
     #[arg(short, long)]
-    follow: bool,
+    pub(super) follow: bool,
     /// Show logs since timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m")
     #[arg(long, value_name = "TIME")]
-    since: Option<String>,
+    pub(super) since: Option<String>,
     /// Number of lines to show from the end of the logs
     #[arg(short = 'n', long, default_value = "all")]
-    tail: String,
+    pub(super) tail: String,
     /// Show timestamps
     #[arg(short, long)]
-    timestamps: bool,
+    pub(super) timestamps: bool,
     /// Show logs before a timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m")
     #[arg(long, value_name = "TIME")]
-    until: Option<String>,
+    pub(super) until: Option<String>,
     /// The container, by name or id
-    container: String,
+    pub(super) container: String,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use engine::{Container, Error, Kind, Port, Protocol, Result, parse_port};
+use engine::{Container, Error, Kind, Port, Protocol, Result, parse_port, parse_protocol};
+use serde_json::Value;
 
 use crate::session::Session;
 
@@ -11,10 +12,10 @@ use crate::session::Session;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The container, by name or id
-    container: String,
+    pub(super) container: String,
     /// Its port, as in 80 or 53/udp; all of them without one
     #[arg(value_name = "PRIVATE_PORT[/PROTOCOL]")]
-    port: Option<String>,
+    pub(super) port: Option<String>,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
@@ -63,6 +64,17 @@ pub(super) fn column(container: &Container) -> String {
     let exposed = container.exposed().into_iter().filter(|port| !published(port));
     all.extend(exposed.map(|(port, protocol)| (port, None, protocol)));
     show(all)
+}
+
+/// The same column, of ports as the API lists them.
+pub(super) fn column_of_json(ports: &Value) -> String {
+    let shown = |port: &Value| -> Option<Shown> {
+        let number = |key: &str| u16::try_from(port[key].as_u64()?).ok();
+        let address = port["IP"].as_str().and_then(|text| text.parse().ok());
+        let protocol = parse_protocol(port["Type"].as_str()?).ok()?;
+        Some((number("PrivatePort")?, address.zip(number("PublicPort")), protocol))
+    };
+    show(ports.as_array().into_iter().flatten().filter_map(shown).collect())
 }
 
 fn show(mut all: Vec<Shown>) -> String {

@@ -10,9 +10,9 @@ use crate::output::{self, Row};
 use crate::session::Session;
 use docker::Filters;
 
-const TABLE: &str =
+pub(super) const TABLE: &str =
     "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
-const HEADERS: &[(&str, &str)] = &[
+pub(super) const HEADERS: &[(&str, &str)] = &[
     ("ID", "CONTAINER ID"),
     ("Names", "NAMES"),
     ("Image", "IMAGE"),
@@ -29,35 +29,35 @@ const HEADERS: &[(&str, &str)] = &[
     ("LocalVolumes", "LOCAL VOLUMES"),
 ];
 /// Characters of a command that a table shows.
-const COMMAND_WIDTH: usize = 20;
+pub(super) const COMMAND_WIDTH: usize = 20;
 
 /// What `ps` takes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Show all containers (default shows just running)
     #[arg(short, long)]
-    all: bool,
+    pub(super) all: bool,
     /// Filter output based on conditions provided
     #[arg(short, long, value_name = "KEY=VALUE")]
-    filter: Vec<String>,
+    pub(super) filter: Vec<String>,
     /// Format output using a custom template: 'table', 'table TEMPLATE', 'json', 'TEMPLATE'
     #[arg(long)]
-    format: Option<String>,
+    pub(super) format: Option<String>,
     /// Show n last created containers (includes all states)
     #[arg(short = 'n', long, value_name = "COUNT")]
-    last: Option<usize>,
+    pub(super) last: Option<usize>,
     /// Show the latest created container (includes all states)
     #[arg(short, long)]
-    latest: bool,
+    pub(super) latest: bool,
     /// Don't truncate output
     #[arg(long)]
-    no_trunc: bool,
+    pub(super) no_trunc: bool,
     /// Only display container IDs
     #[arg(short, long)]
-    quiet: bool,
+    pub(super) quiet: bool,
     /// Display total file sizes
     #[arg(short, long)]
-    size: bool,
+    pub(super) size: bool,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {

@@ -11,15 +11,15 @@ use crate::session::Session;
 pub(crate) struct Args {
     /// Download all tagged images in the repository
     #[arg(short, long)]
-    all_tags: bool,
+    pub(super) all_tags: bool,
     /// Suppress verbose output
     #[arg(short, long)]
-    quiet: bool,
+    pub(super) quiet: bool,
     /// Set platform if server is multi-platform capable
     #[arg(long, value_name = "OS/ARCH")]
-    platform: Option<String>,
+    pub(super) platform: Option<String>,
     /// The image, by name
-    image: String,
+    pub(super) image: String,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {

@@ -11,15 +11,15 @@ use crate::session::Session;
 pub(crate) struct Args {
     /// Push all tags of an image to the repository
     #[arg(short, long)]
-    all_tags: bool,
+    pub(super) all_tags: bool,
     /// Push a platform-specific manifest as a single-platform image; an index is not pushed
     #[arg(long, value_name = "OS/ARCH")]
-    platform: Option<String>,
+    pub(super) platform: Option<String>,
     /// Suppress verbose output
     #[arg(short, long)]
-    quiet: bool,
+    pub(super) quiet: bool,
     /// The image, by name
-    image: String,
+    pub(super) image: String,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {

@@ -8,9 +8,9 @@ use crate::session::Session;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The container, by name or id
-    container: String,
+    pub(super) container: String,
     /// Its new name
-    new_name: String,
+    pub(super) new_name: String,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {

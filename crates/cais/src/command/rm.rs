@@ -9,16 +9,16 @@ use crate::session::Session;
 pub(crate) struct Args {
     /// Force the removal of a running container (uses SIGKILL)
     #[arg(short, long)]
-    force: bool,
+    pub(super) force: bool,
     /// Remove the specified link
     #[arg(short, long)]
-    link: bool,
+    pub(super) link: bool,
     /// Remove anonymous volumes associated with the container
     #[arg(short, long)]
-    volumes: bool,
+    pub(super) volumes: bool,
     /// The containers, by name or id
     #[arg(required = true)]
-    containers: Vec<String>,
+    pub(super) containers: Vec<String>,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {

@@ -10,16 +10,16 @@ use crate::session::Session;
 pub(crate) struct Args {
     /// Force removal of the image
     #[arg(short, long)]
-    force: bool,
+    pub(super) force: bool,
     /// Do not delete untagged parents, which no image has here
     #[arg(long)]
-    no_prune: bool,
+    pub(super) no_prune: bool,
     /// Remove only the given platform; fails where the image here is for another one
     #[arg(long, value_name = "OS/ARCH")]
-    platform: Option<String>,
+    pub(super) platform: Option<String>,
     /// The images, by name or id
     #[arg(required = true)]
-    images: Vec<String>,
+    pub(super) images: Vec<String>,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {

@@ -15,24 +15,24 @@ use crate::session::Session;
 #[command(override_usage = "cais run [OPTIONS] IMAGE [COMMAND] [ARG...]")]
 pub(crate) struct Args {
     #[command(flatten)]
-    create: CreateOptions,
+    pub(super) create: CreateOptions,
     /// Run container in background and print container ID
     #[arg(short, long)]
-    detach: bool,
+    pub(super) detach: bool,
     /// Override the key sequence for detaching a container
     #[arg(long, value_name = "KEYS", default_value = super::DETACH_KEYS, hide_default_value = true)]
-    detach_keys: String,
+    pub(super) detach_keys: String,
     /// Proxy received signals to the process
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, value_parser = Bool)]
     #[arg(num_args = 0..=1, require_equals = true)]
     #[arg(default_value = "true", default_missing_value = "true", hide_default_value = true)]
-    sig_proxy: bool,
+    pub(super) sig_proxy: bool,
     /// The image, by name or id; then the command and its arguments, or arguments for what the
     /// image runs
     // One argument, so that every word behind the image is the container's, even `--name`.
     #[arg(required = true, trailing_var_arg = true, value_names = ["IMAGE", "COMMAND"])]
     #[arg(num_args = 1..)]
-    image_and_command: Vec<String>,
+    pub(super) image_and_command: Vec<String>,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {

@@ -15,13 +15,13 @@ const WRITE_SIZE: usize = 256 << 10;
 pub(crate) struct Args {
     /// Write to a file, instead of STDOUT
     #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
+    pub(super) output: Option<PathBuf>,
     /// Save only the given platform; fails where no image here is for it
     #[arg(long, value_name = "OS/ARCH")]
-    platform: Option<String>,
+    pub(super) platform: Option<String>,
     /// The images, by name or id
     #[arg(required = true)]
-    images: Vec<String>,
+    pub(super) images: Vec<String>,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {

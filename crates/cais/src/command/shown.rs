@@ -7,7 +7,8 @@ use crate::session::Session;
 
 /// Says what failed, why, and what to do, on standard error.
 pub(super) fn report(error: &Error) {
-    let mut text = format!("cais: {error}");
+    let program = if super::remote::is_docker() { "docker" } else { "cais" };
+    let mut text = format!("{program}: {error}");
     let mut next = std::error::Error::source(error);
     while let Some(cause) = next {
         let cause_text = cause.to_string();

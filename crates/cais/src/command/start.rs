@@ -9,22 +9,22 @@ use crate::session::Session;
 pub(crate) struct Args {
     /// Attach STDOUT/STDERR and forward signals
     #[arg(short, long)]
-    attach: bool,
+    pub(super) attach: bool,
     /// Attach container's STDIN
     #[arg(short, long)]
-    interactive: bool,
+    pub(super) interactive: bool,
     /// Override the key sequence for detaching a container
     #[arg(long, value_name = "KEYS", default_value = super::DETACH_KEYS, hide_default_value = true)]
-    detach_keys: String,
+    pub(super) detach_keys: String,
     /// Restore from this checkpoint
     #[arg(long, value_name = "CHECKPOINT", hide = true)]
-    checkpoint: Option<String>,
+    pub(super) checkpoint: Option<String>,
     /// Use a custom checkpoint storage directory
     #[arg(long, value_name = "DIR", hide = true)]
-    checkpoint_dir: Option<String>,
+    pub(super) checkpoint_dir: Option<String>,
     /// The containers, by name or id
     #[arg(required = true)]
-    containers: Vec<String>,
+    pub(super) containers: Vec<String>,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {

@@ -9,8 +9,8 @@ use serde_json::json;
 use crate::output::{self, Row};
 use crate::session::Session;
 
-const TABLE: &str = "{{.ID}}\t{{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}\t{{.MemPerc}}\t{{.NetIO}}\t{{.BlockIO}}\t{{.PIDs}}";
-const HEADERS: &[(&str, &str)] = &[
+pub(super) const TABLE: &str = "{{.ID}}\t{{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}\t{{.MemPerc}}\t{{.NetIO}}\t{{.BlockIO}}\t{{.PIDs}}";
+pub(super) const HEADERS: &[(&str, &str)] = &[
     ("Container", "CONTAINER"),
     ("ID", "CONTAINER ID"),
     ("Name", "NAME"),
@@ -24,7 +24,7 @@ const HEADERS: &[(&str, &str)] = &[
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Moves a terminal's cursor home and clears what follows.
-const CLEAR: &str = "\x1b[H\x1b[J";
+pub(super) const CLEAR: &str = "\x1b[H\x1b[J";
 const UNKNOWN: &str = "--";
 
 /// What `stats` takes.
@@ -32,18 +32,18 @@ const UNKNOWN: &str = "--";
 pub(crate) struct Args {
     /// Show all containers (default shows just running)
     #[arg(short, long)]
-    all: bool,
+    pub(super) all: bool,
     /// Format output using a custom template: 'table', 'table TEMPLATE', 'json', 'TEMPLATE'
     #[arg(long)]
-    format: Option<String>,
+    pub(super) format: Option<String>,
     /// Disable streaming stats and only pull the first result
     #[arg(long)]
-    no_stream: bool,
+    pub(super) no_stream: bool,
     /// Do not truncate output
     #[arg(long)]
-    no_trunc: bool,
+    pub(super) no_trunc: bool,
     /// The containers, by name or id; all that run where there are none
-    containers: Vec<String>,
+    pub(super) containers: Vec<String>,
 }
 
 /// A container, and its usage when it was looked at.
@@ -123,6 +123,6 @@ fn row((container, usage): &Look, before: &[Look], args: &Args) -> Row {
     }))
 }
 
-fn percent(share: f64) -> String {
+pub(super) fn percent(share: f64) -> String {
     format!("{:.2}%", share * 100.0)
 }

@@ -14,13 +14,13 @@ const AT_ONCE_MAX: usize = 50;
 pub(crate) struct Args {
     /// Signal to send to the container
     #[arg(short, long)]
-    signal: Option<String>,
+    pub(super) signal: Option<String>,
     /// Seconds to wait before killing the container
     #[arg(short, long, visible_alias = "time")]
-    timeout: Option<i64>,
+    pub(super) timeout: Option<i64>,
     /// The containers, by name or id
     #[arg(required = true)]
-    containers: Vec<String>,
+    pub(super) containers: Vec<String>,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {

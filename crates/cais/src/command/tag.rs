@@ -8,9 +8,9 @@ use crate::session::Session;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The image, by name or id
-    source_image: String,
+    pub(super) source_image: String,
     /// The new name
-    target_image: String,
+    pub(super) target_image: String,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {

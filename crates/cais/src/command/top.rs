@@ -12,10 +12,10 @@ const PADDING: usize = 3;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The container, by name or id
-    container: String,
+    pub(super) container: String,
     /// Options of ps(1); -ef where there are none
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "PS_OPTIONS")]
-    options: Vec<String>,
+    pub(super) options: Vec<String>,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
@@ -24,7 +24,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     session.print(&columns(&rows)).map(|()| 0)
 }
 
-fn columns(rows: &[Vec<String>]) -> String {
+pub(super) fn columns(rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         let longest = rows.iter().filter_map(|row| row.get(column)).map(|c| c.chars().count());
         (longest.max().unwrap_or(0) + PADDING).max(WIDTH_MIN)

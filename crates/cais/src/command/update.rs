@@ -9,13 +9,13 @@ use crate::session::Session;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    limits: UpdateOptions,
+    pub(super) limits: UpdateOptions,
     /// Restart policy to apply when a container exits
     #[arg(long, value_name = "POLICY")]
-    restart: Option<String>,
+    pub(super) restart: Option<String>,
     /// The containers, by name or id
     #[arg(required = true)]
-    containers: Vec<String>,
+    pub(super) containers: Vec<String>,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {

@@ -11,12 +11,17 @@ use crate::session::Session;
 pub(crate) struct Args {
     /// Format output using a custom template: 'json', 'TEMPLATE'
     #[arg(short, long)]
-    format: Option<String>,
+    pub(super) format: Option<String>,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     let version = docker::version(env!("CARGO_PKG_VERSION"));
-    let text = formatted(args.format.as_deref(), &version)?.unwrap_or_else(|| text(&version));
+    print(session, args.format.as_deref(), &version)
+}
+
+/// Shows versions as `--format` says.
+pub(super) fn print(session: &Session, format: Option<&str>, version: &Value) -> Result<i32> {
+    let text = formatted(format, version)?.unwrap_or_else(|| text(version));
     session.print(&text).map(|()| 0)
 }
 
@@ -33,7 +38,7 @@ fn text(version: &Value) -> String {
         line(" ", "API version", &of("Client", "ApiVersion")),
         line(" ", "OS/Arch", &platform("Client")),
         line(" ", "Context", &of("Client", "Context")),
-        "\nServer: Cais\n Engine:\n".to_owned(),
+        format!("\nServer: {}\n Engine:\n", engine_name(&version["Server"])),
         line("  ", "Version", &server("Version")),
         line("  ", "API version", &api),
         line("  ", "OS/Arch", &platform("Server")),
@@ -41,6 +46,14 @@ fn text(version: &Value) -> String {
         line("  ", "Experimental", &experimental),
     ]
     .concat()
+}
+
+/// What an engine calls itself.
+fn engine_name(server: &Value) -> &str {
+    match server["Platform"]["Name"].as_str() {
+        None | Some("") => "Docker Engine",
+        Some(name) => name,
+    }
 }
 
 /// Values begin in the same column, whatever the indent.

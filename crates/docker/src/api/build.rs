@@ -72,15 +72,20 @@ pub(super) fn build(call: &mut Call<'_, '_>) -> Answer {
             lines.say(&json!({ "stream": line }));
         }
     });
-    lines.end(outcome.map_err(|error| {
-        let code = exit_code(&error.to_string());
-        Failure::from(error).with_code(code)
+    lines.end(outcome.map_err(|error| match failed_command(&error.to_string()) {
+        Some((message, code)) => Failure::new(500, message).with_code(Some(code)),
+        None => error.into(),
     }))
 }
 
-/// That of a command that has failed, of which the message speaks.
-fn exit_code(message: &str) -> Option<i32> {
-    message.rsplit_once("exit code: ")?.1.parse().ok()
+/// What Docker's builder says of a command that has failed, and its exit code.
+fn failed_command(message: &str) -> Option<(String, i32)> {
+    let (process, code) = message
+        .strip_prefix("process ")?
+        .rsplit_once(" did not complete successfully: exit code: ")?;
+    let command: String = serde_json::from_str(process).ok()?;
+    let code = code.parse().ok()?;
+    Some((format!("The command '{command}' returned a non-zero code: {code}"), code))
 }
 
 fn summary(id: &str, tags: &[Reference], is_quiet: bool) -> Vec<String> {
@@ -240,6 +245,8 @@ mod tests {
         let cached = text(&BuildNews::Cached(0, "[web 1/2] RUN x".to_owned())).unwrap();
         assert_eq!(cached, "Step 1/2 : RUN x\n ---> Using cache\n");
         assert_eq!(text(&BuildNews::Tick), None);
-        assert_eq!(exit_code("process \"x\" did not complete successfully: exit code: 3"), Some(3));
+        let failed = "process \"sh -c \\\"x\\\"\" did not complete successfully: exit code: 3";
+        let told = "The command 'sh -c \"x\"' returned a non-zero code: 3".to_owned();
+        assert_eq!(failed_command(failed), Some((told, 3)));
     }
 }

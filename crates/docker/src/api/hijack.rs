@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use engine::{Attached, Conversation, DetachKeys, Said, Stream};
 use httpd::{Reply, Upgraded};
@@ -16,6 +17,10 @@ use crate::grammar;
 const KEYS: &str = "ctrl-p,ctrl-q";
 /// What is read of a client at a time.
 const INPUT_BYTES: usize = 32 << 10;
+/// How long a client may take to read the head of an answer before the rest comes all the same.
+const TAKEN_MAX: Duration = Duration::from_secs(1);
+/// Between two looks at whether it has.
+const TAKEN_POLL: Duration = Duration::from_micros(100);
 
 /// A connection that has become a process' streams.
 pub(super) trait Client: Read + Write + AsFd {
@@ -206,7 +211,18 @@ pub(super) fn upgrade<'a>(
         false => Reply::new(200),
     };
     let reply = call.api.signed(reply.header("Content-Type", media_type));
-    call.exchange.upgrade(&reply)
+    let upgraded = call.exchange.upgrade(&reply)?;
+    wait_until_taken(&upgraded);
+    Ok(upgraded)
+}
+
+/// Some clients (Python's `docker`) read the head of the answer with a buffer that they then forget:
+/// what comes together with it is lost on them. So nothing does, as long as they read at all.
+fn wait_until_taken(client: &impl AsFd) {
+    let deadline = Instant::now() + TAKEN_MAX;
+    while Instant::now() < deadline && matches!(engine::is_taken(client.as_fd()), Ok(false)) {
+        std::thread::sleep(TAKEN_POLL);
+    }
 }
 
 /// Whether a client at the other end has hung up altogether.

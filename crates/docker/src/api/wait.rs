@@ -73,13 +73,29 @@ struct Wait {
 impl Wait {
     fn begin(engine: &Engine, container: Container, condition: Condition) -> engine::Result<Self> {
         let removal = engine.watch_removal(&container)?;
-        let is_over = condition == Condition::NotRunning && !container.is_running();
-        let ear = match is_over {
-            true => Ear::Over,
-            false => engine.enter(&container, Purpose::Wait)?.into(),
-        };
         let code = container.state.exit_code;
-        Ok(Self { condition, container, removal, ear, code })
+        let mut wait = Self { condition, container, removal, ear: Ear::Over, code };
+        if condition != Condition::NotRunning || wait.container.is_running() {
+            wait.enter(engine)?;
+        }
+        Ok(wait)
+    }
+
+    /// Finds where the end is heard of.
+    fn enter(&mut self, engine: &Engine) -> engine::Result<()> {
+        loop {
+            self.ear = engine.enter(&self.container, Purpose::Wait)?.into();
+            if self.condition != Condition::NotRunning || !matches!(self.ear, Ear::Later(_)) {
+                return Ok(());
+            }
+            // It ended between the look at it and this, and nobody will say so again; or its monitor
+            // was not there yet.
+            self.container = engine.settled(&self.container)?;
+            if !self.container.is_running() {
+                (self.ear, self.code) = (Ear::Over, self.container.state.exit_code);
+                return Ok(());
+            }
+        }
     }
 
     /// The exit code; `None` if the client has gone before.
@@ -162,8 +178,11 @@ impl Wait {
                 if has_ended {
                     return Ok(true);
                 }
-                self.ear = engine.enter(&found, Purpose::Wait)?.into();
-                Ok(self.removal.has_happened())
+                self.container = found;
+                match self.enter(engine) {
+                    Err(error) if error.kind() == engine::Kind::NotFound => Ok(true),
+                    entered => entered.map(|()| self.removal.has_happened()),
+                }
             }
             Err(error) if error.kind() == engine::Kind::NotFound => Ok(true),
             Err(error) => Err(error),

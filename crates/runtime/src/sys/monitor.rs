@@ -190,6 +190,21 @@ pub fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// Whether whoever is at the other end of a socket of this machine has read all that was written to
+/// it (unix(7), `SIOCOUTQ`).
+///
+/// # Errors
+/// Of `ioctl(2)`.
+pub fn is_taken(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut queued: libc::c_int = 0;
+    // SAFETY: the request writes one integer to where the pointer points.
+    let answer = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut queued) };
+    match answer {
+        0 => Ok(queued == 0),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Signals as a descriptor: they are blocked, and read one by one.
 #[derive(Debug)]
 pub struct SignalFd(OwnedFd);

@@ -7,7 +7,7 @@ use engine::{Attest, Error, Kind, Provenance, Result};
 use super::Args;
 
 /// Which statements were asked for.
-pub(super) fn asked(args: &Args) -> Result<Attest> {
+pub(in crate::command) fn asked(args: &Args) -> Result<Attest> {
     let mut attest = Attest::default();
     for text in &args.attest {
         let mut fields = fields(text, "--attest")?;

@@ -1,5 +1,7 @@
 //! What `cais build` takes, in buildx's spelling.
 
+mod elsewhere;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -85,10 +87,10 @@ pub(crate) struct Args {
     force_rm: bool,
     /// Name of the Dockerfile (default: "PATH/Dockerfile")
     #[arg(short, long, value_name = "FILE")]
-    pub(super) file: Option<String>,
+    pub(in crate::command) file: Option<String>,
     /// Write the image ID to a file
     #[arg(long, value_name = "FILE")]
-    pub(super) iidfile: Option<PathBuf>,
+    pub(in crate::command) iidfile: Option<PathBuf>,
     /// Container isolation technology: default
     #[arg(long, value_name = "NAME")]
     isolation: Option<String>,
@@ -142,7 +144,7 @@ pub(crate) struct Args {
     pub(super) push: bool,
     /// Suppress the build output and print image ID on success
     #[arg(short, long)]
-    pub(super) quiet: bool,
+    pub(in crate::command) quiet: bool,
     /// Remove intermediate containers, of which none is ever kept
     #[arg(
         long,
@@ -179,7 +181,7 @@ pub(crate) struct Args {
     pub(super) ssh: Vec<String>,
     /// Image identifier (format: "[registry/]repository[:tag]")
     #[arg(short, long, value_name = "NAME")]
-    pub(super) tag: Vec<String>,
+    pub(in crate::command) tag: Vec<String>,
     /// Set the target build stage to build
     #[arg(long, value_name = "STAGE")]
     target: Option<String>,
@@ -198,7 +200,7 @@ pub(crate) struct Args {
     /// The context: a directory, a git repository, the address of an archive or a Dockerfile, or - for
     /// either on standard input
     #[arg(value_name = "PATH | URL | -")]
-    pub(super) path: String,
+    pub(in crate::command) path: String,
 }
 
 impl Args {
@@ -224,7 +226,7 @@ impl Args {
     }
 
     /// What is known and not done yet is an error, and not forgotten.
-    pub(super) fn refuse_unsupported(&self) -> Result<()> {
+    pub(in crate::command) fn refuse_unsupported(&self) -> Result<()> {
         let given = [
             ("--rm=false", !self.rm),
             ("--security-opt", !self.security_opt.is_empty()),

@@ -12,59 +12,59 @@ use crate::session::Session;
 pub(crate) struct Args {
     /// Driver to manage the Network
     #[arg(short, long, default_value = "bridge")]
-    driver: String,
+    pub(in crate::command) driver: String,
     /// Subnet in CIDR format that represents a network segment
     #[arg(long, value_name = "CIDR")]
-    subnet: Vec<String>,
+    pub(in crate::command) subnet: Vec<String>,
     /// Allocate container ip from a sub-range
     #[arg(long, value_name = "CIDR")]
-    ip_range: Vec<String>,
+    pub(in crate::command) ip_range: Vec<String>,
     /// IPv4 or IPv6 Gateway for the master subnet
     #[arg(long, value_name = "ADDRESS")]
-    gateway: Vec<String>,
+    pub(in crate::command) gateway: Vec<String>,
     /// Restrict external access to the network
     #[arg(long)]
-    internal: bool,
+    pub(in crate::command) internal: bool,
     /// Enable manual container attachment
     #[arg(long)]
-    attachable: bool,
+    pub(in crate::command) attachable: bool,
     /// Set metadata on a network
     #[arg(long, value_name = "KEY[=VALUE]")]
-    label: Vec<String>,
+    pub(in crate::command) label: Vec<String>,
     /// Set driver specific options
     #[arg(short, long, value_name = "NAME=VALUE")]
-    opt: Vec<String>,
+    pub(in crate::command) opt: Vec<String>,
     /// IP Address Management Driver
     #[arg(long, default_value = "default", value_parser = ["default"])]
-    ipam_driver: String,
+    pub(in crate::command) ipam_driver: String,
     /// Control the network's scope
     #[arg(long, value_parser = ["local"])]
-    scope: Option<String>,
+    pub(in crate::command) scope: Option<String>,
     /// Enable or disable IPv6 networking
     #[arg(long)]
-    ipv6: bool,
+    pub(in crate::command) ipv6: bool,
     /// Enable or disable IPv4 address assignment
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, value_parser = Bool)]
     #[arg(num_args = 0..=1, require_equals = true)]
     #[arg(default_value = "true", default_missing_value = "true", hide_default_value = true)]
-    ipv4: bool,
+    pub(in crate::command) ipv4: bool,
     /// Auxiliary IPv4 or IPv6 addresses used by Network driver
     #[arg(long, value_name = "NAME=ADDRESS")]
-    aux_address: Vec<String>,
+    pub(in crate::command) aux_address: Vec<String>,
     /// The network from which to copy the configuration
     #[arg(long, hide = true)]
-    config_from: Option<String>,
+    pub(in crate::command) config_from: Option<String>,
     /// Create a configuration only network
     #[arg(long, hide = true)]
-    config_only: bool,
+    pub(in crate::command) config_only: bool,
     /// Create swarm routing-mesh network
     #[arg(long, hide = true)]
-    ingress: bool,
+    pub(in crate::command) ingress: bool,
     /// Set IPAM driver specific options
     #[arg(long, hide = true)]
-    ipam_opt: Vec<String>,
+    pub(in crate::command) ipam_opt: Vec<String>,
     /// The name
-    network: String,
+    pub(in crate::command) network: String,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
@@ -97,7 +97,7 @@ pub(in crate::command) fn options(args: &Args) -> Result<NetworkOptions> {
 }
 
 /// Options of Docker's that mean nothing here.
-fn refuse(args: &Args) -> Result<()> {
+pub(in crate::command) fn refuse(args: &Args) -> Result<()> {
     let refused = [
         ("--config-from", args.config_from.is_some(), "there are no configurations of networks"),
         ("--config-only", args.config_only, "there are no configurations of networks"),

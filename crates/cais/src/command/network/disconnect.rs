@@ -9,11 +9,11 @@ use crate::session::Session;
 pub(crate) struct Args {
     /// Force the container to disconnect from a network
     #[arg(short, long)]
-    force: bool,
+    pub(in crate::command) force: bool,
     /// The network, by name or id
-    network: String,
+    pub(in crate::command) network: String,
     /// The container, by name or id
-    container: String,
+    pub(in crate::command) container: String,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {

@@ -10,13 +10,13 @@ use crate::session::Session;
 pub(crate) struct Args {
     /// Format output using a custom template
     #[arg(short, long)]
-    format: Option<String>,
+    pub(in crate::command) format: Option<String>,
     /// Verbose output for diagnostics
     #[arg(short, long)]
-    verbose: bool,
+    pub(in crate::command) verbose: bool,
     /// The networks, by name or id
     #[arg(required = true)]
-    networks: Vec<String>,
+    pub(in crate::command) networks: Vec<String>,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {

@@ -9,8 +9,8 @@ use crate::output::Row;
 use crate::session::Session;
 use docker::{Filters, has_label};
 
-const TABLE: &str = "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}";
-const HEADERS: &[(&str, &str)] = &[
+pub(in crate::command) const TABLE: &str = "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}";
+pub(in crate::command) const HEADERS: &[(&str, &str)] = &[
     ("ID", "NETWORK ID"),
     ("Name", "NAME"),
     ("Driver", "DRIVER"),
@@ -27,16 +27,16 @@ const FILTERS: &[&str] = &["dangling", "driver", "id", "label", "name", "scope",
 pub(crate) struct Args {
     /// Provide filter values (e.g. "driver=bridge")
     #[arg(short, long, value_name = "KEY=VALUE")]
-    filter: Vec<String>,
+    pub(in crate::command) filter: Vec<String>,
     /// Format output using a custom template: 'table', 'table TEMPLATE', 'json', 'TEMPLATE'
     #[arg(long)]
-    format: Option<String>,
+    pub(in crate::command) format: Option<String>,
     /// Do not truncate the output
     #[arg(long)]
-    no_trunc: bool,
+    pub(in crate::command) no_trunc: bool,
     /// Only display network IDs
     #[arg(short, long)]
-    quiet: bool,
+    pub(in crate::command) quiet: bool,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {

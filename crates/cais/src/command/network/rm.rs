@@ -9,10 +9,10 @@ use crate::session::Session;
 pub(crate) struct Args {
     /// Do not error if the network does not exist
     #[arg(short, long)]
-    force: bool,
+    pub(in crate::command) force: bool,
     /// The networks, by name or id
     #[arg(required = true)]
-    networks: Vec<String>,
+    pub(in crate::command) networks: Vec<String>,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {

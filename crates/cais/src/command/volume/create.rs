@@ -11,15 +11,15 @@ use crate::session::Session;
 pub(crate) struct Args {
     /// Specify volume driver name
     #[arg(short, long, default_value = "local")]
-    driver: String,
+    pub(in crate::command) driver: String,
     /// Set metadata for a volume
     #[arg(long, value_name = "KEY=VALUE")]
-    label: Vec<String>,
+    pub(in crate::command) label: Vec<String>,
     /// Set driver specific options: type, device and o as mount has them, size
     #[arg(short, long = "opt", value_name = "KEY=VALUE")]
-    opt: Vec<String>,
+    pub(in crate::command) opt: Vec<String>,
     /// Its name; 64 random digits without one
-    volume: Option<String>,
+    pub(in crate::command) volume: Option<String>,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {

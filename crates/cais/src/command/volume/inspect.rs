@@ -10,10 +10,10 @@ use crate::session::Session;
 pub(crate) struct Args {
     /// Format output using a custom template
     #[arg(short, long)]
-    format: Option<String>,
+    pub(in crate::command) format: Option<String>,
     /// The volumes, by name
     #[arg(required = true)]
-    volumes: Vec<String>,
+    pub(in crate::command) volumes: Vec<String>,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {

@@ -7,8 +7,8 @@ use crate::output::Row;
 use crate::session::Session;
 use docker::{Filters, Pattern, has_label};
 
-const TABLE: &str = "{{.Driver}}\t{{.Name}}";
-const HEADERS: &[(&str, &str)] = &[
+pub(in crate::command) const TABLE: &str = "{{.Driver}}\t{{.Name}}";
+pub(in crate::command) const HEADERS: &[(&str, &str)] = &[
     ("Driver", "DRIVER"),
     ("Name", "VOLUME NAME"),
     ("Scope", "SCOPE"),
@@ -23,13 +23,13 @@ const HEADERS: &[(&str, &str)] = &[
 pub(crate) struct Args {
     /// Provide filter values (e.g. 'dangling=true')
     #[arg(short, long, value_name = "KEY=VALUE")]
-    filter: Vec<String>,
+    pub(in crate::command) filter: Vec<String>,
     /// Format output using a custom template: 'table', 'table TEMPLATE', 'json', 'TEMPLATE'
     #[arg(long)]
-    format: Option<String>,
+    pub(in crate::command) format: Option<String>,
     /// Only display volume names
     #[arg(short, long)]
-    quiet: bool,
+    pub(in crate::command) quiet: bool,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {

@@ -9,10 +9,10 @@ use crate::session::Session;
 pub(crate) struct Args {
     /// Do not complain about volumes that do not exist
     #[arg(short, long)]
-    force: bool,
+    pub(in crate::command) force: bool,
     /// The volumes, by name
     #[arg(required = true)]
-    volumes: Vec<String>,
+    pub(in crate::command) volumes: Vec<String>,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {

@@ -78,9 +78,11 @@ fn ports_of_pods_are_forwarded() {
         head -c 500000 /dev/zero | kubectl exec -i deploy/web -- wc -c
         kubectl exec deploy/web -- head -c 500000 /dev/zero | wc -c
         kubectl delete -f web.json
-        kubectl wait --for=delete pod -l app=web --timeout=120s
+        wait_until none pods
         "#;
-    let outcome = cluster.older_shell(&format!("{FORWARD}{script}"));
+    // What makes it speak as those before 1.31.
+    let spdy = "export KUBECTL_REMOTE_COMMAND_WEBSOCKETS=false KUBECTL_PORT_FORWARD_WEBSOCKETS=false";
+    let outcome = cluster.older_shell(&format!("{spdy}{FORWARD}{script}"));
     for line in ["hello", "executed", "given"] {
         has_line(outcome.code(0), &[line]);
     }

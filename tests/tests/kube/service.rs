@@ -122,7 +122,8 @@ fn a_program_in_a_pod_finds_a_service_by_its_short_name() {
     let address = made["spec"]["clusterIP"].as_str().unwrap();
     wait("it is answered", || curl(&sandbox, address) == 0);
     let mut asker = pod("asker", "");
-    let ask = "import urllib.request as r; print(r.urlopen('http://web/', timeout=60).read().decode())";
+    let ask =
+        "import urllib.request as r; print(r.urlopen('http://web/', timeout=60).read().decode())";
     asker["spec"]["containers"][0]["image"] = "python".into();
     asker["spec"]["containers"][0]["command"] = json!(["python3", "-c", ask]);
     post(&cluster, PODS, &asker);

@@ -77,7 +77,7 @@ pub(crate) fn choose<'a>(
     header: &str,
     known: &[&'a str],
 ) -> Result<&'a str, Failure> {
-    let asked = exchange.head().list(header).unwrap_or_default();
+    let asked = exchange.head().list(&header.to_ascii_lowercase()).unwrap_or_default();
     let is_asked = |name: &&&str| asked.split(',').any(|word| word.trim() == **name);
     known.iter().find(is_asked).copied().ok_or_else(|| {
         Failure::bad_request(format!(

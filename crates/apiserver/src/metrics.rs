@@ -40,7 +40,7 @@ pub(crate) fn answer(
         "nodes" => nodes(cluster, &objects),
         _ => pods(cluster, &objects),
     };
-    let found: Vec<Value> = found.into_iter().map(|one| typed(&target.resource, one)).collect();
+    let found: Vec<Value> = found.iter().map(|one| typed(&target.resource, one)).collect();
     if target.name.is_empty() {
         return Ok(Answer::document(200, shown.list(&target.resource, found, &json!({}))));
     }
@@ -63,7 +63,7 @@ fn missing(target: &Target) -> Failure {
     Failure::not_found(&resource, &name)
 }
 
-fn typed(of: &Resource, metrics: Value) -> Value {
+fn typed(of: &Resource, metrics: &Value) -> Value {
     let mut object = Map::new();
     object.insert("kind".to_owned(), of.kind.into());
     object.insert("apiVersion".to_owned(), of.api_version().into());

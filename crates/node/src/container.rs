@@ -155,6 +155,9 @@ impl Host {
             texts(container, field).iter().map(|word| expand(word, &known)).collect()
         };
         let command = words("command");
+        let mut limits = limits::of_container(pod, container, self.facts.memory_bytes);
+        let score = limits.oom_score_adj.map(|score| score.max(self.facts.oom_score_min));
+        limits.oom_score_adj = score;
         let mut mounts = volume::mounts(container, volumes, &known)?;
         mounts.push(self.message_mount(pod, container, number)?);
         let mut labels = self.labels(pod);
@@ -188,7 +191,7 @@ impl Host {
                 false => NetworkMode::Container(sandbox.to_owned()),
             },
             mounts,
-            limits: limits::of_container(pod, container, self.facts.memory_bytes),
+            limits,
             security: context.security,
             cgroup_parent: self.group(pod),
             in_pod: sandbox.to_owned(),

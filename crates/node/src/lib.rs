@@ -24,6 +24,7 @@ mod host;
 mod image;
 mod limits;
 mod machine;
+mod manifest;
 mod observe;
 pub mod plan;
 mod pod;

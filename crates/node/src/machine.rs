@@ -15,6 +15,8 @@ pub(crate) struct Facts {
     pub(crate) address: String,
     pub(crate) processors: usize,
     pub(crate) memory_bytes: u64,
+    /// The lowest preference of the OOM killer that this process may give others.
+    pub(crate) oom_score_min: i32,
     disk_bytes: u64,
     info: Value,
 }
@@ -34,6 +36,18 @@ fn memory_bytes() -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
     let number = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     number.unwrap_or(0) * 1024
+}
+
+/// Only who has CAP_SYS_RESOURCE lowers it below its own (proc_pid_oom_score_adj(5)).
+fn oom_score_min() -> i32 {
+    const SYS_RESOURCE: u64 = 1 << 24;
+    let status = read("/proc/self/status");
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let has = line.and_then(|line| u64::from_str_radix(line.trim(), 16).ok()).unwrap_or(0);
+    match has & SYS_RESOURCE {
+        0 => read("/proc/self/oom_score_adj").parse().unwrap_or(0),
+        _ => -1000,
+    }
 }
 
 /// The address that packets to elsewhere have; nothing is sent.
@@ -78,6 +92,7 @@ impl Facts {
             address: address().unwrap_or_else(|| "127.0.0.1".to_owned()),
             processors: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             memory_bytes: memory_bytes(),
+            oom_score_min: oom_score_min(),
             disk_bytes: disk.map_or(0, |disk| disk.f_blocks * disk.f_frsize),
             info,
         }

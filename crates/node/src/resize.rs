@@ -184,11 +184,14 @@ impl Host {
         for (part, run, wanted) in changed {
             let own = &run.record.settings.limits;
             if restarts(part.spec, own, wanted) {
-                slot.learn(part.name, &run.record.id, |facts| facts.must_end = true);
+                // Once that is known, the plan ends it, and the next run has what is wanted.
+                slot.learn(part.name, &run.record.id, |facts| {
+                    is_done |= !std::mem::replace(&mut facts.must_end, true);
+                });
             } else {
                 self.change(run, wanted)?;
+                is_done = true;
             }
-            is_done = true;
         }
         give_pod(false)?;
         Ok(is_done)

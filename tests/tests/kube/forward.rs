@@ -35,16 +35,16 @@ fn objects() -> String {
         "spec": {"selector": {"matchLabels": labels}, "template": template}});
     let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
         "spec": {"selector": labels, "ports": [{"port": 8080, "targetPort": 80}]}});
-    json!({"apiVersion": "v1", "kind": "List", "items": [web, service]}).to_string()
+    format!("{web}\n---\n{service}\n")
 }
 
 #[test]
 fn ports_of_pods_are_forwarded() {
     let sandbox = Sandbox::new();
     let cluster = Cluster::with_node(&sandbox);
-    cluster.file("web.json", &objects());
+    cluster.file("web.yaml", &objects());
     let script = r#"
-        kubectl apply -f web.json
+        kubectl apply -f web.yaml
         kubectl rollout status deploy/web --timeout=120s
         forward deploy/web :80
         curl -sS http://127.0.0.1:$port/
@@ -77,10 +77,13 @@ fn ports_of_pods_are_forwarded() {
         kubectl exec deploy/web -- sh -c 'echo bad >&2; exit 7' || echo code $?
         head -c 500000 /dev/zero | kubectl exec -i deploy/web -- wc -c
         kubectl exec deploy/web -- head -c 500000 /dev/zero | wc -c
-        kubectl delete -f web.json
-        kubectl wait --for=delete pod -l app=web --timeout=120s
+        kubectl delete -f web.yaml
+        wait_until none pods
         "#;
-    let outcome = cluster.older_shell(&format!("{FORWARD}{script}"));
+    // What makes it speak as those before 1.31.
+    let spdy =
+        "export KUBECTL_REMOTE_COMMAND_WEBSOCKETS=false KUBECTL_PORT_FORWARD_WEBSOCKETS=false";
+    let outcome = cluster.older_shell(&format!("{spdy}{FORWARD}{script}"));
     for line in ["hello", "executed", "given"] {
         has_line(outcome.code(0), &[line]);
     }

@@ -60,7 +60,7 @@ fn usage_is_shown_and_scales_up_and_down() {
         kubectl wait --for=jsonpath='{.status.desiredReplicas}'=1 hpa/burn --timeout=120s
         kubectl wait --for=jsonpath='{.spec.replicas}'=1 deploy/burn --timeout=120s
         kubectl delete hpa,deploy --all
-        kubectl wait --for=delete pod --all --timeout=120s
+        wait_until none pods
         "#,
     );
     has_line(outcome.code(0), &["NAME", "CPU(cores)", "MEMORY(bytes)"]);

@@ -93,10 +93,23 @@ impl<'a> Cluster<'a> {
     }
 }
 
+/// `wait_until COMMAND` tries a command until it succeeds; `none KIND` succeeds if there is nothing of
+/// a kind.
+const UNTIL: &str = r#"
+wait_until() {
+    last=$(($(date +%s)+120))
+    until "$@"; do
+        [ "$(date +%s)" -lt $last ] || { echo "never: $*"; kubectl get all,pvc,pv,events; exit 9; }
+        sleep 0.1
+    done
+}
+none() { [ -z "$(kubectl get "$@" -o name)" ]; }
+"#;
+
 /// What a script needs to run the clients, and to end with the first that fails.
 fn clients(kubectl: &Path) -> String {
     format!(
-        "set -e; export KUBECONFIG=$PWD/kubeconfig; kubectl() {{ {} \"$@\"; }}; helm() {{ {} \"$@\"; }}",
+        "set -e; export KUBECONFIG=$PWD/kubeconfig; kubectl() {{ {} \"$@\"; }}; helm() {{ {} \"$@\"; }}\n{UNTIL}",
         kubectl.display(),
         testkit::helm().display()
     )

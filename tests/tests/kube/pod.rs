@@ -360,3 +360,24 @@ fn a_node_that_runs_out_of_memory_ends_pods_and_takes_no_more() {
     cluster.end("victim");
     cluster.stop();
 }
+
+#[test]
+fn a_file_of_the_node_is_a_pod_for_as_long_as_it_is_there() {
+    let sandbox = Sandbox::new();
+    let _ = sandbox.cais(["pull", "--quiet", "busybox"]).ok();
+    let manifests = sandbox.work().join("manifests");
+    std::fs::create_dir(&manifests).unwrap();
+    let mut container = waits("c");
+    container["image"] = "busybox".into();
+    container["imagePullPolicy"] = "Never".into();
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "own"},
+        "spec": {"containers": [container]}});
+    std::fs::write(manifests.join("own.json"), pod.to_string()).unwrap();
+    let cluster = Cluster::start_with(&sandbox, &format!("{NODE} --pod-manifest-path manifests"));
+    let path = format!("{PODS}/own-n");
+    let pod = cluster.wait_until(&path, is_ready);
+    assert_eq!(pod["metadata"]["annotations"]["kubernetes.io/config.source"], "file");
+    std::fs::remove_file(manifests.join("own.json")).unwrap();
+    cluster.wait_until(&path, |found| found["reason"] == "NotFound");
+    cluster.stop();
+}

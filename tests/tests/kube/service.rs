@@ -103,3 +103,34 @@ fn a_service_is_reached_by_address_port_and_name_until_nobody_answers() {
     cluster.stop();
     assert_eq!(sandbox.shell("nft list tables").ok(), "");
 }
+
+#[test]
+fn a_program_in_a_pod_finds_a_service_by_its_short_name() {
+    let sandbox = Sandbox::new();
+    for image in ["busybox", "python"] {
+        let _ = sandbox.cais(["pull", "--quiet", image]).ok();
+    }
+    let cluster = Cluster::start_with(&sandbox, "--node-name n --eviction-hard=");
+    let service = json!({"metadata": {"name": "web"}, "spec": {
+        "selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}],
+    }});
+    let made = post(&cluster, SERVICES, &service);
+    let serve = "mkdir /w; echo ahoy > /w/index.html; exec httpd -f -p 8080 -h /w";
+    post(&cluster, PODS, &pod("web", serve));
+    let address = made["spec"]["clusterIP"].as_str().unwrap();
+    wait("it is answered", || curl(&sandbox, address) == 0);
+    let mut asker = pod("asker", "");
+    let ask =
+        "import urllib.request as r; print(r.urlopen('http://web/', timeout=60).read().decode())";
+    asker["spec"]["containers"][0]["image"] = "python".into();
+    asker["spec"]["containers"][0]["command"] = json!(["python3", "-c", ask]);
+    post(&cluster, PODS, &asker);
+    let path = format!("{PODS}/asker");
+    let phase = || cluster.get(&path).1["status"]["phase"].clone();
+    wait("the asker has ended", || phase() == "Succeeded" || phase() == "Failed");
+    let outcome = cluster.shell("kubectl logs asker");
+    assert!(outcome.code(0).stdout.contains("ahoy"), "{outcome}");
+    end(&cluster, "asker");
+    end(&cluster, "web");
+    cluster.stop();
+}

@@ -33,8 +33,7 @@ fn a_claim_gets_a_directory_that_outlives_its_pods() {
     let user = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "user"}, "spec": {
         "containers": [{"name": "c", "image": "busybox", "imagePullPolicy": "Never"}],
         "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "shared"}}]}});
-    let list = json!({"apiVersion": "v1", "kind": "List", "items": [shared, user]});
-    cluster.file("shared.json", &list.to_string());
+    cluster.file("shared.yaml", &format!("{shared}\n---\n{user}\n"));
     let outcome = cluster.shell(
         r#"
         kubectl get storageclass
@@ -43,19 +42,18 @@ fn a_claim_gets_a_directory_that_outlives_its_pods() {
         kubectl get pvc
         kubectl exec db-0 -- cp /data/starts /data/before
         kubectl delete pod db-0
-        kubectl rollout status sts/db --timeout=120s
+        kubectl wait --for=create pod/db-0 --timeout=120s
+        kubectl wait --for=condition=Ready pod/db-0 --timeout=120s
         kubectl exec db-0 -- sh -c 'wc -l < /data/starts; cmp /data/before /data/starts || echo more'
         ls cluster/local | wc -l
-        kubectl apply -f shared.json
-        end=$(($(date +%s)+120))
-        until kubectl get events | grep -q 'access mode ReadWriteMany is not supported'; do
-            [ "$(date +%s)" -lt $end ] || { kubectl get events; exit 9; }
-        done
-        kubectl delete -f shared.json
+        kubectl apply -f shared.yaml
+        is_refused() { kubectl get events | grep -q 'access mode ReadWriteMany is not supported'; }
+        wait_until is_refused
+        kubectl delete -f shared.yaml
         kubectl delete sts/db
-        kubectl wait --for=delete pod -l app=db --timeout=120s
+        wait_until none pods
         kubectl delete pvc --all
-        kubectl wait --for=delete pv --all --timeout=120s
+        wait_until none pv
         ls cluster/local | wc -l
         "#,
     );

@@ -1,6 +1,8 @@
 //! What keeps pods running, and what scales and guards them.
 
-use serde_json::Value;
+use std::borrow::Cow;
+
+use serde_json::{Value, json};
 
 use super::{Findings, Problem, list, pod};
 use crate::Selector;
@@ -139,7 +141,25 @@ fn selected_template(found: &mut Findings, spec: &Value) {
             Ok(_) => {}
         }
     }
-    template(found, "spec.template", &spec["template"], RUNS_ON);
+    let whole = with_claims(&spec["template"], list(&spec["volumeClaimTemplates"]));
+    template(found, "spec.template", &whole, RUNS_ON);
+}
+
+/// A template with the volumes that its pods get from templates of claims.
+fn with_claims<'a>(template: &'a Value, claims: &[Value]) -> Cow<'a, Value> {
+    if claims.is_empty() {
+        return Cow::Borrowed(template);
+    }
+    let names: Vec<&Value> = claims.iter().map(|claim| &claim["metadata"]["name"]).collect();
+    let mut volumes = list(&template["spec"]["volumes"]).to_vec();
+    // A claim takes the place of a volume of its name.
+    volumes.retain(|volume| !names.contains(&&volume["name"]));
+    let volume =
+        |name: &&Value| json!({"name": name, "persistentVolumeClaim": {"claimName": name}});
+    volumes.extend(names.iter().map(volume));
+    let mut whole = template.clone();
+    whole["spec"]["volumes"] = volumes.into();
+    Cow::Owned(whole)
 }
 
 fn template(found: &mut Findings, path: &str, template: &Value, policies: &[&'static str]) {

@@ -37,6 +37,9 @@ pub(super) struct Args {
     /// What is kept free on this host: where less is left, pods are ended
     #[arg(long, value_name = "THRESHOLDS", default_value = node::EVICTION_HARD)]
     eviction_hard: node::Thresholds,
+    /// A directory of files, each of a pod that this node runs by itself
+    #[arg(long, value_name = "DIR")]
+    pod_manifest_path: Option<std::path::PathBuf>,
 }
 
 /// What starts containers, made before the first thread.
@@ -84,6 +87,7 @@ impl Host {
         let node = Node::start(config, self.engine, Arc::new(self.spawner), client);
         let node = node.and_then(|node| {
             node.keep_free(args.eviction_hard.clone())?;
+            args.pod_manifest_path.iter().try_for_each(|path| node.run_files(path))?;
             Ok(node)
         });
         let node = node.map_err(|error| {

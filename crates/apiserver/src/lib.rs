@@ -32,6 +32,8 @@ mod form;
 mod identity;
 mod in_process;
 pub mod log;
+#[cfg(test)]
+mod model;
 mod notes;
 mod operations;
 mod outbound;

@@ -17,9 +17,7 @@ use grpc::{Code, Connection, Status};
 use self::endpoint::{Endpoints, unusable};
 use self::wire::{Done, Keys};
 use super::memory::State;
-use super::{
-    Entry, Event, Log, LogError, Memory, Page, Range, Revision, VALUE_BYTES_MAX, Write,
-};
+use super::{Entry, Event, Log, LogError, Memory, Page, Range, Revision, VALUE_BYTES_MAX, Write};
 
 pub use self::endpoint::EtcdOptions;
 
@@ -162,9 +160,9 @@ impl Shared {
         stream.send(&wire::watch(&self.key("/"), from))?;
         while let Some(message) = stream.receive()? {
             let told = wire::read_told(&message, self.prefix.len())?;
-            self.memory.publish_changes(told.changes.into_iter().map(|change| {
-                (change.key, change.revision, change.now)
-            }));
+            self.memory.publish_changes(
+                told.changes.into_iter().map(|change| (change.key, change.revision, change.now)),
+            );
             if told.is_over {
                 return Ok(());
             }

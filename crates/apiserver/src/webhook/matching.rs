@@ -96,9 +96,8 @@ pub(super) fn version(
         "namespaceSelector": hook["namespaceSelector"],
         "objectSelector": hook["objectSelector"],
     });
-    let is_about = |of: &Resource| {
-        cel::policy::matches(&constraints, &context.attempt(of, old, object))
-    };
+    let is_about =
+        |of: &Resource| cel::policy::matches(&constraints, &context.attempt(of, old, object));
     let own = &context.target.resource;
     if is_about(own) {
         return Ok(Some(own.clone()));

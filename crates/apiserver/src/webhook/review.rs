@@ -6,10 +6,10 @@ use objects::resource::Resource;
 use serde_json::{Value, json};
 
 use super::matching::Context;
+use crate::cluster::Cluster;
 use crate::cluster::{random, uid};
 use crate::failure::Failure;
 use crate::outbound::Hook;
-use crate::cluster::Cluster;
 use crate::request::Request;
 use crate::target::Target;
 
@@ -57,9 +57,9 @@ impl Question<'_> {
 
     fn request(&self, uid: &str) -> Value {
         let (of, asked) = (self.of, &self.target.resource);
-        let kind = |of: &Resource| json!({"group": of.group, "version": of.version, "kind": of.kind});
-        let resource =
-            |of: &Resource| json!({"group": of.group, "version": of.version, "resource": of.plural});
+        let kind =
+            |of: &Resource| json!({"group": of.group, "version": of.version, "kind": of.kind});
+        let resource = |of: &Resource| json!({"group": of.group, "version": of.version, "resource": of.plural});
         let operation = self.context.operation;
         let mut options = json!({"apiVersion": "meta.k8s.io/v1"});
         options["kind"] = match (operation, self.request.method.as_str()) {

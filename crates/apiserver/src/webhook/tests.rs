@@ -481,3 +481,21 @@ fn objects_are_kept_in_one_version_and_shown_in_any() {
     let words = "conversion webhook for example.com/v1beta1, Kind=Place failed: nonsense";
     assert!(code == 500 && failure["message"].as_str().unwrap().contains(words), "{failure}");
 }
+
+#[test]
+fn connections_are_asked_about() {
+    let (cluster, hooks) = (cluster(), Hooks::start());
+    let mut hook = hooks.hook("/deny");
+    hook["rules"] = json!([{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CONNECT"],
+        "resources": ["pods/exec"]}]);
+    make(&cluster, "/api/v1/namespaces/default/pods", &pod("p"));
+    configure(&cluster, VALIDATING, "v", &[hook]);
+    let path = "/api/v1/namespaces/default/pods/p/exec?command=a&command=b&stdout=true";
+    let (code, failure) = ask(&cluster, &User::administrator(), "GET", path, &Value::Null);
+    assert_eq!(code, 403, "{failure}");
+    let asked = hooks.asked.lock().unwrap()[0].1["request"].clone();
+    assert_eq!((&asked["operation"], &asked["subResource"]), (&json!("CONNECT"), &json!("exec")));
+    assert_eq!((&asked["kind"]["kind"], &asked["name"]), (&json!("PodExecOptions"), &json!("p")));
+    let options = json!({"kind": "PodExecOptions", "apiVersion": "v1", "stdout": true, "command": ["a", "b"]});
+    assert_eq!(asked["object"], options);
+}

@@ -210,7 +210,10 @@ impl Cluster {
         }
         let is = |one: &&Value| match port {
             "" => own.len() == 1,
-            port => one["port"].to_string() == port || one["name"] == port,
+            port => {
+                let is_number = port.parse().is_ok_and(|port: u64| one["port"] == port);
+                is_number || one["name"] == port
+            }
         };
         let wanted = own
             .iter()

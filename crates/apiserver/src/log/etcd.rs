@@ -199,7 +199,7 @@ impl Shared {
                 Ok(answer) => {
                     let done = wire::read_done(&answer, self.prefix.len())?;
                     let is_first = tries + 1 == TRIES;
-                    return Ok(if is_first { done } else { done.as_wanted(write) });
+                    return Ok(if is_first { done } else { done.judged_by(write) });
                 }
                 Err(status) if status.code == Code::Unavailable && tries > 0 => {
                     self.endpoints.turn_away(&connection);
@@ -213,7 +213,7 @@ impl Shared {
 impl Done {
     /// Done, if the key is as a writer wanted it who does not know whether he has written: he has, or
     /// somebody else has done the same.
-    fn as_wanted(self, write: &Write) -> Self {
+    fn judged_by(self, write: &Write) -> Self {
         let found = self.found.as_ref();
         if self.is_done || found.map(|found| &found.value) != write.value.as_ref() {
             return self;

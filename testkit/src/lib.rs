@@ -39,7 +39,7 @@ pub use api::Api;
 pub use archive::{Entry, Node};
 pub use dockerd::{Dockerd, debian_client};
 pub use image::{layered, many_files};
-pub use kubernetes::{helm, kubectl, older_kubectl, node_library, python_library};
+pub use kubernetes::{helm, kubectl, node_library, older_kubectl, python_library};
 pub use machine::{Job, Machine, Report};
 pub use pool::{IMAGES, IMAGES_ON_DEMAND, Pool};
 pub use process::{Outcome, Running};

@@ -140,6 +140,7 @@ pub(crate) fn settle(
         ("", "Pod") if request.method == "DELETE" => {
             storage::release_claims(cluster, &target.namespace)?;
         }
+        ("" | "events.k8s.io", "Event") => cluster.expire_events()?,
         ("", "ResourceQuota") => quota::count_all(cluster, &target.namespace)?,
         _ => {}
     }

@@ -37,6 +37,9 @@ impl Cluster {
         if let Some(document) = is_get.then(|| authentication::discovery(self, &parts)).flatten() {
             return Ok(Answer::document(200, document));
         }
+        if let Some(document) = if is_get { self.binary_openapi(request, &parts)? } else { None } {
+            return Ok(document);
+        }
         if let Some(document) = if is_get { self.discover(request, &parts)? } else { None } {
             return Ok(Answer::document(200, document));
         }

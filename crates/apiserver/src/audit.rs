@@ -142,7 +142,8 @@ impl Told {
                 }
                 self.stage("ResponseComplete", &self.event);
             }
-            Answer::Text(code, _) => {
+            Answer::Text(..) | Answer::Bytes { .. } => {
+                let code = if let Answer::Text(code, _) = answer { *code } else { 200 };
                 self.event["responseStatus"] = json!({"metadata": {}, "code": code});
                 self.stage("ResponseComplete", &self.event);
             }

@@ -4,6 +4,7 @@ mod admit;
 mod begin;
 mod collect;
 pub(crate) mod delete;
+mod expire;
 mod list;
 mod narrow;
 mod own;
@@ -12,6 +13,7 @@ mod patch;
 mod write;
 
 use std::borrow::Cow;
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use objects::resource::Resource;
@@ -45,6 +47,8 @@ pub struct Cluster {
     pub(crate) audit: Option<Arc<Audit>>,
     pub(crate) customs: Arc<crate::custom::Customs>,
     owners: Arc<owners::Owners>,
+    /// When it was last looked for old events, in seconds since 1970.
+    looked_for_events: Arc<AtomicI64>,
     /// By what it believes those whom it asks.
     pub(crate) believed: Arc<crate::outbound::Believed>,
     /// Who reaches into pods, once there is somebody.
@@ -96,6 +100,7 @@ impl Cluster {
             audit: None,
             customs: Arc::default(),
             owners: Arc::default(),
+            looked_for_events: Arc::default(),
             believed: Arc::default(),
             pods: Arc::default(),
         };

@@ -11,11 +11,18 @@ use sha2::{Digest as _, Sha256};
 
 use crate::cluster::Cluster;
 use crate::failure::Failure;
-use crate::request::Request;
+use crate::log::LogError;
+use crate::request::{Answer, Request};
 
 /// The version of Kubernetes whose API this is.
 pub(crate) const MAJOR: &str = "1";
 pub(crate) const MINOR: &str = "36";
+
+/// What the document of version 2 is asked for as in Protocol Buffers.
+const BINARY_OPENAPI: [&str; 2] = [
+    "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
+    "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+];
 
 /// `GET /version`.
 pub(crate) fn version() -> Value {
@@ -78,6 +85,24 @@ impl Cluster {
             ["openapi", "v3", rest @ ..] => openapi_document(&all, rest),
             _ => None,
         })
+    }
+}
+
+impl Cluster {
+    /// `GET /openapi/v2`, for whoever wants it in Protocol Buffers: kubectl before 1.24 wants nothing
+    /// else.
+    pub(crate) fn binary_openapi(
+        &self,
+        request: &Request,
+        parts: &[&str],
+    ) -> Result<Option<Answer>, LogError> {
+        let is_wanted = |media: &&&str| request.accept.contains(*media);
+        let wanted = BINARY_OPENAPI.iter().find(is_wanted);
+        let Some(media_type) = wanted.filter(|_| parts == ["openapi", "v2"]) else {
+            return Ok(None);
+        };
+        let document = openapi::version_2(Schema::built_in(), &self.resources()?);
+        Ok(Some(Answer::Bytes { media_type, bytes: openapi::encode(&document) }))
     }
 }
 
@@ -231,6 +256,9 @@ pub(crate) fn kind_of(
         "eviction" => ("policy", "v1", "Eviction"),
         "binding" => ("", "v1", "Binding"),
         "token" => ("authentication.k8s.io", "v1", "TokenRequest"),
+        "exec" => ("", "v1", "PodExecOptions"),
+        "attach" => ("", "v1", "PodAttachOptions"),
+        "portforward" => ("", "v1", "PodPortForwardOptions"),
         "proxy" if of.kind == "Node" => ("", "v1", "NodeProxyOptions"),
         "proxy" if of.kind == "Service" => ("", "v1", "ServiceProxyOptions"),
         "proxy" => ("", "v1", "PodProxyOptions"),

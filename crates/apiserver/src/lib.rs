@@ -34,6 +34,8 @@ mod identity;
 mod in_process;
 pub mod log;
 mod metrics;
+#[cfg(test)]
+mod model;
 mod notes;
 mod operations;
 mod outbound;

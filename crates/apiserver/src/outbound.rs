@@ -132,13 +132,11 @@ impl Hook {
             ("Accept", "application/json"),
             ("Connection", "close"),
         ];
-        let asked =
-            Asked { method: "POST", target: &self.target, headers: &headers, body: &body };
+        let asked = Asked { method: "POST", target: &self.target, headers: &headers, body: &body };
         let failed = |why: String| format!("Post {:?}: {why}", self.url);
         let address = self.remote.address;
         let broken = |error: std::io::Error| failed(in_words(&error, address));
-        let mut answered =
-            self.remote.ask(&asked, Duration::from_secs(seconds)).map_err(broken)?;
+        let mut answered = self.remote.ask(&asked, Duration::from_secs(seconds)).map_err(broken)?;
         let mut bytes = Vec::new();
         answered.body().take(BODY_BYTES_MAX).read_to_end(&mut bytes).map_err(broken)?;
         if answered.status / 100 != 2 {
@@ -212,7 +210,10 @@ impl Cluster {
         }
         let is = |one: &&Value| match port {
             "" => own.len() == 1,
-            port => one["port"].to_string() == port || one["name"] == port,
+            port => {
+                let is_number = port.parse().is_ok_and(|port: u64| one["port"] == port);
+                is_number || one["name"] == port
+            }
         };
         let wanted = own
             .iter()

@@ -144,11 +144,8 @@ impl Cluster {
         let params = self.params(kind, reference, attempt.namespace)?;
         if params.is_empty() && reference["parameterNotFoundAction"] != "Allow" {
             let message = "no params found for policy binding with `Deny` parameterNotFoundAction";
-            let denial = Denial {
-                number: 0,
-                message: message.to_owned(),
-                reason: "Invalid".to_owned(),
-            };
+            let denial =
+                Denial { number: 0, message: message.to_owned(), reason: "Invalid".to_owned() };
             return Ok(vec![Verdict { denials: vec![denial], annotations: Vec::new() }]);
         }
         let evaluate = |params| cel::policy::evaluate(policy, Some(params), attempt);

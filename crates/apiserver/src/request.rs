@@ -51,6 +51,13 @@ pub enum Answer {
     },
     /// Plain text.
     Text(u16, String),
+    /// A document in a form of its own.
+    Bytes {
+        /// Which form.
+        media_type: &'static str,
+        /// The document.
+        bytes: Vec<u8>,
+    },
     /// Events, as they come.
     Watch(Box<crate::watch::Watch>),
     /// Lines of a log, as they come.
@@ -68,6 +75,7 @@ impl std::fmt::Debug for Answer {
         match self {
             Self::Document { code, body, .. } => write!(f, "Document({code}, {body})"),
             Self::Text(code, text) => write!(f, "Text({code}, {text})"),
+            Self::Bytes { media_type, bytes } => write!(f, "Bytes({media_type}, {})", bytes.len()),
             Self::Watch(watch) => watch.fmt(f),
             Self::Log(_) => f.write_str("Log"),
             Self::Forward(forward) => std::fmt::Debug::fmt(forward, f),

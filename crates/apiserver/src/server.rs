@@ -68,7 +68,11 @@ impl Server {
         let all = std::iter::once(listener).chain(more);
         let listeners = all.map(|listener| Listener::Tcp(listener, Some(tls.clone()))).collect();
         let http = httpd::Server::new(listeners, LIMITS).map_err(listen)?;
-        Ok(Self { http, service: Arc::new(Face { cluster, fairness: Fairness::default() }), address })
+        Ok(Self {
+            http,
+            service: Arc::new(Face { cluster, fairness: Fairness::default() }),
+            address,
+        })
     }
 
     /// Where it listens.
@@ -182,6 +186,9 @@ fn answer(exchange: &mut Exchange<'_>, request: &Request, answer: Answer) -> std
                 reply = reply.header("Warning", format!("299 - {}", quoted(&warning)));
             }
             exchange.send(reply).map(drop)
+        }
+        Answer::Bytes { media_type, bytes } => {
+            exchange.send(Reply::new(200).document(media_type, bytes)).map(drop)
         }
         Answer::Watch(watch) => tell(exchange, *watch),
         Answer::Log(log) => show(exchange, log),

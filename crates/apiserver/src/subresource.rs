@@ -8,12 +8,17 @@ use crate::cluster::Cluster;
 use crate::failure::Failure;
 use crate::request::{Answer, Request};
 use crate::target::Target;
+use crate::webhook;
 
 pub(crate) fn answer(
     cluster: &Cluster,
     request: &Request,
     target: &Target,
 ) -> Result<Answer, Failure> {
+    if webhook::is_connection(&target.subresource) {
+        let options = webhook::connection_options(request, target);
+        cluster.enforce(request, target, &Value::Null, &options)?;
+    }
     match (target.subresource.as_str(), request.method.as_str()) {
         ("scale", "GET") => {
             let object = cluster.find(&whole(target))?.object;

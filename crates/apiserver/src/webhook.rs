@@ -13,4 +13,4 @@ mod tests;
 
 pub(crate) use admission::{mutate, validate};
 pub(crate) use check::{check, check_conversion};
-pub(crate) use matching::Context;
+pub(crate) use matching::{Context, connection_options, is_connection};

@@ -196,8 +196,7 @@ pub fn evaluate(policy: &Json, params: Option<&Json>, attempt: &Attempt<'_>) -> 
     let mut names = names(params, attempt);
     let mut budget = COST_MAX;
     let mut verdict = Verdict::default();
-    let invalid =
-        |number, message| Denial { number, message, reason: "Invalid".to_owned() };
+    let invalid = |number, message| Denial { number, message, reason: "Invalid".to_owned() };
     match meets_all(&spec["matchConditions"], &names, &mut budget) {
         Ok(true) => {}
         Err(why) if fails => {

@@ -232,8 +232,7 @@ impl<'a> Upgraded<'a> {
         let (mut here, mut there) = (true, true);
         while here && there {
             let at_once = self.has_more() || other.has_more();
-            let mut set =
-                [PollFd::new(self, PollFlags::IN), PollFd::new(other, PollFlags::IN)];
+            let mut set = [PollFd::new(self, PollFlags::IN), PollFd::new(other, PollFlags::IN)];
             let patience = Timespec::default();
             rustix::io::retry_on_intr(|| poll(&mut set, at_once.then_some(&patience)))?;
             let (ours, theirs) = (!set[0].revents().is_empty(), !set[1].revents().is_empty());

@@ -2,12 +2,14 @@
 //! with.
 
 mod custom;
+mod protobuf;
 mod version_2;
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
+pub use protobuf::encode;
 pub use version_2::version_2;
 
 use crate::resource::{Resource, ResourceRef};

@@ -1,5 +1,6 @@
 //! The libraries with which programs talk to Kubernetes: each has a session in its own language, in
-//! `clients/`, which is asserted there.
+//! `clients/`, which is asserted there. Rust's kube is not among them: it would bring an asynchronous
+//! runtime into the workspace.
 
 use serde_json::json;
 use testkit::Sandbox;

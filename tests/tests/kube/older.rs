@@ -92,6 +92,9 @@ fn bodies_may_be_yaml_and_openapi_has_two_versions() {
     let older: serde_json::Value = serde_json::from_str(&ask("", "/openapi/v2")).unwrap();
     assert_eq!(older["swagger"], "2.0");
     assert!(older["definitions"]["io.k8s.api.core.v1.Pod"].is_object());
-    let binary = "-H 'Accept: application/com.github.proto-openapi.spec.v2@v1.0+protobuf'";
-    assert!(ask(binary, "/openapi/v2").contains("NotAcceptable"));
+    let binary =
+        "-H 'Accept: application/com.github.proto-openapi.spec.v2@v1.0+protobuf' -o binary";
+    ask(binary, "/openapi/v2");
+    let binary = std::fs::read(sandbox.work().join("binary")).unwrap();
+    assert!(binary.starts_with(b"\x0a\x032.0"), "{:x?}", &binary[..20]);
 }

@@ -1,9 +1,14 @@
 //! What is passed on to pods and services through the server.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 use testkit::Sandbox;
 
 use super::Cluster;
+
+/// How long anything may take.
+const LONGEST: Duration = Duration::from_secs(120);
 
 #[test]
 fn pods_and_services_are_asked_through_the_server() {
@@ -34,13 +39,21 @@ fn pods_and_services_are_asked_through_the_server() {
         );
         sandbox.shell(&script).ok().to_owned()
     };
-    let script = "kubectl wait --for=condition=Ready pod/web --timeout=120s
-        kubectl wait --for=jsonpath='{.endpoints[0].conditions.ready}'=true \
-            endpointslice --selector kubernetes.io/service-name=web --timeout=120s";
-    let _ = cluster.shell(script).ok();
-    for path in ["pods/web/proxy/a", "pods/web:http/proxy/a", "pods/http:web:8080/proxy/a",
-        "services/web/proxy/a", "services/web:web/proxy/a", "services/web:80/proxy//a?b=c"]
-    {
+    let begun = Instant::now();
+    let slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices\
+                  ?labelSelector=kubernetes.io/service-name%3Dweb";
+    let is_served = || cluster.get(slices).1["items"].to_string().contains("\"ready\":true");
+    while !is_served() {
+        assert!(begun.elapsed() < LONGEST, "nobody serves: {}", cluster.get(slices).1);
+    }
+    for path in [
+        "pods/web/proxy/a",
+        "pods/web:http/proxy/a",
+        "pods/http:web:8080/proxy/a",
+        "services/web/proxy/a",
+        "services/web:web/proxy/a",
+        "services/web:80/proxy//a?b=c",
+    ] {
         assert_eq!(ask(path), "hello\n 200", "{path}");
     }
     assert!(ask("pods/web/proxy/none").ends_with(" 404"));
@@ -50,7 +63,8 @@ fn pods_and_services_are_asked_through_the_server() {
     let none = ask("services/web:81/proxy/");
     assert!(none.contains("no service port \\\"81\\\" found for service \\\"web\\\""), "{none}");
     assert!(ask("services/none/proxy/").ends_with(" 404"));
-    let outcome = cluster.shell("kubectl get --raw /api/v1/namespaces/default/services/web/proxy/a");
+    let outcome =
+        cluster.shell("kubectl get --raw /api/v1/namespaces/default/services/web/proxy/a");
     outcome.out("hello\n");
     cluster.stop();
 }

@@ -17,9 +17,7 @@ use grpc::{Code, Connection, Status};
 use self::endpoint::{Endpoints, unusable};
 use self::wire::{Done, Keys};
 use super::memory::State;
-use super::{
-    Entry, Event, Log, LogError, Memory, Page, Range, Revision, VALUE_BYTES_MAX, Write,
-};
+use super::{Entry, Event, Log, LogError, Memory, Page, Range, Revision, VALUE_BYTES_MAX, Write};
 
 pub use self::endpoint::EtcdOptions;
 
@@ -162,9 +160,9 @@ impl Shared {
         stream.send(&wire::watch(&self.key("/"), from))?;
         while let Some(message) = stream.receive()? {
             let told = wire::read_told(&message, self.prefix.len())?;
-            self.memory.publish_changes(told.changes.into_iter().map(|change| {
-                (change.key, change.revision, change.now)
-            }));
+            self.memory.publish_changes(
+                told.changes.into_iter().map(|change| (change.key, change.revision, change.now)),
+            );
             if told.is_over {
                 return Ok(());
             }
@@ -201,7 +199,7 @@ impl Shared {
                 Ok(answer) => {
                     let done = wire::read_done(&answer, self.prefix.len())?;
                     let is_first = tries + 1 == TRIES;
-                    return Ok(if is_first { done } else { done.as_wanted(write) });
+                    return Ok(if is_first { done } else { done.judged_by(write) });
                 }
                 Err(status) if status.code == Code::Unavailable && tries > 0 => {
                     self.endpoints.turn_away(&connection);
@@ -215,7 +213,7 @@ impl Shared {
 impl Done {
     /// Done, if the key is as a writer wanted it who does not know whether he has written: he has, or
     /// somebody else has done the same.
-    fn as_wanted(self, write: &Write) -> Self {
+    fn judged_by(self, write: &Write) -> Self {
         let found = self.found.as_ref();
         if self.is_done || found.map(|found| &found.value) != write.value.as_ref() {
             return self;

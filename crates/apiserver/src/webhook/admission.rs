@@ -173,12 +173,10 @@ impl Asked<'_> {
         place: &str,
     ) -> Result<Option<(ResourceRef, Option<Verdict>)>, Failure> {
         let (hook, name) = (&self.webhook.hook, self.webhook.name());
-        let context =
-            Context::new(self.cluster, self.request, self.target, self.old, self.object)?;
+        let context = Context::new(self.cluster, self.request, self.target, self.old, self.object)?;
         let found = matching::version(self.cluster, hook, &context, self.old, self.object)?;
         let Some(of) = found else { return Ok(None) };
-        let (old, object) =
-            (self.in_version(&of, self.old)?, self.in_version(&of, self.object)?);
+        let (old, object) = (self.in_version(&of, self.old)?, self.in_version(&of, self.object)?);
         let attempt = context.attempt(&of, &old, &object);
         match cel::policy::meets(&hook["matchConditions"], &attempt) {
             Ok(true) => {}

@@ -45,7 +45,10 @@ impl Cluster {
     }
 
     /// An object in the version that it is kept in.
-    pub(crate) fn in_kept_version<'a>(&self, object: &'a Value) -> Result<Cow<'a, Value>, LogError> {
+    pub(crate) fn in_kept_version<'a>(
+        &self,
+        object: &'a Value,
+    ) -> Result<Cow<'a, Value>, LogError> {
         let text = |field: &str| object[field].as_str().unwrap_or_default();
         let (version, kind) = (text("apiVersion"), text("kind"));
         if Schema::built_in().kind(version, kind).is_some() || version.is_empty() {
@@ -54,7 +57,8 @@ impl Cluster {
         let customs = self.customs()?;
         let own = customs.iter().find(|of| of.kind == kind && of.api_version() == version);
         let definition = own.and_then(|of| of.definition.as_ref());
-        let kept = definition.filter(|own| own.conversion().is_some()).map(|own| own.kept_version());
+        let kept =
+            definition.filter(|own| own.conversion().is_some()).map(|own| own.kept_version());
         let Some(kept) = kept.filter(|kept| *kept != version) else {
             return Ok(Cow::Borrowed(object));
         };
@@ -101,11 +105,7 @@ fn ask(
         return Err("response.convertedObjects is required".to_owned());
     };
     if converted.len() != objects.len() {
-        return Err(format!(
-            "returned {} objects, expected {}",
-            converted.len(),
-            objects.len()
-        ));
+        return Err(format!("returned {} objects, expected {}", converted.len(), objects.len()));
     }
     let pairs = converted.into_iter().zip(objects).enumerate();
     pairs.map(|(number, (new, old))| settled(number, new, &old, wanted)).collect()

@@ -39,6 +39,7 @@ impl<'a> Context<'a> {
             user: request.user.to_json(),
             is_dry_run: request.is_dry_run()?,
             operation: match (old.is_null(), object.is_null()) {
+                _ if is_connection(&target.subresource) => "CONNECT",
                 (true, _) => "CREATE",
                 (false, true) => "DELETE",
                 (false, false) => "UPDATE",
@@ -72,6 +73,43 @@ impl<'a> Context<'a> {
     }
 }
 
+/// Whether a subresource is a connection to what an object stands for.
+pub(crate) fn is_connection(subresource: &str) -> bool {
+    matches!(subresource, "attach" | "exec" | "portforward" | "proxy")
+}
+
+/// What is said of a connection: the query, as an object of its own.
+pub(crate) fn connection_options(request: &Request, target: &Target) -> Value {
+    let (group, version, kind) = crate::discovery::kind_of(&target.resource, &target.subresource);
+    let api_version =
+        if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+    let mut options = json!({"kind": kind, "apiVersion": api_version});
+    for name in ["stdin", "stdout", "stderr", "tty"] {
+        if request.is_set(name) {
+            options[name] = true.into();
+        }
+    }
+    let said = |name: &str| -> Vec<&str> {
+        let own = request.query.iter().filter(|(known, _)| known == name);
+        own.map(|(_, value)| value.as_str()).collect()
+    };
+    if let Some(container) = said("container").first() {
+        options["container"] = (*container).into();
+    }
+    let command = said("command");
+    if !command.is_empty() {
+        options["command"] = command.into();
+    }
+    let ports: Vec<u16> = said("ports").iter().filter_map(|port| port.parse().ok()).collect();
+    if !ports.is_empty() {
+        options["ports"] = ports.into();
+    }
+    if target.subresource == "proxy" && !target.rest.is_empty() {
+        options["path"] = format!("/{}", target.rest).into();
+    }
+    options
+}
+
 /// The namespace that a request is in, if it is in one.
 fn namespace_of(cluster: &Cluster, target: &Target) -> Result<Option<Value>, LogError> {
     if target.namespace.is_empty() {
@@ -96,9 +134,8 @@ pub(super) fn version(
         "namespaceSelector": hook["namespaceSelector"],
         "objectSelector": hook["objectSelector"],
     });
-    let is_about = |of: &Resource| {
-        cel::policy::matches(&constraints, &context.attempt(of, old, object))
-    };
+    let is_about =
+        |of: &Resource| cel::policy::matches(&constraints, &context.attempt(of, old, object));
     let own = &context.target.resource;
     if is_about(own) {
         return Ok(Some(own.clone()));

@@ -6,10 +6,10 @@ use objects::resource::Resource;
 use serde_json::{Value, json};
 
 use super::matching::Context;
+use crate::cluster::Cluster;
 use crate::cluster::{random, uid};
 use crate::failure::Failure;
 use crate::outbound::Hook;
-use crate::cluster::Cluster;
 use crate::request::Request;
 use crate::target::Target;
 
@@ -57,9 +57,12 @@ impl Question<'_> {
 
     fn request(&self, uid: &str) -> Value {
         let (of, asked) = (self.of, &self.target.resource);
-        let kind = |of: &Resource| json!({"group": of.group, "version": of.version, "kind": of.kind});
-        let resource =
-            |of: &Resource| json!({"group": of.group, "version": of.version, "resource": of.plural});
+        let subresource = &self.target.subresource;
+        let kind = |of: &Resource| {
+            let (group, version, kind) = crate::discovery::kind_of(of, subresource);
+            json!({"group": group, "version": version, "kind": kind})
+        };
+        let resource = |of: &Resource| json!({"group": of.group, "version": of.version, "resource": of.plural});
         let operation = self.context.operation;
         let mut options = json!({"apiVersion": "meta.k8s.io/v1"});
         options["kind"] = match (operation, self.request.method.as_str()) {
@@ -69,8 +72,12 @@ impl Question<'_> {
             _ => "UpdateOptions",
         }
         .into();
+        if operation == "CONNECT" {
+            options = Value::Null;
+        }
         for field in ["fieldManager", "fieldValidation"] {
-            if operation != "DELETE" && !self.request.parameter(field).is_empty() {
+            let is_change = options.is_object() && operation != "DELETE";
+            if is_change && !self.request.parameter(field).is_empty() {
                 options[field] = self.request.parameter(field).into();
             }
         }
@@ -92,9 +99,9 @@ impl Question<'_> {
             "dryRun": self.context.is_dry_run,
             "options": options,
         });
-        if !self.target.subresource.is_empty() {
-            request["subResource"] = self.target.subresource.clone().into();
-            request["requestSubResource"] = self.target.subresource.clone().into();
+        if !subresource.is_empty() {
+            request["subResource"] = subresource.clone().into();
+            request["requestSubResource"] = subresource.clone().into();
         }
         request
     }

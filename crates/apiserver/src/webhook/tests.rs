@@ -15,10 +15,8 @@ use crate::asking::{ask, cluster, make, pod, request};
 use crate::{Answer, Cluster, User};
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
-const MUTATING: &str =
-    "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
-const VALIDATING: &str =
-    "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
+const MUTATING: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
+const VALIDATING: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
 
 /// Serves webhooks until it is dropped.
 struct Hooks {
@@ -69,7 +67,8 @@ fn answer(path: &str, asked: &Value) -> Value {
     match path {
         "/deny" => {
             response["allowed"] = false.into();
-            response["status"] = json!({"message": "not today", "code": 403, "reason": "Forbidden"});
+            response["status"] =
+                json!({"message": "not today", "code": 403, "reason": "Forbidden"});
         }
         "/silent" => response["allowed"] = false.into(),
         "/warn" => {
@@ -138,13 +137,9 @@ impl Hooks {
         let tls = httpd::tls_config(&certificate, &key, Clients::Anybody).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let limits = Limits {
-            connections: 10,
-            silence: Duration::from_secs(60),
-            bytes_per_second: 1,
-        };
-        let server =
-            httpd::Server::new(vec![Listener::Tcp(listener, Some(tls))], limits).unwrap();
+        let limits =
+            Limits { connections: 10, silence: Duration::from_secs(60), bytes_per_second: 1 };
+        let server = httpd::Server::new(vec![Listener::Tcp(listener, Some(tls))], limits).unwrap();
         let stopper = server.stopper();
         let asked: Arc<Mutex<Vec<(String, Value)>>> = Arc::default();
         let face: Arc<dyn Service> = Arc::new(Face(asked.clone()));
@@ -201,7 +196,10 @@ fn those_that_change_are_asked_in_order_and_again_if_they_want_to() {
     configure(&cluster, MUTATING, "b", &[hooks.hook("/second")]);
     configure(&cluster, MUTATING, "a", &[first]);
     let (code, made) = post(&cluster, MAPS, &map("m"));
-    assert_eq!((code, &made["data"]["first"], &made["data"]["second"]), (201, &json!("2"), &json!("1")));
+    assert_eq!(
+        (code, &made["data"]["first"], &made["data"]["second"]),
+        (201, &json!("2"), &json!("1"))
+    );
     assert_eq!(hooks.paths(), ["/first", "/second", "/first"]);
     // What the server gives, nobody else does.
     assert_ne!(made["metadata"]["uid"], "stolen");
@@ -330,7 +328,10 @@ fn other_versions_of_a_kind_are_the_same_kind() {
         "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}}});
     assert_eq!(post(&cluster, path, &scaler).0, 403);
     let asked = hooks.asked.lock().unwrap()[0].1["request"].clone();
-    assert_eq!((&asked["kind"]["version"], &asked["requestKind"]["version"]), (&json!("v1"), &json!("v2")));
+    assert_eq!(
+        (&asked["kind"]["version"], &asked["requestKind"]["version"]),
+        (&json!("v1"), &json!("v2"))
+    );
     assert_eq!(asked["object"]["apiVersion"], "autoscaling/v1");
     hook["matchPolicy"] = "Exact".into();
     let exact = json!({"webhooks": [hook]});
@@ -391,9 +392,7 @@ fn policies_warn_and_tell_auditors() {
         }}),
     );
     let bindings = format!("{group}/validatingadmissionpolicybindings");
-    let binding = |actions: Value| {
-        json!({"metadata": {"name": "b"}, "spec": {"policyName": "p", "validationActions": actions}})
-    };
+    let binding = |actions: Value| json!({"metadata": {"name": "b"}, "spec": {"policyName": "p", "validationActions": actions}});
     for wrong in [json!([]), json!(["Shout"]), json!(["Deny", "Warn"]), json!(["Warn", "Warn"])] {
         assert_eq!(post(&cluster, &bindings, &binding(wrong)).0, 422);
     }
@@ -446,7 +445,10 @@ fn objects_are_kept_in_one_version_and_shown_in_any() {
     assert_eq!(made["spec"], json!({"both": "a:1"}));
     let (entry, _) = cluster.log.get("/example.com/places/default/p");
     let kept: Value = serde_json::from_slice(&entry.unwrap().value).unwrap();
-    assert_eq!((&kept["apiVersion"], &kept["spec"]["port"]), (&json!("example.com/v1"), &json!("1")));
+    assert_eq!(
+        (&kept["apiVersion"], &kept["spec"]["port"]),
+        (&json!("example.com/v1"), &json!("1"))
+    );
     let found = crate::asking::get(&cluster, &format!("{}/p", path("v1")));
     assert_eq!(found["spec"], json!({"host": "a", "port": "1"}));
     for field in ["resourceVersion", "uid"] {
@@ -468,11 +470,32 @@ fn objects_are_kept_in_one_version_and_shown_in_any() {
     );
     assert_eq!((code, &changed["spec"]["both"]), (200, &json!("b:2")), "{changed}");
     let told = watch.next(Duration::from_secs(120)).unwrap();
-    assert_eq!((&told[0]["type"], &told[0]["object"]["spec"]), (&json!("MODIFIED"), &json!({"both": "b:2"})));
+    assert_eq!(
+        (&told[0]["type"], &told[0]["object"]["spec"]),
+        (&json!("MODIFIED"), &json!({"both": "b:2"}))
+    );
     // What cannot be converted is not kept.
     let mut wrong = place("nonsense");
     wrong["metadata"]["name"] = "q".into();
     let (code, failure) = post(&cluster, &path("v1beta1"), &wrong);
     let words = "conversion webhook for example.com/v1beta1, Kind=Place failed: nonsense";
     assert!(code == 500 && failure["message"].as_str().unwrap().contains(words), "{failure}");
+}
+
+#[test]
+fn connections_are_asked_about() {
+    let (cluster, hooks) = (cluster(), Hooks::start());
+    let mut hook = hooks.hook("/deny");
+    hook["rules"] = json!([{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CONNECT"],
+        "resources": ["pods/exec"]}]);
+    make(&cluster, "/api/v1/namespaces/default/pods", &pod("p"));
+    configure(&cluster, VALIDATING, "v", &[hook]);
+    let path = "/api/v1/namespaces/default/pods/p/exec?command=a&command=b&stdout=true";
+    let (code, failure) = ask(&cluster, &User::administrator(), "GET", path, &Value::Null);
+    assert_eq!(code, 403, "{failure}");
+    let asked = hooks.asked.lock().unwrap()[0].1["request"].clone();
+    assert_eq!((&asked["operation"], &asked["subResource"]), (&json!("CONNECT"), &json!("exec")));
+    assert_eq!((&asked["kind"]["kind"], &asked["name"]), (&json!("PodExecOptions"), &json!("p")));
+    let options = json!({"kind": "PodExecOptions", "apiVersion": "v1", "stdout": true, "command": ["a", "b"]});
+    assert_eq!(asked["object"], options);
 }

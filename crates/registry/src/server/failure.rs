@@ -123,8 +123,9 @@ impl Failure {
     pub(super) fn reply(self) -> Reply {
         let body = json!({ "errors": self.errors }).to_string() + "\n";
         let mut reply = Reply::new(self.status).document("application/json", body.into_bytes());
-        let headers = self.headers.into_iter();
-        reply.headers.extend(headers.map(|(name, value)| (name.into(), value)));
+        for (name, value) in self.headers {
+            reply = reply.header(name, value);
+        }
         reply.log = self.cause;
         reply
     }

@@ -60,8 +60,7 @@ impl Endpoints {
         let tls = options.servers.iter().any(|url| url.starts_with("https://"));
         let tls = tls.then(|| config(options)).transpose().map_err(unusable)?;
         let server = |url: &String| server(url, tls.as_ref()).map_err(unusable);
-        let servers: Vec<Server> =
-            options.servers.iter().map(server).collect::<Result<_, _>>()?;
+        let servers: Vec<Server> = options.servers.iter().map(server).collect::<Result<_, _>>()?;
         if servers.is_empty() {
             return Err(unusable("no server of etcd is named"));
         }

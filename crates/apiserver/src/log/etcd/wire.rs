@@ -33,20 +33,14 @@ pub(super) fn end_of(prefix: &[u8]) -> Vec<u8> {
 
 /// Keys from one on, as they were at a revision, or are.
 pub(super) fn range(from: &[u8], end: &[u8], limit: u64, at: Option<Revision>) -> Message {
-    Message::new()
-        .bytes(1, from)
-        .bytes(2, end)
-        .number(3, limit)
-        .number(4, at.unwrap_or_default())
+    Message::new().bytes(1, from).bytes(2, end).number(3, limit).number(4, at.unwrap_or_default())
 }
 
 /// Puts or removes a key if it was changed last at a revision, 0 if there is none; or else reads it.
 pub(super) fn transaction(key: &[u8], expected: Revision, value: Option<&[u8]>) -> Message {
     let compare = Message::new().number(2, MOD).bytes(3, key).number(6, expected);
     let change = match value {
-        Some(value) => {
-            Message::new().message(2, &Message::new().bytes(1, key).bytes(2, value))
-        }
+        Some(value) => Message::new().message(2, &Message::new().bytes(1, key).bytes(2, value)),
         None => Message::new().message(3, &Message::new().bytes(1, key)),
     };
     let read = Message::new().message(1, &Message::new().bytes(1, key));

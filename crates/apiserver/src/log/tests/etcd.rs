@@ -9,9 +9,7 @@ use std::time::{Duration, Instant};
 use rcgen::{CertificateParams, Issuer, KeyPair, SanType};
 
 use super::{below, keys, since, write};
-use crate::log::{
-    Entry, Etcd, EtcdOptions, Event, Log, LogError, Page, Range, Revision, Write,
-};
+use crate::log::{Entry, Etcd, EtcdOptions, Event, Log, LogError, Page, Range, Revision, Write};
 
 /// How long anything may take.
 const LONGEST: Duration = Duration::from_secs(120);

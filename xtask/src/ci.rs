@@ -123,8 +123,11 @@ mod tests {
         let mut failures = Failures::default();
         let printed = "test a ... FAILED\n\nfailures:\n\n---- a stdout ----\nwhy\n---- b stdout ----\nbecause\n\n\nfailures:\n    a\n    b\n\ntest result: FAILED.";
         printed.lines().for_each(|line| failures.note(line));
-        let found: Vec<_> =
-            failures.tests.iter().map(|test| (test.name.as_str(), test.lines[0].as_str())).collect();
+        let found: Vec<_> = failures
+            .tests
+            .iter()
+            .map(|test| (test.name.as_str(), test.lines[0].as_str()))
+            .collect();
         assert_eq!(found, [("a", "why"), ("b", "because")]);
     }
 }

@@ -12,6 +12,7 @@ mod older;
 mod pod;
 mod service;
 mod show;
+mod verbs;
 mod workload;
 
 use std::path::{Path, PathBuf};

@@ -194,11 +194,15 @@ fn objects_are_changed_as_by_kubectl() {
     let sandbox = Sandbox::new();
     let cluster = Cluster::start(&sandbox);
     cluster.file("objects.yaml", OBJECTS);
-    cluster.file("less.yaml", "{apiVersion: v1, kind: ConfigMap, metadata: {name: words}, data: {a: c}}");
+    cluster.file(
+        "less.yaml",
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: words}, data: {a: c}}",
+    );
     let outcome = cluster.shell(&format!(
         "{SAME}
          kubectl apply -f objects.yaml >/dev/null
          cais apply -f objects.yaml
+         cais apply -f objects.yaml | grep -c unchanged
          cais apply -f less.yaml
          cais get cm words -o jsonpath='{{.data}}'; echo
          cais label cm words x=y
@@ -220,15 +224,17 @@ fn objects_are_changed_as_by_kubectl() {
          cais delete -f less.yaml
          cais get cm words || echo gone"
     ));
-    let expected = "deployment.apps/web unchanged
-service/web unchanged
-configmap/words unchanged
-statefulset.apps/ss unchanged
-daemonset.apps/ds unchanged
-cronjob.batch/cj unchanged
-ingress.networking.k8s.io/ing unchanged
+    // What kubectl has noted of them goes.
+    let expected = "deployment.apps/web configured
+service/web configured
+configmap/words configured
+statefulset.apps/ss configured
+daemonset.apps/ds configured
+cronjob.batch/cj configured
+ingress.networking.k8s.io/ing configured
 secret/sec configured
-resourcequota/q unchanged
+resourcequota/q configured
+9
 configmap/words configured
 {\"a\":\"c\"}
 configmap/words labeled
@@ -247,7 +253,10 @@ namespace/n created
 configmap/c created
 configmap \"c\" deleted from n namespace";
     assert!(outcome.ok().starts_with(expected), "{outcome}");
-    assert!(outcome.ok().ends_with("configmap \"words\" deleted from default namespace\ngone"), "{outcome}");
+    assert!(
+        outcome.ok().ends_with("configmap \"words\" deleted from default namespace\ngone"),
+        "{outcome}"
+    );
 }
 
 #[test]
@@ -292,8 +301,16 @@ spec: {containers: [{name: c, image: busybox, resources: {requests: {cpu: "1000"
          cais wait --for=delete pod -l app=app --timeout=120s || true"
     ));
     let words = outcome.ok();
-    assert!(words.contains("deployment.apps/app created\npod/large created\nhello\nout\ntyped\n7\nbusybox"), "{outcome}");
-    assert!(words.contains("it would fit with cpu request 1k →") || words.contains("it would fit with"), "{outcome}");
+    assert!(
+        words.contains(
+            "deployment.apps/app created\npod/large created\nhello\nout\ntyped\n7\nbusybox"
+        ),
+        "{outcome}"
+    );
+    assert!(
+        words.contains("it would fit with cpu request 1k →") || words.contains("it would fit with"),
+        "{outcome}"
+    );
     let _ = cluster.shell("kubectl wait --for=delete pod -l app=app --timeout=120s").ok();
     cluster.stop();
 }

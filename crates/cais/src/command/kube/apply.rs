@@ -10,9 +10,6 @@ use crate::session::Session;
 
 /// The manager of what kubectl applies without the server's help.
 const OLD_APPLIER: &str = "kubectl-client-side-apply";
-/// Where that keeps what was applied last.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-
 /// What `apply` takes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -199,6 +196,7 @@ fn said(object: &Value) -> Value {
 }
 
 /// Who owns what, once what an older kubectl has applied is another's; none if it has applied nothing.
+/// So is its note of what was applied last, which is not true any longer and goes.
 fn taken_over(before: &Value, manager: &str) -> Option<Value> {
     let all: Vec<&Value> = cluster::list(before, "/metadata/managedFields").collect();
     let is_old = |own: &&Value| {
@@ -220,12 +218,6 @@ fn taken_over(before: &Value, manager: &str) -> Option<Value> {
         |own| (**own).clone(),
     );
     join(&mut merged["fieldsV1"], &old["fieldsV1"]);
-    let annotation = format!("f:{LAST_APPLIED}");
-    if let Some(owned) =
-        merged.pointer_mut("/fieldsV1/f:metadata/f:annotations").and_then(Value::as_object_mut)
-    {
-        owned.remove(&annotation);
-    }
     let others = all.into_iter().filter(|own| !is_old(own) && !is_new(own)).cloned();
     Some(std::iter::once(merged).chain(others).collect())
 }
@@ -258,10 +250,7 @@ mod tests {
         ]}});
         let after = taken_over(&before, "kubectl").unwrap();
         assert_eq!(after.as_array().unwrap().len(), 2);
-        let fields = json!({
-            "f:data": {"f:b": {}, "f:a": {}},
-            "f:metadata": {"f:annotations": {".": {}, "f:x": {}}},
-        });
+        let fields = json!({"f:data": {"f:b": {}, "f:a": {}}, "f:metadata": annotations});
         assert_eq!(after[0]["fieldsV1"], fields);
         assert_eq!(taken_over(&json!({"metadata": {}}), "kubectl"), None);
     }

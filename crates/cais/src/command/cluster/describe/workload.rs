@@ -253,13 +253,13 @@ pub(super) fn cron_job(subject: &Subject<'_>, page: &mut Page) -> Outcome<()> {
     page.head(of);
     page.labels_of(of);
     page.field(0, "Schedule", word(of, "/spec/schedule"));
-    page.field(0, "Time Zone", scalar(of, "/spec/timeZone", "<unset>"));
     page.field(0, "Concurrency Policy", word(of, "/spec/concurrencyPolicy"));
     page.field(
         0,
         "Suspend",
         scalar(of, "/spec/suspend", "<unset>").replace("true", "True").replace("false", "False"),
     );
+    page.field(0, "Time Zone", scalar(of, "/spec/timeZone", "<unset>"));
     page.field(
         0,
         "Successful Job History Limit",

@@ -239,19 +239,19 @@ fn quotas(subject: &Subject<'_>, page: &mut Page) -> Outcome<()> {
     page.line(0, "Resource Quotas");
     for quota in &all {
         page.field(1, "Name", super::name(quota));
-        limits(page, 1, quota);
+        limits(page, 1, "---", quota);
     }
     Ok(())
 }
 
-/// What of a quota is used.
-fn limits(page: &mut Page, level: usize, quota: &Value) {
+/// What of a quota is used; the rule below the heads has not the same length everywhere.
+fn limits(page: &mut Page, level: usize, rule: &str, quota: &Value) {
     let scopes: Vec<&str> = list(quota, "/spec/scopes").filter_map(Value::as_str).collect();
     if !scopes.is_empty() {
         page.field(level, "Scopes", scopes.join(", "));
     }
     page.line(level, "Resource\tUsed\tHard");
-    page.line(level, "--------\t---\t---");
+    page.line(level, &format!("--------\t{rule}\t{rule}"));
     let mut hard: Vec<(&String, &Value)> =
         quota["status"]["hard"].as_object().into_iter().flatten().collect();
     hard.sort_by_key(|(key, _)| *key);
@@ -297,7 +297,7 @@ fn range_lines(page: &mut Page, level: usize, range: &Value) {
 
 pub(super) fn quota(subject: &Subject<'_>, page: &mut Page) -> Outcome<()> {
     page.head(subject.object);
-    limits(page, 0, subject.object);
+    limits(page, 0, "----", subject.object);
     Ok(())
 }
 

@@ -52,7 +52,7 @@ impl Page {
             return self.line(0, &format!("{indent}{name}:\t<none>"));
         }
         for (at, line) in lines.iter().enumerate() {
-            let head = if at == 0 { format!("{indent}{name}:") } else { indent.to_owned() };
+            let head = if at == 0 { format!("{indent}{name}:") } else { String::new() };
             self.line(0, &format!("{head}\t{line}"));
         }
     }

@@ -157,7 +157,7 @@ fn evict(cluster: &Cluster, request: &Request, target: &Target) -> Result<Answer
         ..request.clone()
     };
     let options = Options::of(&inner)?;
-    if !request.is_dry_run()? {
+    if !options.is_dry_run {
         cluster.may_evict(&cluster.find(&whole(target))?.object)?;
     }
     let _ = cluster.delete(request, &whole(target), &options)?;

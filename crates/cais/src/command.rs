@@ -156,10 +156,11 @@ fn command(grammar: Grammar, only: Option<&str>) -> Command {
     let groups = groups.map(|(name, about, verbs)| group(name, about, verbs, grammar));
     let top = groups.fold(top, Command::subcommand);
     let at_top = CONTAINER.iter().filter(|verb| !IN_GROUP.contains(&verb.name));
-    let top = at_top.chain(OWN).chain(CLUSTER).filter(|verb| wanted(verb.name)).fold(top, |top, verb| {
-        let aliases = if verb.name == "ps" { &[] } else { verb.aliases };
-        top.subcommand(subcommand(verb.name, verb, aliases, grammar))
-    });
+    let top =
+        at_top.chain(OWN).chain(CLUSTER).filter(|verb| wanted(verb.name)).fold(top, |top, verb| {
+            let aliases = if verb.name == "ps" { &[] } else { verb.aliases };
+            top.subcommand(subcommand(verb.name, verb, aliases, grammar))
+        });
     TOP_IMAGE.iter().filter(|(name, _)| wanted(name)).fold(top, |top, (name, inner)| {
         let verb = IMAGE.iter().find(|verb| verb.name == *inner);
         top.subcommand(subcommand(

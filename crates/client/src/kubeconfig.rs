@@ -88,7 +88,8 @@ impl Kubeconfig {
             }
         }
         if self.current_context().is_empty() {
-            self.value["current-context"] = other["current-context"].as_str().unwrap_or_default().into();
+            self.value["current-context"] =
+                other["current-context"].as_str().unwrap_or_default().into();
         }
     }
 
@@ -140,7 +141,8 @@ impl Kubeconfig {
         let ca = authority(&cluster, overrides).map_err(Failure::unreachable)?;
         let identity = identity(&user, overrides).map_err(Failure::unreachable)?;
         let mut https = Https::new(server, &ca, identity)?;
-        if let Some(name) = overrides.server_name.as_deref().or(cluster["tls-server-name"].as_str()) {
+        if let Some(name) = overrides.server_name.as_deref().or(cluster["tls-server-name"].as_str())
+        {
             https = https.named(name)?;
         }
         Ok(Some(https))

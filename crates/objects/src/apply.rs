@@ -134,7 +134,7 @@ pub fn apply(
     let mut kept = wanted.clone();
     entries.iter().for_each(|entry| kept.add(&entry.fields));
     let result = match &last {
-        Some(last) => walker.prune(of, &merged, &last.fields, &kept),
+        Some(last) => walker.prune(of, &merged, &last.fields, &with_metadata(kept)),
         None => merged,
     };
     let changes = walker.compare(of, &live, &result)?;
@@ -153,6 +153,14 @@ pub fn apply(
         fields: wanted,
     });
     Ok(with_managers(result, entries))
+}
+
+/// With the frame of what the server sets itself, and nobody owns: it goes by its fields alone.
+fn with_metadata(mut fields: FieldSet) -> FieldSet {
+    let mut name = FieldSet::default();
+    name.insert(Element::Field("name".to_owned()));
+    fields.insert_below(Element::Field("metadata".to_owned()), &name);
+    fields
 }
 
 /// Notes who changed what from one state of an object to the next.
@@ -411,6 +419,16 @@ mod tests {
         assert_eq!(object["spec"]["replicas"], 3);
         let object = applied(&object, json!({}), NAMES[0], false).unwrap();
         assert_eq!(object["spec"].get("replicas"), None);
+    }
+
+    #[test]
+    fn an_object_keeps_its_name_when_its_labels_go() {
+        let object = json!({"metadata": {"name": "d"}});
+        let labels = json!({"metadata": {"labels": {"a": "b"}}});
+        let object = applied(&object, labels, NAMES[0], false).unwrap();
+        let object = applied(&object, json!({}), NAMES[0], false).unwrap();
+        assert_eq!(object["metadata"]["name"], "d");
+        assert_eq!(object["metadata"].get("labels"), None);
     }
 
     #[test]

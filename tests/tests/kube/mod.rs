@@ -17,6 +17,7 @@ mod proxy;
 mod service;
 mod show;
 mod storage;
+mod verbs;
 mod workload;
 
 use std::path::{Path, PathBuf};

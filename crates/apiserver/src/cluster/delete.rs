@@ -26,6 +26,8 @@ pub(crate) struct Options {
     propagation: String,
     uid: Option<String>,
     revision: Option<String>,
+    /// Whether it is only tried.
+    pub(crate) is_dry_run: bool,
 }
 
 impl Options {
@@ -62,7 +64,10 @@ impl Options {
             return Err(Failure { code: 422, reason: "Invalid", ..Failure::bad_request(message) });
         }
         let conditions = &body["preconditions"];
+        let tries = body["dryRun"].as_array().into_iter().flatten();
+        let is_dry_run = tries.into_iter().any(|how| how == "All") || request.is_dry_run()?;
         Ok(Self {
+            is_dry_run,
             grace,
             propagation,
             uid: text(&conditions["uid"]),
@@ -108,7 +113,7 @@ impl Cluster {
             options.check(target, &found)?;
             crate::admission::delete(self, request, target, &found.object)?;
             self.enforce(request, target, &found.object, &Value::Null)?;
-            if request.is_dry_run()? {
+            if options.is_dry_run {
                 return Ok((found.object, true));
             }
             match self.delete_once(target, options, &found) {

@@ -120,7 +120,9 @@ impl Options {
             return vec![path.clone()];
         }
         if let Some(list) = std::env::var_os("KUBECONFIG").filter(|list| !list.is_empty()) {
-            return std::env::split_paths(&list).filter(|path| !path.as_os_str().is_empty()).collect();
+            return std::env::split_paths(&list)
+                .filter(|path| !path.as_os_str().is_empty())
+                .collect();
         }
         let own = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".kube/config"));
         let of_server = session.roots().0.join("cluster/kubeconfig");
@@ -167,6 +169,7 @@ impl Options {
             https,
             namespace: namespace.unwrap_or_else(|| "default".to_owned()),
             is_named,
+            timeout,
             kinds: OnceCell::new(),
         })
     }
@@ -176,7 +179,8 @@ impl Options {
 fn in_pod() -> Result<(Https, Option<String>), Trouble> {
     use client::https::{Authority, Identity};
     let word = |name: &str| std::env::var(name).ok().filter(|word| !word.is_empty());
-    let (Some(host), Some(port)) = (word("KUBERNETES_SERVICE_HOST"), word("KUBERNETES_SERVICE_PORT"))
+    let (Some(host), Some(port)) =
+        (word("KUBERNETES_SERVICE_HOST"), word("KUBERNETES_SERVICE_PORT"))
     else {
         return Err(Trouble::local("no cluster is known here").hint(
             "`cais server` starts one; KUBECONFIG or --kubeconfig names the file of another",
@@ -210,6 +214,8 @@ pub(super) struct Cluster {
     pub(super) namespace: String,
     /// Whether the command line named it.
     pub(super) is_named: bool,
+    /// How long an answer may take.
+    pub(super) timeout: Option<Duration>,
     kinds: OnceCell<Kinds>,
 }
 
@@ -306,7 +312,8 @@ impl Cluster {
                 query.push(("continue", rest));
             }
             let page = self.ask(&get(kind.path(namespace, &[], &query), accept))?;
-            let word = |field: &str| page["metadata"][field].as_str().unwrap_or_default().to_owned();
+            let word =
+                |field: &str| page["metadata"][field].as_str().unwrap_or_default().to_owned();
             let revision = word("resourceVersion");
             rest = word("continue");
             take(page)?;

@@ -606,7 +606,7 @@ pub(super) const OWN: &[Verb] = &[
     verb!(
         "server",
         server,
-        "Serve the Kubernetes API of a cluster: kubectl works with it; nothing runs pods yet",
+        "Be a Kubernetes cluster on this machine: its API, its controllers, and a node that runs pods",
         "cais server\n  cais server --listen 127.0.0.1:0 --data-dir ./cluster --kubeconfig ./kubeconfig\n  cais server --datastore memory"
     ),
     verb!(

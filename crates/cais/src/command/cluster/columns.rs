@@ -30,7 +30,8 @@ impl Columns {
     pub(crate) fn set(&mut self, text: &str) -> String {
         let ends = text.ends_with('\n');
         let body = text.strip_suffix('\n').unwrap_or(text);
-        let lines: Vec<Vec<&str>> = body.split('\n').map(|line| line.split('\t').collect()).collect();
+        let lines: Vec<Vec<&str>> =
+            body.split('\n').map(|line| line.split('\t').collect()).collect();
         let mut out = String::new();
         self.format(&mut out, &lines, &mut Vec::new());
         if !ends || text.is_empty() {
@@ -84,10 +85,7 @@ mod tests {
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
         let text = "NAME\tAGE\nlonger-name\t1s\n";
-        assert_eq!(
-            Columns::of_tables().set(text),
-            "NAME          AGE\nlonger-name   1s\n"
-        );
+        assert_eq!(Columns::of_tables().set(text), "NAME          AGE\nlonger-name   1s\n");
         assert_eq!(Columns::of_tables().set("A\tB\nC\tD\n"), "A     B\nC     D\n");
     }
 

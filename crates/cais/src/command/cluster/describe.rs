@@ -46,13 +46,20 @@ pub(crate) fn describe(
         ("autoscaling", "HorizontalPodAutoscaler") => workload::autoscaler,
         ("", "Node") => cluster_wide::node,
         ("", "Namespace") => cluster_wide::namespace,
+        ("", "ResourceQuota") => cluster_wide::quota,
+        ("", "LimitRange") => cluster_wide::range,
+        ("", "ServiceAccount") => cluster_wide::account,
+        ("scheduling.k8s.io", "PriorityClass") => cluster_wide::priority,
         ("", "PersistentVolumeClaim") => volume::claim,
         ("", "ConfigMap") => generic::config_map,
         ("", "Secret") => generic::secret,
         _ => generic::any,
     };
     describer(&subject, &mut page)?;
-    let has_events = !matches!((kind.group.as_str(), kind.kind.as_str()), ("", "Namespace" | "Secret"));
+    let has_events = !matches!(
+        (kind.group.as_str(), kind.kind.as_str()),
+        ("", "Namespace" | "Secret" | "ResourceQuota" | "LimitRange")
+    );
     if with_events && has_events {
         events(&mut page, &subject.events()?);
     }
@@ -71,7 +78,10 @@ impl Subject<'_> {
         let selector = selector(&self.object["spec"]["selector"]);
         let pods = self.list("pods", &vec![("labelSelector", selector)])?;
         let uid = word(self.object, "/metadata/uid");
-        Ok(pods.into_iter().filter(|pod| page::owner(pod).is_some_and(|own| own["uid"] == uid)).collect())
+        Ok(pods
+            .into_iter()
+            .filter(|pod| page::owner(pod).is_some_and(|own| own["uid"] == uid))
+            .collect())
     }
 
     /// What has happened to the subject, in order.
@@ -161,9 +171,9 @@ fn since(time: &str) -> String {
     }
 }
 
-/// The template of pods, described.
+/// The template of pods, described; its columns are not set.
 pub(crate) fn template(of: &Value) -> String {
     let mut page = Page::default();
     template::template(&mut page, of);
-    page.set()
+    page.bare()
 }

@@ -74,7 +74,8 @@ impl Files {
 
     /// The file, or those of a directory.
     fn paths(&self, place: &Path) -> Outcome<Vec<PathBuf>> {
-        let missing = |_| Trouble::local(format!("the path \"{}\" does not exist", place.display()));
+        let missing =
+            |_| Trouble::local(format!("the path \"{}\" does not exist", place.display()));
         if !std::fs::metadata(place).map_err(missing)?.is_dir() {
             return Ok(vec![place.to_owned()]);
         }
@@ -112,7 +113,8 @@ fn fetch(address: &str) -> Outcome<String> {
     let answer = server.open(&get(format!("/{path}"), "*/*"))?;
     if answer.code() != 200 {
         let code = answer.code();
-        let why = format!("unable to read URL \"{address}\", server reported {code}, status code={code}");
+        let why =
+            format!("unable to read URL \"{address}\", server reported {code}, status code={code}");
         return Err(Trouble::local(why));
     }
     let bytes = answer.bytes(BYTES_MAX).map_err(|error| Trouble::local(error.to_string()))?;

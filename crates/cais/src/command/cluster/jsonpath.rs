@@ -363,7 +363,9 @@ fn operand(text: &str, depth: usize) -> Parsed<(Operand, &str)> {
 impl Step {
     fn below(&self, value: &Value, root: &Value) -> Vec<Value> {
         match (self, value) {
-            (Step::Name(name), Value::Object(fields)) => fields.get(name).cloned().into_iter().collect(),
+            (Step::Name(name), Value::Object(fields)) => {
+                fields.get(name).cloned().into_iter().collect()
+            }
             (Step::Names(names), Value::Object(fields)) => {
                 names.iter().filter_map(|name| fields.get(name).cloned()).collect()
             }

@@ -204,7 +204,9 @@ pub(crate) mod tests {
     fn kinds_are_found_by_all_their_names() {
         let kinds = some();
         let find = |name: &str| kinds.find(name).map(Kind::resource);
-        for name in ["deploy", "Deployments", "deployment.apps", "deployments.v1.apps", "deploy.apps"] {
+        for name in
+            ["deploy", "Deployments", "deployment.apps", "deployments.v1.apps", "deploy.apps"]
+        {
             assert_eq!(find(name).as_deref(), Some("deployments.apps"), "{name}");
         }
         assert_eq!(find("svc").as_deref(), Some("services"));
@@ -218,7 +220,8 @@ pub(crate) mod tests {
     #[test]
     fn paths_are_those_of_the_api() {
         let kinds = some();
-        let path = |name: &str, rest: &[&str]| kinds.find(name).unwrap().path("n", rest, &Vec::new());
+        let path =
+            |name: &str, rest: &[&str]| kinds.find(name).unwrap().path("n", rest, &Vec::new());
         assert_eq!(path("po", &["x", "log"]), "/api/v1/namespaces/n/pods/x/log");
         assert_eq!(path("deploy", &[]), "/apis/apps/v1/namespaces/n/deployments");
     }

@@ -4,15 +4,27 @@ use super::{Options, Outcome, Query, name};
 use crate::session::Session;
 
 /// Verbs behind which kinds stand, then names.
-const VERBS: &[&str] = &[
-    "annotate", "autoscale", "delete", "describe", "expose", "get", "label", "scale", "rollout",
-];
+const VERBS: &[&str] =
+    &["annotate", "autoscale", "delete", "describe", "expose", "get", "label", "scale", "rollout"];
 /// Verbs behind which a node stands.
 const OF_NODES: &[&str] = &["cordon", "drain", "uncordon"];
 /// Options that are followed by a value.
 const WITH_VALUE: &[&str] = &[
-    "-n", "--namespace", "-o", "--output", "-l", "--selector", "-f", "--filename", "--context",
-    "--kubeconfig", "--replicas", "--cluster", "--user", "-s", "--server",
+    "-n",
+    "--namespace",
+    "-o",
+    "--output",
+    "-l",
+    "--selector",
+    "-f",
+    "--filename",
+    "--context",
+    "--kubeconfig",
+    "--replicas",
+    "--cluster",
+    "--user",
+    "-s",
+    "--server",
 ];
 
 /// What may stand behind words.

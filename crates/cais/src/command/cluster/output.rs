@@ -12,7 +12,9 @@ use super::{Outcome, Trouble, name, yaml};
 #[derive(Debug)]
 pub(crate) enum Form {
     /// A table of the server's.
-    Table { is_wide: bool },
+    Table {
+        is_wide: bool,
+    },
     Json,
     Yaml,
     Name,
@@ -34,8 +36,9 @@ impl Form {
             None => (text, ""),
         };
         let from_file = || {
-            std::fs::read_to_string(argument)
-                .map_err(|error| Trouble::local(format!("error reading --template {argument}, {error}")))
+            std::fs::read_to_string(argument).map_err(|error| {
+                Trouble::local(format!("error reading --template {argument}, {error}"))
+            })
         };
         Ok(match form {
             "" => Self::Table { is_wide: false },
@@ -73,9 +76,9 @@ impl Form {
             Self::Columns(columns, has_headers) => table(columns, *has_headers, object),
             Self::GoTemplate(template) => {
                 let mut out = String::new();
-                template
-                    .execute(object, &mut out)
-                    .map_err(|error| Trouble::local(format!("error executing template: {error}")))?;
+                template.execute(object, &mut out).map_err(|error| {
+                    Trouble::local(format!("error executing template: {error}"))
+                })?;
                 out
             }
         })
@@ -89,7 +92,9 @@ impl Form {
 
 fn go_template(text: &str) -> Outcome<Form> {
     let parsed = crate::template::Template::parse(text);
-    parsed.map(Form::GoTemplate).map_err(|error| Trouble::local(format!("error parsing template {text}, {error}")))
+    parsed
+        .map(Form::GoTemplate)
+        .map_err(|error| Trouble::local(format!("error parsing template {text}, {error}")))
 }
 
 /// `NAME:PATH,…`
@@ -99,7 +104,9 @@ fn columns(text: &str) -> Outcome<Vec<(String, Path)>> {
     }
     let column = |part: &str| {
         let (header, path) = part.split_once(':').ok_or_else(|| {
-            Trouble::local(format!("unexpected custom-columns spec: {part}, expected <header>:<json-path-expr>"))
+            Trouble::local(format!(
+                "unexpected custom-columns spec: {part}, expected <header>:<json-path-expr>"
+            ))
         })?;
         Ok((header.to_owned(), Path::parse(path)?))
     };
@@ -113,7 +120,11 @@ fn columns_of_file(text: &str) -> Outcome<Vec<(String, Path)>> {
     let (headers, paths): (Vec<_>, Vec<_>) =
         (headers.split_whitespace().collect(), paths.split_whitespace().collect());
     if headers.len() != paths.len() || headers.is_empty() {
-        let why = format!("number of headers ({}) and field specifications ({}) don't match", headers.len(), paths.len());
+        let why = format!(
+            "number of headers ({}) and field specifications ({}) don't match",
+            headers.len(),
+            paths.len()
+        );
         return Err(Trouble::local(why));
     }
     let pair = |(header, path): (&&str, &&str)| Ok(((*header).to_owned(), Path::parse(path)?));
@@ -146,9 +157,11 @@ fn cell(value: &Value) -> String {
             format!("[{}]", all.join(" "))
         }
         Value::Object(fields) => {
-            let mut all: Vec<(&String, String)> = fields.iter().map(|(k, v)| (k, cell(v))).collect();
+            let mut all: Vec<(&String, String)> =
+                fields.iter().map(|(k, v)| (k, cell(v))).collect();
             all.sort();
-            let all: Vec<String> = all.iter().map(|(key, value)| format!("{key}:{value}")).collect();
+            let all: Vec<String> =
+                all.iter().map(|(key, value)| format!("{key}:{value}")).collect();
             format!("map[{}]", all.join(" "))
         }
         value => shown(value),
@@ -157,7 +170,10 @@ fn cell(value: &Value) -> String {
 
 /// The objects of a list, or the one object.
 pub(crate) fn items(object: &Value) -> Vec<&Value> {
-    match object["items"].as_array().filter(|_| object["kind"].as_str().is_some_and(|k| k.ends_with("List"))) {
+    match object["items"]
+        .as_array()
+        .filter(|_| object["kind"].as_str().is_some_and(|k| k.ends_with("List")))
+    {
         Some(items) => items.iter().collect(),
         None => vec![object],
     }
@@ -173,7 +189,8 @@ pub(crate) fn reference(object: &Value, kinds: &Kinds) -> String {
     let kind = match kinds.of(object) {
         Some(kind) => kind.short(),
         None => {
-            let group = object["apiVersion"].as_str().and_then(|v| v.split_once('/')).map(|(g, _)| g);
+            let group =
+                object["apiVersion"].as_str().and_then(|v| v.split_once('/')).map(|(g, _)| g);
             let kind = object["kind"].as_str().unwrap_or_default().to_lowercase();
             group.map_or(kind.clone(), |group| format!("{kind}.{group}"))
         }
@@ -243,7 +260,8 @@ mod tests {
             "kind": "Deployment", "apiVersion": "apps/v1",
             "metadata": {"name": "web", "labels": {"b": "<c>"}},
         });
-        let print = |form: &str| Form::parse(Some(form), true).unwrap().print(&object, &some()).unwrap();
+        let print =
+            |form: &str| Form::parse(Some(form), true).unwrap().print(&object, &some()).unwrap();
         assert_eq!(print("name"), "deployment.apps/web\n");
         assert!(print("json").contains("\"b\": \"\\u003cc\\u003e\""));
         assert_eq!(print("jsonpath={.metadata.name}"), "web");

@@ -76,10 +76,9 @@ pub(crate) fn container(pod: &Value, asked: Option<&str>) -> Outcome<String> {
     if let Some(asked) = asked {
         return match containers(pod).contains(&asked) {
             true => Ok(asked.to_owned()),
-            false => Err(Trouble::local(format!(
-                "container {asked} not found in pod {}",
-                name(pod)
-            ))),
+            false => {
+                Err(Trouble::local(format!("container {asked} not found in pod {}", name(pod))))
+            }
         };
     }
     let named = word(pod, DEFAULT_CONTAINER);

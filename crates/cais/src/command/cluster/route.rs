@@ -22,14 +22,41 @@ const SHARED: &[(&str, &str, &[&str])] = &[
 ];
 /// Options of every verb of a cluster that are followed by a value.
 const OF_CLUSTER: &[&str] = &[
-    "namespace", "kubeconfig", "context", "cluster", "server", "token", "selector",
-    "certificate-authority", "client-certificate", "client-key", "tls-server-name",
-    "request-timeout", "as", "as-group", "field-selector", "filename",
+    "namespace",
+    "kubeconfig",
+    "context",
+    "cluster",
+    "server",
+    "token",
+    "selector",
+    "certificate-authority",
+    "client-certificate",
+    "client-key",
+    "tls-server-name",
+    "request-timeout",
+    "as",
+    "as-group",
+    "field-selector",
+    "filename",
 ];
 /// What `cais create` makes in a cluster, where Docker's makes containers of images.
 const CREATED: &[&str] = &[
-    "configmap", "cm", "secret", "namespace", "ns", "deployment", "deploy", "serviceaccount", "sa",
-    "service", "svc", "job", "cronjob", "cj", "-f", "--filename",
+    "configmap",
+    "cm",
+    "secret",
+    "namespace",
+    "ns",
+    "deployment",
+    "deploy",
+    "serviceaccount",
+    "sa",
+    "service",
+    "svc",
+    "job",
+    "cronjob",
+    "cj",
+    "-f",
+    "--filename",
 ];
 /// What `cais top` measures in a cluster.
 const MEASURED: &[&str] = &["pod", "pods", "po", "node", "nodes", "no"];
@@ -85,7 +112,12 @@ fn named(verb: &str, rest: &[&str], short: &str, long: &[&str]) -> bool {
                 Some((name, _)) => (name, true),
                 None => (option, false),
             };
-            if OF_CLUSTER.contains(&name) || matches!((verb, name), ("wait", "for") | (_, "container" | "all-containers" | "prefix")) {
+            if OF_CLUSTER.contains(&name)
+                || matches!(
+                    (verb, name),
+                    ("wait", "for") | (_, "container" | "all-containers" | "prefix")
+                )
+            {
                 return true;
             }
             if long.contains(&name) && !has_value {
@@ -104,7 +136,9 @@ fn named(verb: &str, rest: &[&str], short: &str, long: &[&str]) -> bool {
         };
         let letter = &letters[at..=at];
         let is_count = verb == "logs" && (value == "all" || value.parse::<i64>().is_ok());
-        if letter == "n" && !is_count || matches!((verb, letter), ("logs" | "exec", "c") | ("logs" | "top" | "wait", "l")) {
+        if letter == "n" && !is_count
+            || matches!((verb, letter), ("logs" | "exec", "c") | ("logs" | "top" | "wait", "l"))
+        {
             return true;
         }
     }

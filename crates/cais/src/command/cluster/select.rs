@@ -73,11 +73,9 @@ fn pair(word: &str) -> Outcome<(&str, &str)> {
         None => Err(Trouble::local(
             "there is no need to specify a resource type as a separate argument when passing arguments in resource/name form (e.g. 'kubectl get resource/<resource_name>' instead of 'kubectl get resource resource/<resource_name>'",
         )),
-        Some((kind, name)) if kind.is_empty() || name.is_empty() || name.contains('/') => {
-            Err(Trouble::local(
-                "arguments in resource/name form must have a single resource and name",
-            ))
-        }
+        Some((kind, name)) if kind.is_empty() || name.is_empty() || name.contains('/') => Err(
+            Trouble::local("arguments in resource/name form must have a single resource and name"),
+        ),
         Some(found) => Ok(found),
     }
 }
@@ -101,7 +99,12 @@ fn named<'a>(kinds: &'a Kinds, word: &str) -> Outcome<Vec<&'a Kind>> {
 pub(crate) fn are_several(words: &[String]) -> bool {
     let with_names = words.iter().any(|word| word.contains('/'));
     let mut kinds: Vec<&str> = match with_names {
-        true => words.iter().flat_map(|word| word.split(',')).filter_map(|word| word.split_once('/')).map(|(kind, _)| kind).collect(),
+        true => words
+            .iter()
+            .flat_map(|word| word.split(','))
+            .filter_map(|word| word.split_once('/'))
+            .map(|(kind, _)| kind)
+            .collect(),
         false => words.first().into_iter().flat_map(|word| word.split(',')).collect(),
     };
     kinds.sort_unstable();
@@ -171,7 +174,11 @@ impl Item {
 }
 
 /// Names each object that is meant: what stands for all is asked for.
-pub(crate) fn each(cluster: &Cluster, items: Vec<Item>, query: &Query) -> Outcome<Vec<(Item, Value)>> {
+pub(crate) fn each(
+    cluster: &Cluster,
+    items: Vec<Item>,
+    query: &Query,
+) -> Outcome<Vec<(Item, Value)>> {
     let mut all = Vec::new();
     for item in items {
         for object in item.objects(cluster, query)? {
@@ -189,9 +196,8 @@ mod tests {
 
     #[test]
     fn several_kinds_are_noticed() {
-        let several = |line: &str| {
-            are_several(&line.split(' ').map(str::to_owned).collect::<Vec<_>>())
-        };
+        let several =
+            |line: &str| are_several(&line.split(' ').map(str::to_owned).collect::<Vec<_>>());
         assert!(several("pod,svc"));
         assert!(several("pod/a svc/b"));
         assert!(several("all"));

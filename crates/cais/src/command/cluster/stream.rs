@@ -34,7 +34,8 @@ pub(crate) fn talk(cluster: &Cluster, target: &str, wanted: Wanted) -> Outcome<i
         Ok(socket) => socket,
         Err(failure) if failure.code == 0 => return Err(failure.into()),
         Err(failure) => {
-            let status = json!({"code": failure.code, "reason": failure.reason, "message": failure.message});
+            let status =
+                json!({"code": failure.code, "reason": failure.reason, "message": failure.message});
             return Err(Trouble::Refused(status));
         }
     };
@@ -90,7 +91,8 @@ fn pass_on(socket: &mut WebSocket, wanted: Wanted) -> io::Result<Option<Value>> 
 fn pass_input(socket: &mut WebSocket) -> io::Result<bool> {
     let mut message = vec![0; 32 << 10];
     message[0] = STDIN;
-    let read = rustix::io::retry_on_intr(|| rustix::io::read(rustix::stdio::stdin(), &mut message[1..]))?;
+    let read =
+        rustix::io::retry_on_intr(|| rustix::io::read(rustix::stdio::stdin(), &mut message[1..]))?;
     if read > 0 {
         socket.send(&message[..=read])?;
         return Ok(true);

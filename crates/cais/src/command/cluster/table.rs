@@ -6,8 +6,7 @@ use super::columns::Columns;
 use super::word;
 
 /// What asks for a table.
-pub(crate) const ACCEPT: &str =
-    "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
+pub(crate) const ACCEPT: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
 
 /// How tables are shown.
 #[derive(Debug, Clone, Default)]
@@ -110,8 +109,10 @@ fn cell(value: &Value) -> String {
 /// `a=b,c=d`, sorted; none without any.
 pub(crate) fn pairs(labels: &Value, between: &str) -> Option<String> {
     let fields = labels.as_object().filter(|fields| !fields.is_empty())?;
-    let mut pairs: Vec<String> =
-        fields.iter().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
+    let mut pairs: Vec<String> = fields
+        .iter()
+        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
+        .collect();
     pairs.sort();
     Some(pairs.join(between))
 }

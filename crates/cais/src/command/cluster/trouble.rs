@@ -128,7 +128,9 @@ impl Trouble {
 }
 
 fn unreachable(message: &str) -> String {
-    let refused = message.strip_prefix("dial tcp ").and_then(|rest| rest.strip_suffix(": connection refused"));
+    let refused = message
+        .strip_prefix("dial tcp ")
+        .and_then(|rest| rest.strip_suffix(": connection refused"));
     match refused {
         Some(address) => format!(
             "The connection to the server {address} was refused - did you specify the right host or port?"
@@ -203,9 +205,7 @@ mod tests {
         let missing = json!({"reason": "NotFound", "message": "pods \"x\" not found"});
         assert_eq!(refused(missing), "Error from server (NotFound): pods \"x\" not found");
         let cause = |field: &str| json!({"field": field, "message": "Required value"});
-        let details = |causes: Vec<Value>| {
-            json!({"reason": "Invalid", "details": {"kind": "Pod", "name": "x", "causes": causes}})
-        };
+        let details = |causes: Vec<Value>| json!({"reason": "Invalid", "details": {"kind": "Pod", "name": "x", "causes": causes}});
         assert_eq!(
             refused(details(vec![cause("a")])),
             "The Pod \"x\" is invalid: a: Required value"

@@ -328,7 +328,10 @@ fn is_sixty(text: &str) -> bool {
     let is_digits = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_digit());
     let rest: Vec<&str> = parts.collect();
     let Some((last, middle)) = rest.split_last() else { return false };
-    let low = |word: &str| is_digits(word) && word.len() <= 2 && word.as_bytes()[0] <= b'5' || word.len() == 1 && is_digits(word);
+    let low = |word: &str| {
+        is_digits(word) && word.len() <= 2 && word.as_bytes()[0] <= b'5'
+            || word.len() == 1 && is_digits(word)
+    };
     let last = last.split_once('.').map_or(*last, |(whole, _)| whole);
     is_digits(first) && middle.iter().all(|word| low(word)) && low(last)
 }

@@ -10,9 +10,6 @@ use crate::session::Session;
 
 /// The manager of what kubectl applies without the server's help.
 const OLD_APPLIER: &str = "kubectl-client-side-apply";
-/// Where that keeps what was applied last.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-
 /// What `apply` takes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -135,11 +132,10 @@ impl Apply<'_> {
         let path = item.path(&self.query()?);
         let sent = self.cluster.send("PATCH", path, "application/apply-patch+yaml", &object);
         let (code, after) = sent.map_err(|trouble| self.explained(trouble))?;
-        let revision = |object: &Value| object["metadata"]["resourceVersion"].clone();
         let what = match (&before, code) {
             _ if self.args.server_side => "serverside-applied",
             (None, _) | (_, 201) => "created",
-            (Some(before), _) if revision(before) == revision(&after) => "unchanged",
+            (Some(before), _) if said(before) == said(&after) => "unchanged",
             _ => "configured",
         };
         Ok((after, what.to_owned()))
@@ -187,11 +183,26 @@ impl Apply<'_> {
     }
 }
 
+/// What of an object somebody has said, and not the cluster, which may have gone on meanwhile.
+fn said(object: &Value) -> Value {
+    let mut said = object.clone();
+    if let Some(fields) = said.as_object_mut() {
+        fields.remove("status");
+    }
+    if let Some(fields) = said.get_mut("metadata").and_then(Value::as_object_mut) {
+        fields.retain(|name, _| !matches!(name.as_str(), "resourceVersion" | "managedFields"));
+    }
+    said
+}
+
 /// Who owns what, once what an older kubectl has applied is another's; none if it has applied nothing.
+/// So is its note of what was applied last, which is not true any longer and goes.
 fn taken_over(before: &Value, manager: &str) -> Option<Value> {
     let all: Vec<&Value> = cluster::list(before, "/metadata/managedFields").collect();
     let is_old = |own: &&Value| {
-        own["manager"] == OLD_APPLIER && own["operation"] == "Update" && own["subresource"].is_null()
+        own["manager"] == OLD_APPLIER
+            && own["operation"] == "Update"
+            && own["subresource"].is_null()
     };
     let is_new = |own: &&Value| {
         own["manager"] == manager && own["operation"] == "Apply" && own["subresource"].is_null()
@@ -207,10 +218,6 @@ fn taken_over(before: &Value, manager: &str) -> Option<Value> {
         |own| (**own).clone(),
     );
     join(&mut merged["fieldsV1"], &old["fieldsV1"]);
-    let annotation = format!("f:{LAST_APPLIED}");
-    if let Some(owned) = merged.pointer_mut("/fieldsV1/f:metadata/f:annotations").and_then(Value::as_object_mut) {
-        owned.remove(&annotation);
-    }
     let others = all.into_iter().filter(|own| !is_old(own) && !is_new(own)).cloned();
     Some(std::iter::once(merged).chain(others).collect())
 }
@@ -232,9 +239,7 @@ mod tests {
 
     #[test]
     fn what_an_older_kubectl_applied_is_taken_over() {
-        let own = |manager: &str, operation: &str, fields: Value| {
-            json!({"manager": manager, "operation": operation, "fieldsV1": fields})
-        };
+        let own = |manager: &str, operation: &str, fields: Value| json!({"manager": manager, "operation": operation, "fieldsV1": fields});
         let annotations = json!({"f:annotations": {
             ".": {}, "f:kubectl.kubernetes.io/last-applied-configuration": {}, "f:x": {},
         }});
@@ -245,10 +250,7 @@ mod tests {
         ]}});
         let after = taken_over(&before, "kubectl").unwrap();
         assert_eq!(after.as_array().unwrap().len(), 2);
-        let fields = json!({
-            "f:data": {"f:b": {}, "f:a": {}},
-            "f:metadata": {"f:annotations": {".": {}, "f:x": {}}},
-        });
+        let fields = json!({"f:data": {"f:b": {}, "f:a": {}}, "f:metadata": annotations});
         assert_eq!(after[0]["fieldsV1"], fields);
         assert_eq!(taken_over(&json!({"metadata": {}}), "kubectl"), None);
     }

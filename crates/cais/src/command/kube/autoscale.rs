@@ -107,14 +107,15 @@ impl Args {
 }
 
 fn metric(resource: &str, target: &str) -> Outcome<Value> {
-    let target = match target.strip_suffix('%').or(Some(target).filter(|own| own.parse::<i64>().is_ok())) {
-        Some(percent) => {
-            let percent: i64 = percent.parse().map_err(|_| {
-                Trouble::local(format!("failed to parse {resource} value \"{target}\""))
-            })?;
-            json!({"type": "Utilization", "averageUtilization": percent})
-        }
-        None => json!({"type": "AverageValue", "averageValue": target}),
-    };
+    let target =
+        match target.strip_suffix('%').or(Some(target).filter(|own| own.parse::<i64>().is_ok())) {
+            Some(percent) => {
+                let percent: i64 = percent.parse().map_err(|_| {
+                    Trouble::local(format!("failed to parse {resource} value \"{target}\""))
+                })?;
+                json!({"type": "Utilization", "averageUtilization": percent})
+            }
+            None => json!({"type": "AverageValue", "averageValue": target}),
+        };
     Ok(json!({"type": "Resource", "resource": {"name": resource, "target": target}}))
 }

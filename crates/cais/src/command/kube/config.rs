@@ -150,9 +150,13 @@ pub(crate) fn use_context(session: &Session, args: &NameArgs) -> engine::Result<
             return Err(Trouble::local(format!("no context exists with the name: \"{name}\"")));
         }
         // Where one is named already, or else in the first file that there is.
-        change(&args.cluster.files(session), |file| !word(file, "/current-context").is_empty(), |file| {
-            file["current-context"] = name.as_str().into();
-        })?;
+        change(
+            &args.cluster.files(session),
+            |file| !word(file, "/current-context").is_empty(),
+            |file| {
+                file["current-context"] = name.as_str().into();
+            },
+        )?;
         Ok(session.say(format!("Switched to context \"{name}\".")).map(|()| 0)?)
     })
 }
@@ -174,26 +178,36 @@ pub(crate) fn set_context(session: &Session, args: &SetArgs) -> engine::Result<i
         let config = args.cluster.config(session)?;
         let name = match (&args.name, args.current) {
             (Some(name), false) => name.clone(),
-            (None, true) if !config.current_context().is_empty() => config.current_context().to_owned(),
+            (None, true) if !config.current_context().is_empty() => {
+                config.current_context().to_owned()
+            }
             (None, true) => return Err(Trouble::local("no current context is set")),
-            _ => return Err(Trouble::local("you must specify a non-empty context name or --current")),
+            _ => {
+                return Err(Trouble::local(
+                    "you must specify a non-empty context name or --current",
+                ));
+            }
         };
         let is_new = config.entry("contexts", &name).is_none();
         let is_there = |entry: &Value| entry["name"] == name.as_str();
-        change(&args.cluster.files(session), |file| list(file, "/contexts").any(&is_there), |file| {
-            if !list(file, "/contexts").any(&is_there) {
-                let fresh = json!({"name": name, "context": {"cluster": "", "user": ""}});
-                match file["contexts"].as_array_mut() {
-                    Some(all) => all.push(fresh),
-                    None => file["contexts"] = json!([fresh]),
+        change(
+            &args.cluster.files(session),
+            |file| list(file, "/contexts").any(&is_there),
+            |file| {
+                if !list(file, "/contexts").any(&is_there) {
+                    let fresh = json!({"name": name, "context": {"cluster": "", "user": ""}});
+                    match file["contexts"].as_array_mut() {
+                        Some(all) => all.push(fresh),
+                        None => file["contexts"] = json!([fresh]),
+                    }
                 }
-            }
-            for entry in file["contexts"].as_array_mut().into_iter().flatten() {
-                if entry["name"] == name.as_str() {
-                    args.cluster.set_in(&mut entry["context"]);
+                for entry in file["contexts"].as_array_mut().into_iter().flatten() {
+                    if entry["name"] == name.as_str() {
+                        args.cluster.set_in(&mut entry["context"]);
+                    }
                 }
-            }
-        })?;
+            },
+        )?;
         let what = if is_new { "created" } else { "modified" };
         Ok(session.say(format!("Context \"{name}\" {what}.")).map(|()| 0)?)
     })
@@ -209,9 +223,9 @@ fn change(
         match std::fs::read_to_string(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Trouble::local(format!("read {}: {error}", path.display()))),
-            Ok(text) => objects::yaml::parse(&text).map(Some).map_err(|error| {
-                Trouble::local(format!("read {}: {error}", path.display()))
-            }),
+            Ok(text) => objects::yaml::parse(&text)
+                .map(Some)
+                .map_err(|error| Trouble::local(format!("read {}: {error}", path.display()))),
         }
     };
     let mut there = Vec::new();
@@ -228,8 +242,7 @@ fn change(
     };
     change(&mut value);
     let bad = |why: String| Trouble::local(format!("write {}: {why}", path.display()));
-    let mut fresh =
-        engine::Fresh::create(&path, 0o600).map_err(|error| bad(error.to_string()))?;
+    let mut fresh = engine::Fresh::create(&path, 0o600).map_err(|error| bad(error.to_string()))?;
     std::io::Write::write_all(&mut fresh, yaml::write(&value).as_bytes())
         .map_err(|error| bad(error.to_string()))?;
     fresh.keep().map_err(|error| bad(error.to_string()))

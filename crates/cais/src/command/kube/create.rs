@@ -196,10 +196,12 @@ impl Args {
             all.push((key.to_owned(), value.as_bytes().to_vec()));
         }
         for text in &self.from_file {
-            let (key, path) = text.split_once('=').map_or((None, text.as_str()), |(key, path)| (Some(key), path));
+            let (key, path) =
+                text.split_once('=').map_or((None, text.as_str()), |(key, path)| (Some(key), path));
             let path = Path::new(path);
             if key.is_none() && path.is_dir() {
-                let bad = |error| Trouble::local(format!("error reading {}: {error}", path.display()));
+                let bad =
+                    |error| Trouble::local(format!("error reading {}: {error}", path.display()));
                 let mut files: Vec<_> =
                     std::fs::read_dir(path).map_err(bad)?.flatten().map(|own| own.path()).collect();
                 files.retain(|own| own.is_file());
@@ -225,13 +227,17 @@ impl Args {
         let mut keys: Vec<&String> = all.iter().map(|(key, _)| key).collect();
         keys.sort();
         match keys.windows(2).find(|pair| pair[0] == pair[1]) {
-            Some(pair) => Err(Trouble::local(format!("cannot add key {}, another key by that name already exists", pair[0]))),
+            Some(pair) => Err(Trouble::local(format!(
+                "cannot add key {}, another key by that name already exists",
+                pair[0]
+            ))),
             None => Ok(all),
         }
     }
 
     fn config_map(&self, name: &str) -> Outcome<Value> {
-        let mut object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
+        let mut object =
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
         for (key, value) in self.data()? {
             match String::from_utf8(value) {
                 Ok(text) => object["data"][key] = text.into(),
@@ -242,7 +248,8 @@ impl Args {
     }
 
     fn secret(&self, name: &str) -> Outcome<Value> {
-        let data = self.data()?.into_iter().map(|(key, value)| (key, STANDARD.encode(value).into()));
+        let data =
+            self.data()?.into_iter().map(|(key, value)| (key, STANDARD.encode(value).into()));
         let mut object = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}});
         let data: Map<String, Value> = data.collect();
         if !data.is_empty() {
@@ -271,5 +278,6 @@ fn file_name(path: &Path) -> String {
 }
 
 fn bytes(path: &Path) -> Outcome<Vec<u8>> {
-    std::fs::read(path).map_err(|error| Trouble::local(format!("error reading {}: {error}", path.display())))
+    std::fs::read(path)
+        .map_err(|error| Trouble::local(format!("error reading {}: {error}", path.display())))
 }

@@ -42,7 +42,7 @@ pub(crate) struct Args {
     #[arg(long)]
     ignore_not_found: bool,
     /// Wait until they are gone
-    #[arg(long, value_name = "BOOL", default_value = "true", num_args = 0..=1,
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, default_value = "true", num_args = 0..=1,
         require_equals = true, default_missing_value = "true", value_parser = super::super::grammar::Bool)]
     wait: bool,
     /// How long to wait; 0 for as long as it takes
@@ -73,10 +73,14 @@ pub(crate) fn run(session: &Session, args: &Args) -> engine::Result<i32> {
             return Err(Trouble::local("resource(s) were provided, but no name was specified"));
         }
         if items.is_empty() {
-            return Err(Trouble::local("You must provide one or more resources by argument or filename."));
+            return Err(Trouble::local(
+                "You must provide one or more resources by argument or filename.",
+            ));
         }
         if args.force {
-            note("Warning: Immediate deletion does not wait for confirmation that the running resource has been terminated. The resource may continue to run on the cluster indefinitely.");
+            note(
+                "Warning: Immediate deletion does not wait for confirmation that the running resource has been terminated. The resource may continue to run on the cluster indefinitely.",
+            );
         }
         let (named, troubles) = named(&cluster, items, args)?;
         Delete { session, args, cluster: &cluster }.all(&named, troubles, is_open)
@@ -156,7 +160,8 @@ impl Delete<'_> {
                     going.push((item, answer));
                     self.say(item)?;
                 }
-                Err(trouble) if trouble.is_not_found() && (self.args.ignore_not_found || is_open) => {}
+                Err(trouble)
+                    if trouble.is_not_found() && (self.args.ignore_not_found || is_open) => {}
                 Err(trouble) => troubles.push(trouble),
             }
         }

@@ -19,7 +19,7 @@ pub(crate) struct Args {
     #[arg(short = 'A', long)]
     all_namespaces: bool,
     /// Show what has happened to them
-    #[arg(long, value_name = "BOOL", default_value = "true", num_args = 0..=1,
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, default_value = "true", num_args = 0..=1,
         require_equals = true, default_missing_value = "true", value_parser = super::super::grammar::Bool)]
     show_events: bool,
     #[command(flatten)]
@@ -32,7 +32,9 @@ pub(crate) struct Args {
 pub(crate) fn run(session: &Session, args: &Args) -> engine::Result<i32> {
     cluster::told(|| {
         if args.words.is_empty() && args.files.is_empty() {
-            return Err(Trouble::local("You must specify the type of resource to describe. Use \"cais api-resources\" for a complete list of supported resources."));
+            return Err(Trouble::local(
+                "You must specify the type of resource to describe. Use \"cais api-resources\" for a complete list of supported resources.",
+            ));
         }
         let cluster = args.cluster.connect(session)?;
         let mut items = select::all(&cluster, &args.words, &args.files)?;

@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 use super::super::cluster::kind::Kind;
 use super::super::cluster::select::{self, Item, Selectors};
 use super::super::cluster::watch::watched;
-use super::super::cluster::{self, Cluster, Outcome, Query, Trouble, list, name, namespace, note, word};
+use super::super::cluster::{
+    self, Cluster, Outcome, Query, Trouble, list, name, namespace, note, word,
+};
 use super::report::{DryRun, Printed};
 use crate::session::Session;
 
@@ -45,7 +47,11 @@ fn cordon_all(session: &Session, args: &Args, is_closed: bool) -> Outcome<i32> {
     Ok(0)
 }
 
-fn nodes(cluster: &Cluster, names: &[String], selectors: &Selectors) -> Outcome<Vec<(Item, Value)>> {
+fn nodes(
+    cluster: &Cluster,
+    names: &[String],
+    selectors: &Selectors,
+) -> Outcome<Vec<(Item, Value)>> {
     if names.is_empty() && selectors.is_empty() {
         return Err(Trouble::local("USAGE: a node or a selector (-l) is required"));
     }
@@ -67,7 +73,8 @@ fn cordon(
     let done = if is_closed { "cordoned" } else { "uncordoned" };
     let is_so = node["spec"]["unschedulable"].as_bool().unwrap_or(false) == is_closed;
     if !is_so && !dry_run.is_client() {
-        let patch = json!({"spec": {"unschedulable": if is_closed { json!(true) } else { Value::Null }}});
+        let patch =
+            json!({"spec": {"unschedulable": if is_closed { json!(true) } else { Value::Null }}});
         cluster.merge(&item.kind, ("", name(node)), &dry_run.query(), &patch)?;
     }
     let what = if is_so { format!("already {done}") } else { done.to_owned() };
@@ -125,7 +132,10 @@ pub(crate) fn drain(session: &Session, args: &DrainArgs) -> engine::Result<i32> 
                 Ok(()) => printed.show(node, &args.dry_run.says("drained"), cluster.kinds()?)?,
                 Err(trouble) => {
                     let why = trouble.message();
-                    note(&format!("error: unable to drain node \"{}\" due to error: {why}, continuing command...", name(node)));
+                    note(&format!(
+                        "error: unable to drain node \"{}\" due to error: {why}, continuing command...",
+                        name(node)
+                    ));
                     left.push((name(node), why));
                 }
             }
@@ -196,21 +206,28 @@ impl Drain<'_> {
             return Fate::Stays;
         }
         let has_ended = matches!(word(pod, "/status/phase"), "Succeeded" | "Failed");
-        let owner = list(pod, "/metadata/ownerReferences").find(|owner| owner["controller"] == true);
+        let owner =
+            list(pod, "/metadata/ownerReferences").find(|owner| owner["controller"] == true);
         if owner.is_some_and(|owner| owner["kind"] == "DaemonSet") && !has_ended {
             return match args.ignore_daemonsets {
                 true => Fate::Left("ignoring DaemonSet-managed Pods"),
-                false => Fate::Refused("cannot delete DaemonSet-managed Pods (use --ignore-daemonsets to ignore)"),
+                false => Fate::Refused(
+                    "cannot delete DaemonSet-managed Pods (use --ignore-daemonsets to ignore)",
+                ),
             };
         }
         let has_data = list(pod, "/spec/volumes").any(|volume| !volume["emptyDir"].is_null());
         if has_data && !has_ended && !args.delete_emptydir_data {
-            return Fate::Refused("cannot delete Pods with local storage (use --delete-emptydir-data to override)");
+            return Fate::Refused(
+                "cannot delete Pods with local storage (use --delete-emptydir-data to override)",
+            );
         }
         match (owner.is_some() || has_ended, args.force) {
             (true, _) => Fate::Removed,
             (false, true) => Fate::Warned("deleting Pods that declare no controller"),
-            (false, false) => Fate::Refused("cannot delete Pods that declare no controller (use --force to override)"),
+            (false, false) => Fate::Refused(
+                "cannot delete Pods that declare no controller (use --force to override)",
+            ),
         }
     }
 
@@ -234,7 +251,12 @@ impl Drain<'_> {
         }
         for pod in pods {
             if !self.is_gone(pod, until)? {
-                return Err(Trouble::local(format!("error when waiting for pod \"{}\" in namespace \"{}\" to terminate: global timeout reached: {}", name(pod), namespace(pod), self.args.timeout)));
+                return Err(Trouble::local(format!(
+                    "error when waiting for pod \"{}\" in namespace \"{}\" to terminate: global timeout reached: {}",
+                    name(pod),
+                    namespace(pod),
+                    self.args.timeout
+                )));
             }
             self.session.say(format!("pod/{} {done}", name(pod)))?;
         }
@@ -267,9 +289,16 @@ impl Drain<'_> {
                 Err(trouble) if trouble.is_not_found() => return Ok(()),
                 Err(Trouble::Refused(status)) if status["code"] == 429 => {
                     let why = word(&status, "/message");
-                    note(&format!("error when evicting pods/\"{own}\" -n \"{}\" (will retry after 5s): {why}", namespace(pod)));
+                    note(&format!(
+                        "error when evicting pods/\"{own}\" -n \"{}\" (will retry after 5s): {why}",
+                        namespace(pod)
+                    ));
                     if until.is_some_and(|until| Instant::now() >= until) {
-                        return Err(Trouble::local(format!("error when evicting pods/\"{own}\" -n \"{}\": global timeout reached: {}", namespace(pod), self.args.timeout)));
+                        return Err(Trouble::local(format!(
+                            "error when evicting pods/\"{own}\" -n \"{}\": global timeout reached: {}",
+                            namespace(pod),
+                            self.args.timeout
+                        )));
                     }
                     if self.is_gone(pod, Some(Instant::now() + AGAIN))? {
                         return Ok(());

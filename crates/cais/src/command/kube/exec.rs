@@ -37,7 +37,9 @@ pub(crate) fn run(session: &Session, args: &Args) -> engine::Result<i32> {
         if args.command.is_empty() {
             return Err(match args.more.is_empty() {
                 true => Trouble::local("you must specify at least one command for the container"),
-                false => Trouble::local("exec [POD] [COMMAND] is not supported anymore. Use exec [POD] -- [COMMAND] instead"),
+                false => Trouble::local(
+                    "exec [POD] [COMMAND] is not supported anymore. Use exec [POD] -- [COMMAND] instead",
+                ),
             });
         }
         let cluster = args.cluster.connect(session)?;
@@ -120,7 +122,8 @@ impl Process<'_> {
             ("stderr", !self.wanted.tty),
             ("tty", self.wanted.tty),
         ];
-        query.extend(set.iter().filter(|(_, set)| *set).map(|(name, _)| (*name, "true".to_owned())));
+        query
+            .extend(set.iter().filter(|(_, set)| *set).map(|(name, _)| (*name, "true".to_owned())));
         let parts = ["api", "v1", "namespaces", namespace(&pod), "pods", name(&pod), self.what];
         talk(cluster, &client::https::target(&parts, &query), self.wanted)
     }

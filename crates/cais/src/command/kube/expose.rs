@@ -79,9 +79,9 @@ pub(crate) fn run(session: &Session, args: &Args) -> engine::Result<i32> {
 /// `a=b,c=d`
 fn pairs(text: &str) -> Outcome<Map<String, Value>> {
     let pair = |word: &str| {
-        let (key, value) = word.split_once('=').ok_or_else(|| {
-            Trouble::local(format!("invalid label spec: {word}"))
-        })?;
+        let (key, value) = word
+            .split_once('=')
+            .ok_or_else(|| Trouble::local(format!("invalid label spec: {word}")))?;
         Ok((key.to_owned(), value.into()))
     };
     text.split(',').filter(|word| !word.is_empty()).map(pair).collect()
@@ -107,7 +107,11 @@ impl Args {
             service["metadata"]["labels"] = labels.into();
         }
         let spec = &mut service["spec"];
-        for (field, value) in [("type", &self.kind), ("clusterIP", &self.cluster_ip), ("sessionAffinity", &self.session_affinity)] {
+        for (field, value) in [
+            ("type", &self.kind),
+            ("clusterIP", &self.cluster_ip),
+            ("sessionAffinity", &self.session_affinity),
+        ] {
             if let Some(value) = value {
                 spec[field] = value.as_str().into();
             }
@@ -122,7 +126,8 @@ impl Args {
         let own = open_ports(item, object);
         let ports: Vec<(u16, String)> = match self.port {
             Some(port) => {
-                let protocol = own.iter().find(|(own, _)| *own == port).map(|(_, protocol)| protocol.clone());
+                let protocol =
+                    own.iter().find(|(own, _)| *own == port).map(|(_, protocol)| protocol.clone());
                 vec![(port, protocol.unwrap_or_else(|| "TCP".to_owned()))]
             }
             None if own.is_empty() => {
@@ -133,7 +138,9 @@ impl Args {
         let count = ports.len();
         let one = |(at, (port, protocol)): (usize, (u16, String))| {
             let target = match &self.target_port {
-                Some(text) => text.parse::<u16>().map_or_else(|_| json!(text), |number| json!(number)),
+                Some(text) => {
+                    text.parse::<u16>().map_or_else(|_| json!(text), |number| json!(number))
+                }
                 None => json!(port),
             };
             let protocol = self.protocol.clone().unwrap_or(protocol);
@@ -154,13 +161,17 @@ fn selected(item: &Item, object: &Value) -> Outcome<Map<String, Value>> {
         "Service" | "ReplicationController" => &object["spec"]["selector"],
         "Deployment" | "ReplicaSet" => {
             if list(object, "/spec/selector/matchExpressions").next().is_some() {
-                return Err(Trouble::local("couldn't convert expressions - cannot be converted to a map of labels"));
+                return Err(Trouble::local(
+                    "couldn't convert expressions - cannot be converted to a map of labels",
+                ));
             }
             &object["spec"]["selector"]["matchLabels"]
         }
         _ => {
             let kind = item.kind.resource();
-            return Err(Trouble::local(format!("cannot expose a {kind}: it has no pods that a service could select")));
+            return Err(Trouble::local(format!(
+                "cannot expose a {kind}: it has no pods that a service could select"
+            )));
         }
     };
     match labels.as_object().filter(|labels| !labels.is_empty()) {

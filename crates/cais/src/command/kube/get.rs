@@ -6,12 +6,12 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::super::cluster::columns::Columns;
+use super::super::cluster::file::Files;
 use super::super::cluster::jsonpath::Path;
 use super::super::cluster::kind::Kind;
 use super::super::cluster::output::{self, Form};
 use super::super::cluster::select::{self, Item, Selectors};
 use super::super::cluster::table::{ACCEPT, How, Sheet};
-use super::super::cluster::file::Files;
 use super::super::cluster::{self, Cluster, Outcome, Query, Trouble, get};
 use crate::session::Session;
 
@@ -156,7 +156,10 @@ impl<'a> Get<'a> {
             query.push(("includeObject", "Object".to_owned()));
         }
         if item.name.is_some() {
-            return self.cluster.ask(&get(item.path(&Query::new()), ACCEPT)).map(|table| vec![table]);
+            return self
+                .cluster
+                .ask(&get(item.path(&Query::new()), ACCEPT))
+                .map(|table| vec![table]);
         }
         let mut tables = Vec::new();
         self.cluster.pages(&item.kind, &item.namespace, &query, ACCEPT, &mut |table| {
@@ -185,7 +188,9 @@ impl<'a> Get<'a> {
                 }
             }
             self.sort_tables(&mut all)?;
-            all.iter().filter(|table| cluster::list(table, "/rows").next().is_some()).for_each(|table| sheet.add(table, &how, &[]));
+            all.iter()
+                .filter(|table| cluster::list(table, "/rows").next().is_some())
+                .for_each(|table| sheet.add(table, &how, &[]));
             let text = sheet.take();
             if !text.is_empty() {
                 if written && !self.args.no_headers {
@@ -202,7 +207,8 @@ impl<'a> Get<'a> {
     fn told(&self, items: &[Item], written: bool, troubles: &[Trouble]) -> Outcome<i32> {
         troubles.iter().for_each(Trouble::tell);
         if !written && troubles.is_empty() && !self.args.ignore_not_found {
-            let are_local = !self.args.all_namespaces && items.iter().all(|item| item.kind.is_namespaced);
+            let are_local =
+                !self.args.all_namespaces && items.iter().all(|item| item.kind.is_namespaced);
             let place = match are_local {
                 true => format!(" in {} namespace.", self.cluster.namespace),
                 false => String::new(),
@@ -289,7 +295,10 @@ impl<'a> Get<'a> {
         ]);
         let path = item.kind.path(&item.namespace, &[], &query);
         let mut events = self.cluster.https.watch_as(&get(path, accept))?;
-        while let Some(told) = events.next(WAIT) {
+        while let Some(told) = events.next(self.cluster.timeout.unwrap_or(WAIT)) {
+            if told.is_empty() && self.cluster.timeout.is_some() {
+                break;
+            }
             for mut event in told {
                 let what = event["type"].as_str().unwrap_or_default().to_owned();
                 match what.as_str() {
@@ -303,7 +312,14 @@ impl<'a> Get<'a> {
     }
 
     /// Shows a table, an object or a list of objects.
-    fn show(&self, sheet: &mut Sheet, how: &How, item: &Item, what: &str, page: Value) -> Outcome<()> {
+    fn show(
+        &self,
+        sheet: &mut Sheet,
+        how: &How,
+        item: &Item,
+        what: &str,
+        page: Value,
+    ) -> Outcome<()> {
         if matches!(self.form, Form::Table { .. }) {
             let front: &[(&str, &str)] = match self.args.output_watch_events {
                 true => &[("EVENT", what)],
@@ -330,8 +346,6 @@ impl<'a> Get<'a> {
     }
 }
 
-
-
 /// The order of two objects by a field: numbers as numbers, what has none first.
 fn order(path: &Path, a: &Value, b: &Value) -> Ordering {
     let value = |object: &Value| path.all(object).into_iter().next().unwrap_or_default();
@@ -343,10 +357,12 @@ fn order(path: &Path, a: &Value, b: &Value) -> Ordering {
         (Value::Number(a), Value::Number(b)) => {
             a.as_f64().partial_cmp(&b.as_f64()).unwrap_or(Ordering::Equal)
         }
-        (Value::String(a), Value::String(b)) => match (a.parse::<objects::Quantity>(), b.parse::<objects::Quantity>()) {
-            (Ok(a), Ok(b)) => a.cmp(&b),
-            _ => a.cmp(b),
-        },
+        (Value::String(a), Value::String(b)) => {
+            match (a.parse::<objects::Quantity>(), b.parse::<objects::Quantity>()) {
+                (Ok(a), Ok(b)) => a.cmp(&b),
+                _ => a.cmp(b),
+            }
+        }
         _ => a.to_string().cmp(&b.to_string()),
     }
 }

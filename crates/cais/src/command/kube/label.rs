@@ -50,8 +50,7 @@ struct Marks {
 }
 
 const LABELS: Marks = Marks { field: "labels", one: "label", done: "labeled" };
-const ANNOTATIONS: Marks =
-    Marks { field: "annotations", one: "annotation", done: "annotated" };
+const ANNOTATIONS: Marks = Marks { field: "annotations", one: "annotation", done: "annotated" };
 
 pub(crate) fn run(session: &Session, args: &Args) -> engine::Result<i32> {
     cluster::told(|| LABELS.run(session, args))
@@ -135,8 +134,12 @@ impl Marks {
             match (value, now[key].as_str()) {
                 (Some(value), Some(before)) if !args.overwrite && before != value => {
                     return Err(Trouble::local(match self.one {
-                        "label" => format!("'{key}' already has a value ({before}), and --overwrite is false"),
-                        _ => format!("--overwrite is false but found the following declared annotation(s): '{key}' already has a value ({before})"),
+                        "label" => format!(
+                            "'{key}' already has a value ({before}), and --overwrite is false"
+                        ),
+                        _ => format!(
+                            "--overwrite is false but found the following declared annotation(s): '{key}' already has a value ({before})"
+                        ),
                     }));
                 }
                 (None, None) if self.one == "label" => {
@@ -165,7 +168,10 @@ impl Marks {
         }
         let place = (item.namespace.as_str(), item.name.as_deref().unwrap_or_default());
         let mut query = args.dry_run.query();
-        query.push(("fieldManager", format!("kubectl-{}", if self.one == "label" { "label" } else { "annotate" })));
+        query.push((
+            "fieldManager",
+            format!("kubectl-{}", if self.one == "label" { "label" } else { "annotate" }),
+        ));
         cluster.merge(&item.kind, place, &query, &patch).map(|object| (object, what))
     }
 }
@@ -179,10 +185,8 @@ mod tests {
         let words = ["pod", "x-", "y", "a=b", "c-"].map(str::to_owned);
         let (names, changes) = changes(&words);
         assert_eq!(names, ["pod", "y"]);
-        let expected =
-            [("x", None), ("a", Some("b")), ("c", None)].map(|(k, v): (&str, Option<&str>)| {
-                (k.to_owned(), v.map(str::to_owned))
-            });
+        let expected = [("x", None), ("a", Some("b")), ("c", None)]
+            .map(|(k, v): (&str, Option<&str>)| (k.to_owned(), v.map(str::to_owned)));
         assert_eq!(changes, expected);
     }
 }

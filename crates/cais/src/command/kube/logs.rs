@@ -5,7 +5,9 @@ use std::io::{Read, Write};
 use serde_json::Value;
 
 use super::super::cluster::select::Selectors;
-use super::super::cluster::{self, Cluster, Outcome, Query, Trouble, get, name, namespace, note, pods};
+use super::super::cluster::{
+    self, Cluster, Outcome, Query, Trouble, get, name, namespace, note, pods,
+};
 use crate::session::Session;
 
 /// Lines of each pod that a selector means, without a number.
@@ -96,7 +98,9 @@ fn sources(cluster: &Cluster, args: &Args) -> Outcome<Vec<Source>> {
             return Err(Trouble::local("only a selector (-l) or a POD name is allowed"));
         }
         ([], false) => {
-            return Err(Trouble::local("expected 'logs [-f] [-p] (POD | TYPE/NAME) [-c CONTAINER]'.\nPOD or TYPE/NAME is a required argument for the logs command"));
+            return Err(Trouble::local(
+                "expected 'logs [-f] [-p] (POD | TYPE/NAME) [-c CONTAINER]'.\nPOD or TYPE/NAME is a required argument for the logs command",
+            ));
         }
         ([word, ..], false) => of_word(cluster, args, word)?,
     };
@@ -135,7 +139,8 @@ fn of_word(cluster: &Cluster, args: &Args, word: &str) -> Outcome<Vec<Value>> {
 
 fn target(args: &Args, source: &Source) -> Outcome<String> {
     let mut query: Query = vec![("container", source.container.clone())];
-    let is_set = [("follow", args.follow), ("previous", args.previous), ("timestamps", args.timestamps)];
+    let is_set =
+        [("follow", args.follow), ("previous", args.previous), ("timestamps", args.timestamps)];
     query.extend(is_set.iter().filter(|(_, set)| *set).map(|(name, _)| (*name, "true".to_owned())));
     let tail = match args.tail {
         lines if lines >= 0 => Some(lines),

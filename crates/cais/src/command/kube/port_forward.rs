@@ -8,7 +8,9 @@ use client::https::WebSocket;
 use rustix::event::{PollFd, PollFlags, poll};
 use serde_json::Value;
 
-use super::super::cluster::{self, Cluster, Outcome, Trouble, list, name, namespace, note, pods, word};
+use super::super::cluster::{
+    self, Cluster, Outcome, Trouble, list, name, namespace, note, pods, word,
+};
 use crate::session::Session;
 
 /// One channel for each direction and one for errors, which the number of the port begins.
@@ -61,13 +63,16 @@ pub(crate) fn run(session: &Session, args: &Args) -> engine::Result<i32> {
         let (pod, service) = target(&cluster, word)?;
         let phase = cluster::word(&pod, "/status/phase");
         if phase != "Running" {
-            return Err(Trouble::local(format!("unable to forward port because pod is not running. Current status={phase}")));
+            return Err(Trouble::local(format!(
+                "unable to forward port because pod is not running. Current status={phase}"
+            )));
         }
         let mut listeners = Vec::new();
         for own in &ports {
             let remote = remote(&pod, service.as_ref(), &own.remote)?;
             for listener in listen(&args.address, own.local)? {
-                let here = listener.local_addr().map_err(|error| Trouble::local(error.to_string()))?;
+                let here =
+                    listener.local_addr().map_err(|error| Trouble::local(error.to_string()))?;
                 session.say(format!("Forwarding from {here} -> {remote}"))?;
                 listeners.push((listener, remote));
             }
@@ -90,9 +95,8 @@ fn target(cluster: &Cluster, word: &str) -> Outcome<(Value, Option<Value>)> {
 /// The number of a port of a pod's, of what a port or a service's port is called.
 fn remote(pod: &Value, service: Option<&Value>, text: &str) -> Outcome<u16> {
     let number: Option<u16> = text.parse().ok();
-    let missing = || {
-        Trouble::local(format!("Pod '{}' does not have a named port '{text}'", name(pod)))
-    };
+    let missing =
+        || Trouble::local(format!("Pod '{}' does not have a named port '{text}'", name(pod)));
     let mut wanted = text.to_owned();
     if let Some(service) = service {
         let is_it = |port: &&Value| match number {
@@ -121,11 +125,14 @@ fn listen(addresses: &[String], port: u16) -> Outcome<Vec<TcpListener>> {
     let mut all: Vec<TcpListener> = Vec::new();
     for text in addresses {
         let (addresses, is_each): (Vec<IpAddr>, bool) = match text.as_str() {
-            "localhost" => (vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from([0_u16, 0, 0, 0, 0, 0, 0, 1])], false),
+            "localhost" => (
+                vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from([0_u16, 0, 0, 0, 0, 0, 0, 1])],
+                false,
+            ),
             text => {
-                let address = text.parse().map_err(|_| {
-                    Trouble::local(format!("{text} is not a valid IP"))
-                })?;
+                let address = text
+                    .parse()
+                    .map_err(|_| Trouble::local(format!("{text} is not a valid IP")))?;
                 (vec![address], true)
             }
         };
@@ -136,7 +143,9 @@ fn listen(addresses: &[String], port: u16) -> Outcome<Vec<TcpListener>> {
             match TcpListener::bind(SocketAddr::from((address, port))) {
                 Ok(listener) => all.push(listener),
                 Err(error) if is_each || all.is_empty() && address.is_ipv6() => {
-                    return Err(Trouble::local(format!("unable to listen on port {port}: {error}")));
+                    return Err(Trouble::local(format!(
+                        "unable to listen on port {port}: {error}"
+                    )));
                 }
                 Err(_) => {}
             }
@@ -146,13 +155,19 @@ fn listen(addresses: &[String], port: u16) -> Outcome<Vec<TcpListener>> {
 }
 
 /// Takes connections until it is killed.
-fn serve(session: &Session, cluster: &Cluster, pod: &Value, listeners: &[(TcpListener, u16)]) -> Outcome<i32> {
+fn serve(
+    session: &Session,
+    cluster: &Cluster,
+    pod: &Value,
+    listeners: &[(TcpListener, u16)],
+) -> Outcome<i32> {
     let failed = |error: io::Error| Trouble::local(format!("take a connection: {error}"));
     thread::scope(|scope| {
         loop {
             let mut set: Vec<PollFd<'_>> =
                 listeners.iter().map(|(own, _)| PollFd::new(own, PollFlags::IN)).collect();
-            rustix::io::retry_on_intr(|| poll(&mut set, None)).map_err(|error| failed(error.into()))?;
+            rustix::io::retry_on_intr(|| poll(&mut set, None))
+                .map_err(|error| failed(error.into()))?;
             let ready: Vec<bool> = set.iter().map(|own| !own.revents().is_empty()).collect();
             for ((listener, remote), _) in listeners.iter().zip(ready).filter(|(_, ready)| *ready) {
                 let Ok((socket, _)) = listener.accept() else { continue };
@@ -166,7 +181,9 @@ fn serve(session: &Session, cluster: &Cluster, pod: &Value, listeners: &[(TcpLis
                         .map_err(|failure| failure.message)
                         .and_then(|mut own| pass_on(&mut own, socket).map_err(|e| e.to_string()));
                     if let Err(why) = passed {
-                        note(&format!("error: an error occurred forwarding {here} -> {remote}: {why}"));
+                        note(&format!(
+                            "error: an error occurred forwarding {here} -> {remote}: {why}"
+                        ));
                     }
                 });
             }
@@ -222,7 +239,9 @@ fn hear(message: &[u8], begun: &mut [bool; 2], local: &mut TcpStream) -> io::Res
         bytes = bytes.get(2..).unwrap_or_default();
     }
     match channel {
-        ERROR if !bytes.is_empty() => Err(io::Error::other(String::from_utf8_lossy(bytes).into_owned())),
+        ERROR if !bytes.is_empty() => {
+            Err(io::Error::other(String::from_utf8_lossy(bytes).into_owned()))
+        }
         DATA => local.write_all(bytes),
         _ => Ok(()),
     }
@@ -241,7 +260,8 @@ mod tests {
         assert_eq!(read("80"), Some((80, "80".to_owned())));
         assert_eq!(read(":http"), Some((0, "http".to_owned())));
         assert_eq!(read("x:80"), None);
-        let pod = json!({"spec": {"containers": [{"ports": [{"name": "http", "containerPort": 8000}]}]}});
+        let pod =
+            json!({"spec": {"containers": [{"ports": [{"name": "http", "containerPort": 8000}]}]}});
         let service = json!({"spec": {"ports": [{"port": 80, "targetPort": "http"}]}});
         assert_eq!(remote(&pod, None, "http").unwrap(), 8000);
         assert_eq!(remote(&pod, Some(&service), "80").unwrap(), 8000);

@@ -70,7 +70,8 @@ impl Args {
 
 fn table(all: &[&Kind], is_wide: bool, no_headers: bool) -> String {
     let mut text = String::new();
-    let wide = |cells: &[&str]| if is_wide { format!("\t{}", cells.join("\t")) } else { String::new() };
+    let wide =
+        |cells: &[&str]| if is_wide { format!("\t{}", cells.join("\t")) } else { String::new() };
     if !no_headers {
         let heads = ["NAME", "SHORTNAMES", "APIVERSION", "NAMESPACED", "KIND"].join("\t");
         text += &format!("{heads}{}\n", wide(&["VERBS", "CATEGORIES"]));

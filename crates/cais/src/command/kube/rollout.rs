@@ -37,7 +37,9 @@ pub(crate) fn restart(session: &Session, args: &Args) -> engine::Result<i32> {
             return Err(unsupported(item, "restarting"));
         }
         if object["spec"]["paused"] == true {
-            return Err(Trouble::local("can't restart paused deployment (run rollout resume first)"));
+            return Err(Trouble::local(
+                "can't restart paused deployment (run rollout resume first)",
+            ));
         }
         let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let annotations = json!({"kubectl.kubernetes.io/restartedAt": now});

@@ -39,7 +39,9 @@ pub(crate) struct Args {
 pub(crate) fn run(session: &Session, args: &Args) -> engine::Result<i32> {
     cluster::told(|| {
         if args.replicas < 0 {
-            return Err(Trouble::local("The --replicas=COUNT flag is required, and COUNT must be greater than or equal to 0"));
+            return Err(Trouble::local(
+                "The --replicas=COUNT flag is required, and COUNT must be greater than or equal to 0",
+            ));
         }
         let cluster = args.cluster.connect(session)?;
         let printed = Printed::new(session, args.output.as_deref())?;

@@ -49,14 +49,17 @@ pub(crate) fn run(session: &Session, args: &Args) -> engine::Result<i32> {
     cluster::told(|| {
         let cluster = args.cluster.connect(session)?;
         let first = args.words[0].as_str();
-        let (kind, own) = first.split_once('/').map_or((first, None), |(kind, own)| (kind, Some(own)));
+        let (kind, own) =
+            first.split_once('/').map_or((first, None), |(kind, own)| (kind, Some(own)));
         let own = own.or(args.words.get(1).map(String::as_str));
         let top = Top { args, cluster: &cluster };
         let (heads, mut lines) = match kind {
             "pod" | "pods" | "po" => top.pods(own)?,
             "node" | "nodes" | "no" => top.nodes(own)?,
             other => {
-                return Err(Trouble::local(format!("unknown resource \"{other}\": pods and nodes are measured")));
+                return Err(Trouble::local(format!(
+                    "unknown resource \"{other}\": pods and nodes are measured"
+                )));
             }
         };
         if lines.is_empty() {
@@ -179,7 +182,8 @@ impl Top<'_> {
             let node = nodes.iter().find(|node| name(node) == name(metrics));
             let share = |node: &Value| {
                 let all = &node["status"]["allocatable"];
-                let percent = |part: i64, whole: i64| if whole > 0 { part * 100 / whole } else { 0 };
+                let percent =
+                    |part: i64, whole: i64| if whole > 0 { part * 100 / whole } else { 0 };
                 (
                     percent(cpu, amount(all, "cpu").milli_value()),
                     percent(memory, amount(all, "memory").value()),
@@ -207,7 +211,12 @@ mod tests {
     #[test]
     fn lines_are_set_as_kubectl_s() {
         let args = Whole::parse_from(["top", "pod", "--sum"]).args;
-        let line = |name: &str, cpu, memory| Line { front: vec![name.to_owned()], cpu, memory, rest: None };
+        let line = |name: &str, cpu, memory| Line {
+            front: vec![name.to_owned()],
+            cpu,
+            memory,
+            rest: None,
+        };
         let lines = [line("web", 12, 5 * MEBI), line("longer", 3, MEBI / 2)];
         assert_eq!(
             set(&args, &["NAME", "CPU(cores)", "MEMORY(bytes)"], &lines),

@@ -65,9 +65,14 @@ impl Wanted {
             let rest = rest.trim_matches('\'');
             let (path, value) = match rest.rfind('}') {
                 Some(end) => (&rest[..=end], rest[end + 1..].strip_prefix('=')),
-                None => rest.split_once('=').map_or((rest, None), |(path, value)| (path, Some(value))),
+                None => {
+                    rest.split_once('=').map_or((rest, None), |(path, value)| (path, Some(value)))
+                }
             };
-            return Ok(Self::Path(Path::parse(path)?, value.map(|value| value.trim_matches('\'').to_owned())));
+            return Ok(Self::Path(
+                Path::parse(path)?,
+                value.map(|value| value.trim_matches('\'').to_owned()),
+            ));
         }
         Err(Trouble::local(format!("unrecognized condition: \"{text}\"")))
     }
@@ -98,8 +103,9 @@ impl Wanted {
 /// Whether a condition is of the present object, not of one before.
 fn is_observed(object: &Value, condition: &Value) -> bool {
     let generation = object["metadata"]["generation"].as_i64();
-    let observed =
-        condition["observedGeneration"].as_i64().or(object["status"]["observedGeneration"].as_i64());
+    let observed = condition["observedGeneration"]
+        .as_i64()
+        .or(object["status"]["observedGeneration"].as_i64());
     match (observed, generation) {
         (Some(observed), Some(generation)) => observed >= generation,
         _ => true,
@@ -155,15 +161,16 @@ fn one(cluster: &Cluster, item: &Item, wanted: &Wanted, until: Instant) -> Outco
         cluster.get(&item.kind, &item.namespace, name)?;
     }
     let mut uid = Value::Null;
-    let is_so = watched(cluster, &item.kind, (&item.namespace, name), Some(until), &mut |_, object| {
-        let own = object.map(|object| object["metadata"]["uid"].clone()).unwrap_or_default();
-        if uid.is_null() {
-            uid = own.clone();
-        }
-        // Another of its name is not it.
-        let object = object.filter(|_| !matches!(wanted, Wanted::Delete) || own == uid);
-        Ok(wanted.is_so(object))
-    })?;
+    let is_so =
+        watched(cluster, &item.kind, (&item.namespace, name), Some(until), &mut |_, object| {
+            let own = object.map(|object| object["metadata"]["uid"].clone()).unwrap_or_default();
+            if uid.is_null() {
+                uid = own.clone();
+            }
+            // Another of its name is not it.
+            let object = object.filter(|_| !matches!(wanted, Wanted::Delete) || own == uid);
+            Ok(wanted.is_so(object))
+        })?;
     match is_so {
         true => Ok(()),
         false => Err(Trouble::local(format!(

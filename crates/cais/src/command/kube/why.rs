@@ -71,12 +71,22 @@ fn placed(pod: &Value) -> String {
     for place in ["/status/initContainerStatuses", "/status/containerStatuses"] {
         for status in list(pod, place) {
             let own = word(status, "/name");
-            for (state, what) in [("/state/waiting", "waits"), ("/state/terminated", "has ended"), ("/lastState/terminated", "ended before")] {
-                let Some(state) = status.pointer(state).filter(|state| !state.is_null()) else { continue };
+            for (state, what) in [
+                ("/state/waiting", "waits"),
+                ("/state/terminated", "has ended"),
+                ("/lastState/terminated", "ended before"),
+            ] {
+                let Some(state) = status.pointer(state).filter(|state| !state.is_null()) else {
+                    continue;
+                };
                 let code = state["exitCode"].as_i64().map(|code| format!(" with code {code}"));
                 let told = [word(state, "/reason"), word(state, "/message")];
                 let told: Vec<&str> = told.into_iter().filter(|word| !word.is_empty()).collect();
-                text += &format!("  container {own} {what}{}: {}\n", code.unwrap_or_default(), told.join(": ").trim());
+                text += &format!(
+                    "  container {own} {what}{}: {}\n",
+                    code.unwrap_or_default(),
+                    told.join(": ").trim()
+                );
             }
         }
     }
@@ -89,10 +99,16 @@ fn placed(pod: &Value) -> String {
 
 /// What keeps a pod from being looked at.
 fn gates(pod: &Value) -> String {
-    let all: Vec<&str> = list(pod, "/spec/schedulingGates").map(|gate| word(gate, "/name")).collect();
+    let all: Vec<&str> =
+        list(pod, "/spec/schedulingGates").map(|gate| word(gate, "/name")).collect();
     match all.is_empty() {
         true => String::new(),
-        false => format!("{}/{} waits until these gates are removed: {}\n", namespace(pod), name(pod), all.join(", ")),
+        false => format!(
+            "{}/{} waits until these gates are removed: {}\n",
+            namespace(pod),
+            name(pod),
+            all.join(", ")
+        ),
     }
 }
 

@@ -5,14 +5,17 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::super::{Outcome, word};
-use super::page::{Page, sorted};
 use super::Subject;
+use super::page::{Page, sorted};
 
 /// Words in names of fields that are written in capital letters.
 const ACRONYMS: &[&str] = &["API", "URL", "UID", "OSB", "GUID"];
 /// What is shown at the top.
 const SHOWN: &[&str] = &[
-    ".metadata.managedFields", ".metadata.name", ".metadata.namespace", ".metadata.labels",
+    ".metadata.managedFields",
+    ".metadata.name",
+    ".metadata.namespace",
+    ".metadata.labels",
     ".metadata.annotations",
 ];
 
@@ -109,7 +112,8 @@ fn label(field: &str) -> String {
     for (at, letter) in letters.iter().enumerate() {
         let begins = letter.is_uppercase()
             && at > 0
-            && (letters[at - 1].is_lowercase() || letters.get(at + 1).is_some_and(|next| next.is_lowercase()));
+            && (letters[at - 1].is_lowercase()
+                || letters.get(at + 1).is_some_and(|next| next.is_lowercase()));
         match words.last_mut() {
             Some(word) if !begins => word.push(*letter),
             _ => words.push(letter.to_string()),

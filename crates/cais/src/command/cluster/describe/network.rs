@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::super::table::pairs;
 use super::super::{Outcome, list, word};
-use super::page::{Page, number, scalar};
 use super::Subject;
+use super::page::{Page, number, scalar};
 
 pub(super) fn service(subject: &Subject<'_>, page: &mut Page) -> Outcome<()> {
     let of = subject.object;
@@ -24,13 +24,15 @@ pub(super) fn service(subject: &Subject<'_>, page: &mut Page) -> Outcome<()> {
     }
     page.field_if(0, "IP Address", word(of, "/spec/loadBalancerIP"));
     page.field_if(0, "External Name", word(of, "/spec/externalName"));
-    let balanced: Vec<String> = list(of, "/status/loadBalancer/ingress").map(|own| match word(own, "/ip") {
-        "" => word(own, "/hostname").to_owned(),
-        ip => match word(own, "/ipMode") {
-            "" => ip.to_owned(),
-            mode => format!("{ip} ({mode})"),
-        },
-    }).collect();
+    let balanced: Vec<String> = list(of, "/status/loadBalancer/ingress")
+        .map(|own| match word(own, "/ip") {
+            "" => word(own, "/hostname").to_owned(),
+            ip => match word(own, "/ipMode") {
+                "" => ip.to_owned(),
+                mode => format!("{ip} ({mode})"),
+            },
+        })
+        .collect();
     if !balanced.is_empty() {
         page.field(0, "LoadBalancer Ingress", balanced.join(", "));
     }
@@ -99,16 +101,23 @@ pub(super) fn ingress(subject: &Subject<'_>, page: &mut Page) -> Outcome<()> {
     page.field(0, "Name", super::name(of));
     page.labels("", "Labels", &of["metadata"]["labels"]);
     page.field(0, "Namespace", super::namespace(of));
-    let addresses: Vec<&str> = list(of, "/status/loadBalancer/ingress")
-        .map(|own| if word(own, "/ip").is_empty() { word(own, "/hostname") } else { word(own, "/ip") })
-        .collect();
+    let addresses: Vec<&str> =
+        list(of, "/status/loadBalancer/ingress")
+            .map(|own| {
+                if word(own, "/ip").is_empty() { word(own, "/hostname") } else { word(own, "/ip") }
+            })
+            .collect();
     page.field(0, "Address", addresses.join(","));
     page.field(0, "Ingress Class", scalar(of, "/spec/ingressClassName", "<none>"));
     let default = &of["spec"]["defaultBackend"];
-    page.field(0, "Default backend", match default.is_null() {
-        true => "<default>".to_owned(),
-        false => backend(subject, default),
-    });
+    page.field(
+        0,
+        "Default backend",
+        match default.is_null() {
+            true => "<default>".to_owned(),
+            false => backend(subject, default),
+        },
+    );
     let tls: Vec<&Value> = list(of, "/spec/tls").collect();
     if !tls.is_empty() {
         page.line(0, "TLS:");
@@ -129,11 +138,15 @@ pub(super) fn ingress(subject: &Subject<'_>, page: &mut Page) -> Outcome<()> {
         let host = word(rule, "/host");
         page.line(1, &format!("{}\t", if host.is_empty() { "*" } else { host }));
         for path in list(rule, "/http/paths") {
-            page.line(1, &format!("  \t{} \t{}", word(path, "/path"), backend(subject, &path["backend"])));
+            page.line(
+                1,
+                &format!("  \t{} \t{}", word(path, "/path"), backend(subject, &path["backend"])),
+            );
         }
     }
     if count == 0 {
-        let default = if default.is_null() { "<default>".to_owned() } else { backend(subject, default) };
+        let default =
+            if default.is_null() { "<default>".to_owned() } else { backend(subject, default) };
         page.line(1, &format!("*\t*\t{default}"));
     }
     page.annotations("", &of["metadata"]["annotations"]);
@@ -145,7 +158,12 @@ fn backend(subject: &Subject<'_>, backend: &Value) -> String {
     let service = &backend["service"];
     if service.is_null() {
         let own = &backend["resource"];
-        return format!("APIGroup: {}, Kind: {}, Name: {}", word(own, "/apiGroup"), word(own, "/kind"), word(own, "/name"));
+        return format!(
+            "APIGroup: {}, Kind: {}, Name: {}",
+            word(own, "/apiGroup"),
+            word(own, "/kind"),
+            word(own, "/name")
+        );
     }
     let name = word(service, "/name");
     let port = match word(service, "/port/name") {

@@ -52,7 +52,7 @@ impl Page {
             return self.line(0, &format!("{indent}{name}:\t<none>"));
         }
         for (at, line) in lines.iter().enumerate() {
-            let head = if at == 0 { format!("{indent}{name}:") } else { indent.to_owned() };
+            let head = if at == 0 { format!("{indent}{name}:") } else { String::new() };
             self.line(0, &format!("{head}\t{line}"));
         }
     }
@@ -94,8 +94,8 @@ impl Page {
         }
     }
 
-    /// Conditions with the columns that are wanted.
-    pub(super) fn conditions(&mut self, object: &Value, columns: &[(&str, &str)]) {
+    /// Conditions with the columns that are wanted; some kinds have a blank behind the first.
+    pub(super) fn conditions(&mut self, object: &Value, columns: &[(&str, &str)], blank: &str) {
         let conditions: Vec<&Value> = list(object, "/status/conditions").collect();
         if conditions.is_empty() {
             return;
@@ -109,7 +109,7 @@ impl Page {
             let cell = |(at, (_, field)): (usize, &(&str, &str))| {
                 let value = word(condition, field);
                 match (at, *field) {
-                    (0, _) => format!("{value} "),
+                    (0, _) => format!("{value}{blank}"),
                     (_, field) if field.ends_with("Time") => time(value),
                     _ => value.to_owned(),
                 }
@@ -117,6 +117,11 @@ impl Page {
             let cells: Vec<String> = columns.iter().enumerate().map(cell).collect();
             self.line(1, &cells.join("\t"));
         }
+    }
+
+    /// Lines as they are, with tabs.
+    pub(super) fn bare(&self) -> String {
+        crate::output::printable(&self.text).into_owned()
     }
 
     /// Lines set in columns.

@@ -6,15 +6,21 @@ use super::super::{list, word};
 use super::page::{Page, number, scalar, time, truth};
 
 /// The containers of a list of a pod's, each with what is known of it.
-pub(super) fn containers(page: &mut Page, label: &str, of: &Value, field: &str, status: Option<(&Value, &str)>, space: &str) {
+pub(super) fn containers(
+    page: &mut Page,
+    label: &str,
+    of: &Value,
+    field: &str,
+    status: Option<(&Value, &str)>,
+    space: &str,
+) {
     let all: Vec<&Value> = list(of, field).collect();
     let none = if all.is_empty() { " <none>" } else { "" };
     page.line(0, &format!("{space}{label}:{none}"));
     for container in all {
         let name = word(container, "/name");
-        let own = status.and_then(|(pod, field)| {
-            list(pod, field).find(|status| word(status, "/name") == name)
-        });
+        let own = status
+            .and_then(|(pod, field)| list(pod, field).find(|status| word(status, "/name") == name));
         let indent = if space.is_empty() { "" } else { " " };
         page.line(1, &format!("{indent}{name}:"));
         basics(page, container, own);
@@ -45,12 +51,15 @@ fn basics(page: &mut Page, container: &Value, status: Option<&Value>) {
     let ports = |field: &str, with_name: bool| -> Vec<String> {
         let port = |port: &Value| {
             let name = word(port, "/name");
-            let name = if name.is_empty() || !with_name { String::new() } else { format!(" ({name})") };
+            let name =
+                if name.is_empty() || !with_name { String::new() } else { format!(" ({name})") };
             format!("{}/{}{name}", number(port, field), word(port, "/protocol"))
         };
         list(container, "/ports").map(port).collect()
     };
-    for (name, ports) in [("Port", ports("/containerPort", true)), ("Host Port", ports("/hostPort", true))] {
+    for (name, ports) in
+        [("Port", ports("/containerPort", true)), ("Host Port", ports("/hostPort", true))]
+    {
         match ports.len() {
             0 => page.field(2, name, "<none>"),
             1 => page.field(2, name, &ports[0]),
@@ -107,7 +116,11 @@ pub(super) fn resources(page: &mut Page, resources: &Value, level: usize) {
 }
 
 fn probes(page: &mut Page, container: &Value) {
-    let all = [("Liveness", "livenessProbe"), ("Readiness", "readinessProbe"), ("Startup", "startupProbe")];
+    let all = [
+        ("Liveness", "livenessProbe"),
+        ("Readiness", "readinessProbe"),
+        ("Startup", "startupProbe"),
+    ];
     for (name, field) in all {
         let probe = &container[field];
         if !probe.is_null() {
@@ -118,7 +131,7 @@ fn probes(page: &mut Page, container: &Value) {
 
 fn probe(probe: &Value) -> String {
     let attributes = format!(
-        "delay={}s timeout={}s period={}s #success={} #failure={}",
+        "delay={}s timeout={}s period={}s successThreshold={} failureThreshold={}",
         number(probe, "/initialDelaySeconds"),
         number(probe, "/timeoutSeconds"),
         number(probe, "/periodSeconds"),
@@ -220,7 +233,13 @@ fn source(from: &Value, container: &Value, pod: Option<&Value>) -> String {
 fn field(pod: &Value, path: &str) -> String {
     let quoted = |list: &str| {
         let key = path.strip_prefix(list)?.strip_prefix("['")?.strip_suffix("']")?;
-        Some(word(&pod["metadata"][list.strip_prefix("metadata.")?], &format!("/{}", key.replace('~', "~0").replace('/', "~1"))).to_owned())
+        Some(
+            word(
+                &pod["metadata"][list.strip_prefix("metadata.")?],
+                &format!("/{}", key.replace('~', "~0").replace('/', "~1")),
+            )
+            .to_owned(),
+        )
     };
     quoted("metadata.labels")
         .or_else(|| quoted("metadata.annotations"))
@@ -299,7 +318,11 @@ pub(super) fn spreads(page: &mut Page, spec: &Value, indent: &str) {
     all.sort_by_key(|own| word(own, "/topologyKey"));
     let line = |own: &Value| {
         let what = word(own, "/whenUnsatisfiable");
-        let mut text = format!("{}:{what} when max skew {} is exceeded", word(own, "/topologyKey"), number(own, "/maxSkew"));
+        let mut text = format!(
+            "{}:{what} when max skew {} is exceeded",
+            word(own, "/topologyKey"),
+            number(own, "/maxSkew")
+        );
         if !own["labelSelector"].is_null() {
             text += &format!(" for selector {}", super::selector(&own["labelSelector"]));
         }

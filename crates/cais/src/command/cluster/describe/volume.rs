@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::super::{Outcome, list, word};
-use super::page::{Page, number, scalar, truth};
 use super::Subject;
+use super::page::{Page, number, scalar, truth};
 
 /// The volumes of a pod.
 pub(super) fn volumes(page: &mut Page, spec: &Value, space: &str) {
@@ -46,7 +46,10 @@ fn one(page: &mut Page, volume: &Value) {
         ),
         "persistentVolumeClaim" => (
             "PersistentVolumeClaim (a reference to a PersistentVolumeClaim in the same namespace)",
-            vec![("ClaimName", text("/claimName")), ("ReadOnly", truth(own, "/readOnly").to_string())],
+            vec![
+                ("ClaimName", text("/claimName")),
+                ("ReadOnly", truth(own, "/readOnly").to_string()),
+            ],
         ),
         "nfs" => (
             "NFS (an NFS mount that lasts the lifetime of a pod)",
@@ -61,7 +64,11 @@ fn one(page: &mut Page, volume: &Value) {
             vec![("Reference", text("/reference")), ("PullPolicy", text("/pullPolicy"))],
         ),
         "projected" => {
-            page.field(2, "Type", "Projected (a volume that contains injected data from multiple sources)");
+            page.field(
+                2,
+                "Type",
+                "Projected (a volume that contains injected data from multiple sources)",
+            );
             return list(own, "/sources").for_each(|source| projected(page, source));
         }
         "downwardAPI" => {
@@ -128,13 +135,22 @@ pub(super) fn claim(subject: &Subject<'_>, page: &mut Page) -> Outcome<()> {
     page.field(0, "Finalizers", format!("[{}]", finalizers.join(" ")));
     let bound = !word(claim, "/spec/volumeName").is_empty();
     page.field(0, "Capacity", if bound { word(claim, "/status/capacity/storage") } else { "" });
-    page.field(0, "Access Modes", if bound { access(claim, "/status/accessModes") } else { String::new() });
+    page.field(
+        0,
+        "Access Modes",
+        if bound { access(claim, "/status/accessModes") } else { String::new() },
+    );
     page.field_if(0, "VolumeMode", word(claim, "/spec/volumeMode"));
     let name = super::name(claim);
     let uses = |pod: &Value| {
         list(pod, "/spec/volumes").any(|own| word(own, "/persistentVolumeClaim/claimName") == name)
     };
-    let mut users: Vec<String> = subject.list("pods", &Vec::new())?.iter().filter(|pod| uses(pod)).map(|pod| super::name(pod).to_owned()).collect();
+    let mut users: Vec<String> = subject
+        .list("pods", &Vec::new())?
+        .iter()
+        .filter(|pod| uses(pod))
+        .map(|pod| super::name(pod).to_owned())
+        .collect();
     users.sort();
     page.below("", "Used By", users);
     Ok(())

@@ -38,7 +38,7 @@ pub(super) fn deployment(subject: &Subject<'_>, page: &mut Page) -> Outcome<()> 
         page.field(0, "RollingUpdateStrategy", format!("{down} max unavailable, {up} max surge"));
     }
     template(page, &of["spec"]["template"]);
-    page.conditions(of, REASONS);
+    page.conditions(of, REASONS, " ");
     let (old, new) = sets(subject)?;
     page.field(0, "OldReplicaSets", created(&old));
     page.field(0, "NewReplicaSet", created(&new));
@@ -58,7 +58,9 @@ fn sets(subject: &Subject<'_>) -> Outcome<(Vec<Value>, Vec<Value>)> {
     });
     let hash = |template: &Value| {
         let mut template = template.clone();
-        if let Some(labels) = template.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
+        if let Some(labels) =
+            template.pointer_mut("/metadata/labels").and_then(Value::as_object_mut)
+        {
             labels.remove("pod-template-hash");
         }
         template
@@ -122,7 +124,7 @@ pub(super) fn replica_set(subject: &Subject<'_>, page: &mut Page) -> Outcome<()>
     page.field(0, "Replicas", format!("{have} current / {want} desired"));
     page.field(0, "Pods Status", pods(subject)?);
     template(page, &of["spec"]["template"]);
-    page.conditions(of, REASONS);
+    page.conditions(of, REASONS, " ");
     Ok(())
 }
 
@@ -132,6 +134,8 @@ pub(super) fn stateful_set(subject: &Subject<'_>, page: &mut Page) -> Outcome<()
     page.field(0, "CreationTimestamp", time(word(of, "/metadata/creationTimestamp")));
     page.field(0, "Selector", selector(&of["spec"]["selector"]));
     page.labels_of(of);
+    page.field(0, "Service Name", word(of, "/spec/serviceName"));
+    page.field(0, "Pod Management Policy", word(of, "/spec/podManagementPolicy"));
     let (want, have) = (number(of, "/spec/replicas"), number(of, "/status/replicas"));
     page.field(0, "Replicas", format!("{want} desired | {have} total"));
     page.field(0, "Update Strategy", word(of, "/spec/updateStrategy/type"));
@@ -141,6 +145,12 @@ pub(super) fn stateful_set(subject: &Subject<'_>, page: &mut Page) -> Outcome<()
         if !rolling["maxUnavailable"].is_null() {
             page.field(1, "MaxUnavailable", scalar(rolling, "/maxUnavailable", ""));
         }
+    }
+    let retention = &of["spec"]["persistentVolumeClaimRetentionPolicy"];
+    if !retention.is_null() {
+        page.line(0, "Persistent Volume Claim Retention Policy:");
+        page.field(1, "WhenDeleted", word(retention, "/whenDeleted"));
+        page.field(1, "WhenScaled", word(retention, "/whenScaled"));
     }
     page.field(0, "Pods Status", pods(subject)?);
     template(page, &of["spec"]["template"]);
@@ -161,8 +171,7 @@ fn claims(page: &mut Page, of: &Value) {
         page.annotations("  ", &claim["metadata"]["annotations"]);
         let storage = scalar(claim, "/spec/resources/requests/storage", "<default>");
         page.field(1, "Capacity", storage);
-        let modes: Vec<&str> =
-            list(claim, "/spec/accessModes").filter_map(Value::as_str).collect();
+        let modes: Vec<&str> = list(claim, "/spec/accessModes").filter_map(Value::as_str).collect();
         page.field(1, "Access Modes", format!("[{}]", modes.join(" ")));
     }
 }
@@ -244,21 +253,37 @@ pub(super) fn cron_job(subject: &Subject<'_>, page: &mut Page) -> Outcome<()> {
     page.head(of);
     page.labels_of(of);
     page.field(0, "Schedule", word(of, "/spec/schedule"));
-    page.field_if(0, "Time Zone", word(of, "/spec/timeZone"));
     page.field(0, "Concurrency Policy", word(of, "/spec/concurrencyPolicy"));
-    page.field(0, "Suspend", scalar(of, "/spec/suspend", "<unset>").replace("true", "True").replace("false", "False"));
-    page.field(0, "Successful Job History Limit", scalar(of, "/spec/successfulJobsHistoryLimit", "<unset>"));
-    page.field(0, "Failed Job History Limit", scalar(of, "/spec/failedJobsHistoryLimit", "<unset>"));
+    page.field(
+        0,
+        "Suspend",
+        scalar(of, "/spec/suspend", "<unset>").replace("true", "True").replace("false", "False"),
+    );
+    page.field(0, "Time Zone", scalar(of, "/spec/timeZone", "<unset>"));
+    page.field(
+        0,
+        "Successful Job History Limit",
+        scalar(of, "/spec/successfulJobsHistoryLimit", "<unset>"),
+    );
+    page.field(
+        0,
+        "Failed Job History Limit",
+        scalar(of, "/spec/failedJobsHistoryLimit", "<unset>"),
+    );
     let deadline = match of["spec"]["startingDeadlineSeconds"].as_i64() {
         Some(seconds) => format!("{seconds}s"),
         None => "<unset>".to_owned(),
     };
     page.field(0, "Starting Deadline Seconds", deadline);
     let spec = &of["spec"]["jobTemplate"]["spec"];
-    page.field(0, "Selector", match selector(&spec["selector"]).as_str() {
-        "" => "<unset>",
-        own => own,
-    });
+    page.field(
+        0,
+        "Selector",
+        match selector(&spec["selector"]).as_str() {
+            "" => "<unset>",
+            own => own,
+        },
+    );
     page.field(0, "Parallelism", scalar(spec, "/parallelism", "<unset>"));
     page.field(0, "Completions", scalar(spec, "/completions", "<unset>"));
     if let Some(seconds) = spec["activeDeadlineSeconds"].as_i64() {
@@ -266,9 +291,17 @@ pub(super) fn cron_job(subject: &Subject<'_>, page: &mut Page) -> Outcome<()> {
     }
     template(page, &spec["template"]);
     let last = word(of, "/status/lastScheduleTime");
-    page.field(0, "Last Schedule Time", if last.is_empty() { "<unset>".to_owned() } else { time(last) });
+    page.field(
+        0,
+        "Last Schedule Time",
+        if last.is_empty() { "<unset>".to_owned() } else { time(last) },
+    );
     let active: Vec<&str> = list(of, "/status/active").map(|own| word(own, "/name")).collect();
-    page.field(0, "Active Jobs", if active.is_empty() { "<none>".to_owned() } else { active.join(", ") });
+    page.field(
+        0,
+        "Active Jobs",
+        if active.is_empty() { "<none>".to_owned() } else { active.join(", ") },
+    );
     Ok(())
 }
 
@@ -286,9 +319,16 @@ pub(super) fn autoscaler(subject: &Subject<'_>, page: &mut Page) -> Outcome<()> 
     page.field(0, "Min replicas", scalar(of, "/spec/minReplicas", "<unset>"));
     page.field(0, "Max replicas", number(of, "/spec/maxReplicas"));
     behaviour(page, &of["spec"]["behavior"]);
-    let (have, want) = (number(of, "/status/currentReplicas"), number(of, "/status/desiredReplicas"));
-    page.field(0, &format!("{} pods", word(target, "/kind")), format!("{have} current / {want} desired"));
-    page.conditions(of, &[("Type", "/type"), ("Status", "/status"), ("Reason", "/reason"), ("Message", "/message")]);
+    let (have, want) =
+        (number(of, "/status/currentReplicas"), number(of, "/status/desiredReplicas"));
+    page.field(
+        0,
+        &format!("{} pods", word(target, "/kind")),
+        format!("{have} current / {want} desired"),
+    );
+    let columns =
+        [("Type", "/type"), ("Status", "/status"), ("Reason", "/reason"), ("Message", "/message")];
+    page.conditions(of, &columns, "");
     Ok(())
 }
 
@@ -323,7 +363,11 @@ fn metric(page: &mut Page, metric: &Value, current: Option<&Value>) {
     let text = match kind {
         "resource" => format!("resource {name}{of_container} on pods"),
         "pods" => format!("\"{name}\" on pods"),
-        "object" => format!("\"{name}\" on {}/{}", word(own, "/describedObject/kind"), word(own, "/describedObject/name")),
+        "object" => format!(
+            "\"{name}\" on {}/{}",
+            word(own, "/describedObject/kind"),
+            word(own, "/describedObject/name")
+        ),
         _ => format!("\"{name}\" (target average value)"),
     };
     page.field(1, &text, format!("{now} / {target}"));
@@ -350,7 +394,13 @@ fn behaviour(page: &mut Page, behaviour: &Value) {
         page.line(2, "Policies:");
         for policy in list(rules, "/policies") {
             let (kind, value) = (word(policy, "/type"), number(policy, "/value"));
-            page.line(3, &format!("- Type: {kind}\tValue: {value}\tPeriod: {} seconds", number(policy, "/periodSeconds")));
+            page.line(
+                3,
+                &format!(
+                    "- Type: {kind}\tValue: {value}\tPeriod: {} seconds",
+                    number(policy, "/periodSeconds")
+                ),
+            );
         }
     }
 }

@@ -71,10 +71,14 @@ pub(crate) fn run(session: &Session, args: &Args) -> engine::Result<i32> {
             let text = match args.revision {
                 0 => format!("{} \n{}\n", item.reference(), table(&revisions)),
                 number => {
-                    let found = revisions.get(&number).ok_or_else(|| {
-                        Trouble::local("unable to find the specified revision")
-                    })?;
-                    format!("{} with revision #{number}\n{}\n", item.reference(), describe::template(&found.template))
+                    let found = revisions
+                        .get(&number)
+                        .ok_or_else(|| Trouble::local("unable to find the specified revision"))?;
+                    format!(
+                        "{} with revision #{number}\n{}\n",
+                        item.reference(),
+                        describe::template(&found.template)
+                    )
                 }
             };
             session.print(&text)?;
@@ -120,16 +124,22 @@ fn back(cluster: &Cluster, args: &UndoArgs, item: &Item, object: &Value) -> Outc
             Some(number) => *number,
             None => {
                 let kind = item.kind.kind.to_lowercase();
-                return Err(Trouble::local(format!("no rollout history found for {kind} \"{name}\"")));
+                return Err(Trouble::local(format!(
+                    "no rollout history found for {kind} \"{name}\""
+                )));
             }
         },
         number => number,
     };
     let Some(revision) = revisions.get(&number) else {
-        return Err(Trouble::local(format!("unable to find specified revision {number} in history")));
+        return Err(Trouble::local(format!(
+            "unable to find specified revision {number} in history"
+        )));
     };
     if revisions.keys().next_back() == Some(&number) {
-        return Ok(format!("skipped rollback (current template already matches revision {number})"));
+        return Ok(format!(
+            "skipped rollback (current template already matches revision {number})"
+        ));
     }
     if !args.dry_run.is_client() {
         let path = item.path(&args.dry_run.query());
@@ -145,7 +155,9 @@ fn revisions(cluster: &Cluster, item: &Item, object: &Value) -> Outcome<BTreeMap
         "Deployment" => "replicasets.apps",
         "DaemonSet" | "StatefulSet" => "controllerrevisions.apps",
         kind => {
-            return Err(Trouble::local(format!("no history viewer has been implemented for \"{kind}\"")));
+            return Err(Trouble::local(format!(
+                "no history viewer has been implemented for \"{kind}\""
+            )));
         }
     };
     let of = cluster.kind(kind)?;

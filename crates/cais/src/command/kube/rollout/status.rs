@@ -14,7 +14,7 @@ use crate::session::Session;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Wait until it is done
-    #[arg(short, long, value_name = "BOOL", default_value = "true", num_args = 0..=1,
+    #[arg(short, long, value_name = "BOOL", action = clap::ArgAction::Set, default_value = "true", num_args = 0..=1,
         require_equals = true, default_missing_value = "true",
         value_parser = super::super::super::grammar::Bool)]
     watch: bool,
@@ -90,30 +90,35 @@ fn deployment(of: &Value, revision: i64) -> Outcome<(String, bool)> {
         let own = &of["metadata"]["annotations"]["deployment.kubernetes.io/revision"];
         let own: i64 = own.as_str().and_then(|own| own.parse().ok()).unwrap_or(0);
         if own != revision {
-            return Err(Trouble::local(format!("desired revision ({revision}) is different from the running revision ({own})")));
+            return Err(Trouble::local(format!(
+                "desired revision ({revision}) is different from the running revision ({own})"
+            )));
         }
     }
     if !is_observed(of) {
         return waits("Waiting for deployment spec update to be observed...\n".to_owned());
     }
-    let is_late = |own: &Value| own["type"] == "Progressing" && own["reason"] == "ProgressDeadlineExceeded";
+    let is_late =
+        |own: &Value| own["type"] == "Progressing" && own["reason"] == "ProgressDeadlineExceeded";
     if list(of, "/status/conditions").any(is_late) {
-        return Err(Trouble::local(format!("deployment \"{name}\" exceeded its progress deadline")));
+        return Err(Trouble::local(format!(
+            "deployment \"{name}\" exceeded its progress deadline"
+        )));
     }
     let head = format!("Waiting for deployment \"{name}\" rollout to finish:");
     let wanted = of["spec"]["replicas"].as_i64();
     let (all, updated) = (count(of, "/status/replicas"), count(of, "/status/updatedReplicas"));
     let available = count(of, "/status/availableReplicas");
     match wanted {
-        Some(wanted) if updated < wanted => waits(format!(
-            "{head} {updated} out of {wanted} new replicas have been updated...\n"
-        )),
+        Some(wanted) if updated < wanted => {
+            waits(format!("{head} {updated} out of {wanted} new replicas have been updated...\n"))
+        }
         _ if all > updated => {
             waits(format!("{head} {} old replicas are pending termination...\n", all - updated))
         }
-        _ if available < updated => waits(format!(
-            "{head} {available} of {updated} updated replicas are available...\n"
-        )),
+        _ if available < updated => {
+            waits(format!("{head} {available} of {updated} updated replicas are available...\n"))
+        }
         _ => Ok((format!("deployment \"{name}\" successfully rolled out\n"), true)),
     }
 }
@@ -121,7 +126,9 @@ fn deployment(of: &Value, revision: i64) -> Outcome<(String, bool)> {
 fn daemon_set(of: &Value) -> Outcome<(String, bool)> {
     let name = cluster::name(of);
     if word(of, "/spec/updateStrategy/type") != "RollingUpdate" {
-        return Err(Trouble::local("rollout status is only available for RollingUpdate strategy type"));
+        return Err(Trouble::local(
+            "rollout status is only available for RollingUpdate strategy type",
+        ));
     }
     if !is_observed(of) {
         return waits("Waiting for daemon set spec update to be observed...\n".to_owned());
@@ -141,7 +148,9 @@ fn daemon_set(of: &Value) -> Outcome<(String, bool)> {
 
 fn stateful_set(of: &Value) -> Outcome<(String, bool)> {
     if word(of, "/spec/updateStrategy/type") != "RollingUpdate" {
-        return Err(Trouble::local("rollout status is only available for RollingUpdate strategy type"));
+        return Err(Trouble::local(
+            "rollout status is only available for RollingUpdate strategy type",
+        ));
     }
     if count(of, "/status/observedGeneration") == 0 || !is_observed(of) {
         return waits("Waiting for statefulset spec update to be observed...\n".to_owned());
@@ -159,7 +168,10 @@ fn stateful_set(of: &Value) -> Outcome<(String, bool)> {
                 wanted - partition
             ));
         }
-        return Ok((format!("partitioned roll out complete: {updated} new pods have been updated...\n"), true));
+        return Ok((
+            format!("partitioned roll out complete: {updated} new pods have been updated...\n"),
+            true,
+        ));
     }
     let new = word(of, "/status/updateRevision");
     if new != word(of, "/status/currentRevision") {
@@ -184,9 +196,7 @@ mod tests {
             let of = json!({"metadata": {"name": "w", "generation": 2}, "spec": {"replicas": 3}, "status": status});
             deployment(&of, 0).map_or_else(|trouble| trouble.message(), |(text, _)| text)
         };
-        let status = |updated: i64, all: i64, available: i64| {
-            json!({"observedGeneration": 2, "updatedReplicas": updated, "replicas": all, "availableReplicas": available})
-        };
+        let status = |updated: i64, all: i64, available: i64| json!({"observedGeneration": 2, "updatedReplicas": updated, "replicas": all, "availableReplicas": available});
         assert!(says(json!({"observedGeneration": 1})).contains("to be observed"));
         assert!(says(status(1, 3, 3)).contains("1 out of 3 new replicas"));
         assert!(says(status(3, 4, 3)).contains("1 old replicas are pending"));

@@ -146,7 +146,7 @@ impl Told {
                 self.event["responseStatus"] = json!({"metadata": {}, "code": code});
                 self.stage("ResponseComplete", &self.event);
             }
-            Answer::Log(_) | Answer::Talk(_) => {
+            Answer::Log(_) | Answer::Talk(_) | Answer::Elsewhere(_) => {
                 self.event["responseStatus"] = json!({"metadata": {}, "code": 200});
                 self.stage("ResponseStarted", &self.event);
             }

@@ -44,7 +44,7 @@ impl Transport for InProcess {
             Answer::Document { code, body, .. } if code < 300 => Ok(body),
             Answer::Document { code, body, .. } => Err(Failure::of_status(code, &body)),
             Answer::Text(_, text) => Ok(Value::String(text)),
-            Answer::Watch(_) | Answer::Log(_) | Answer::Talk(_) => {
+            Answer::Watch(_) | Answer::Log(_) | Answer::Talk(_) | Answer::Elsewhere(_) => {
                 Err(Failure::unreachable("a stream was answered"))
             }
         }
@@ -55,7 +55,9 @@ impl Transport for InProcess {
             Answer::Watch(watch) => Ok(Box::new(Told(*watch))),
             Answer::Document { code, body, .. } => Err(Failure::of_status(code, &body)),
             Answer::Text(_, text) => Err(Failure::unreachable(text)),
-            Answer::Log(_) | Answer::Talk(_) => Err(Failure::unreachable("a stream was answered")),
+            Answer::Log(_) | Answer::Talk(_) | Answer::Elsewhere(_) => {
+                Err(Failure::unreachable("a stream was answered"))
+            }
         }
     }
 }

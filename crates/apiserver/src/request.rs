@@ -57,6 +57,8 @@ pub enum Answer {
     Log(crate::pods::Log),
     /// A conversation with a process.
     Talk(crate::pods::Talk),
+    /// Whatever another host answers.
+    Elsewhere(Box<crate::elsewhere::Elsewhere>),
 }
 
 impl std::fmt::Debug for Answer {
@@ -67,6 +69,7 @@ impl std::fmt::Debug for Answer {
             Self::Watch(watch) => watch.fmt(f),
             Self::Log(_) => f.write_str("Log"),
             Self::Talk(_) => f.write_str("Talk"),
+            Self::Elsewhere(elsewhere) => elsewhere.fmt(f),
         }
     }
 }

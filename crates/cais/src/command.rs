@@ -1,6 +1,7 @@
 //! The commands: one table, one file for each.
 
 mod adopt;
+mod agent;
 mod argument;
 mod attach;
 mod bake;
@@ -113,7 +114,7 @@ const RUNNERS: &[&str] = &["run", "create", "exec", "start", "attach"];
 /// Commands that make processes in containers.
 const SEALED: &[&str] = &[
     "build", "compose", "run", "exec", "start", "restart", "cp", "adopt", "restore", "serve",
-    "server",
+    "server", "agent",
 ];
 
 /// `cais`, three global options with their values, a group, and the command.

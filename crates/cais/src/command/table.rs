@@ -551,8 +551,14 @@ pub(super) const OWN: &[Verb] = &[
     verb!(
         "server",
         server,
-        "Serve the Kubernetes API of a cluster: kubectl works with it; nothing runs pods yet",
-        "cais server\n  cais server --listen 127.0.0.1:0 --data-dir ./cluster --kubeconfig ./kubeconfig\n  cais server --datastore memory"
+        "Be a Kubernetes cluster on this host, which other hosts may join",
+        "cais server\n  cais server --listen 0.0.0.0:6443\n  cais server --listen 127.0.0.1:0 --data-dir ./cluster --kubeconfig ./kubeconfig\n  cais server --datastore memory"
+    ),
+    verb!(
+        "agent",
+        agent,
+        "Join a cluster: this host runs pods of it",
+        "cais agent --server https://192.0.2.1:6443 --token-file node-token\n  cais agent --server https://192.0.2.1:6443 --node-labels disk=ssd"
     ),
     verb!(
         "version",

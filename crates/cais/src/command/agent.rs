@@ -5,6 +5,7 @@ mod join;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use apiserver::NodeServer;
 use client::{Client, Https, Server, kind};
@@ -16,6 +17,9 @@ use serde_json::Value;
 use self::join::Papers;
 use super::server::node::{Host, Reach, label, taint};
 use crate::session::Session;
+
+/// After a server that did not answer.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What `agent` takes.
 #[derive(Debug, clap::Args)]
@@ -165,6 +169,6 @@ fn wait_for(session: &Session, client: &Client, server: &Server, name: &str) -> 
                 return Err(refused.hint("--data-dir names another directory to join anew from"));
             }
         }
-        // The transport waits longer and longer between attempts.
+        std::thread::sleep(RETRY_AFTER);
     }
 }

@@ -16,7 +16,9 @@ until_so() { end=$(($(date +%s)+120)); until eval "$1"; do
 fn server(hosts: &[Sandbox]) -> Cluster<'_> {
     let address = hosts[0].address();
     let options = format!("--node-name a --node-ip {address} --listen {address}:6443");
-    Cluster::start_at(&hosts[0], &options)
+    let cluster = Cluster::start_at(&hosts[0], &options);
+    cluster.running.wait_for("Join with");
+    cluster
 }
 
 /// An agent that has joined; it waits for its server.
@@ -91,7 +93,7 @@ kubectl apply -f pods.json
 kubectl wait --for=condition=Ready pod/x pod/y --timeout=120s
 x=$(kubectl get pod x -o jsonpath={.status.podIP}); y=$(kubectl get pod y -o jsonpath={.status.podIP})
 s=$(kubectl get svc y -o jsonpath={.spec.clusterIP}); t=$(kubectl get svc x -o jsonpath={.spec.clusterIP})
-from() { kubectl exec "$1" -- wget -q -T 5 -O - "http://$2/"; }
+from() { kubectl exec "$1" -- timeout 5 wget -q -O - "http://$2/"; }
 until_so '[ "$(from x $y:8080)" = y ]'
 until_so '[ "$(from y $x:8080)" = x ]'
 until_so '[ "$(from x $s)" = y ]'
@@ -105,9 +107,8 @@ echo "sources $(kubectl exec y -- netstat -tn | grep -c "$x")"
 "#;
 
 fn reach(cluster: &Cluster<'_>, hosts: &[Sandbox]) {
-    let items = json!([web("x", "a"), web("y", "b"), service("x"), service("y")]);
-    let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
-    cluster.file("pods.json", &list.to_string());
+    let all = [web("x", "a"), web("y", "b"), service("x"), service("y")];
+    cluster.file("pods.json", &all.map(|object| object.to_string()).join("\n"));
     let script = format!("A={}\n{WAIT}\n{REACH}", hosts[0].address());
     let _ = cluster.shell(&script).ok();
 }
@@ -146,7 +147,7 @@ fn pods_of_two_hosts_reach_each_other_and_are_reached_through_the_server() {
     let before = cluster.shell(began).ok().to_owned();
     joined.signal(Signal::KILL);
     let _ = joined.finish();
-    assert_eq!(cluster.shell("kubectl exec x -- wget -q -T 5 -O - http://y/").ok(), "y");
+    assert_eq!(cluster.shell("kubectl exec x -- timeout 5 wget -q -O - http://y/").ok(), "y");
     let joined = agent(&hosts, 1, "b", "");
     assert_eq!(cluster.shell(began).ok(), before);
     let _ = cluster.shell("kubectl logs y && kubectl exec y -- true").ok();

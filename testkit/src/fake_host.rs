@@ -16,6 +16,8 @@ use std::thread;
 use anyhow::{Context, Result};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use crate::host;
+
 /// Makes the loopback device work, says so, and waits for the end of its input. Orphans are reaped
 /// by the kernel, since their signal is ignored.
 const FIRST: &str = "ip link set lo up && echo up && exec env --ignore-signal=CHLD cat";
@@ -52,6 +54,20 @@ impl FakeHost {
         command.args(["--mount", "--net", "--pid", "--ipc", "--target"]);
         command.arg(self.first.to_string()).args(["--", "env", "--chdir"]).arg(directory);
         command
+    }
+
+    /// Makes a cable from this host to another: at this end an interface `name`, at the other `eth0`.
+    pub(crate) fn cable(&self, name: &str, other: &Self) -> Result<()> {
+        let (own, other) = (self.first.to_string(), other.first.to_string());
+        let words = ["--net", "--target", &own, "--", "ip", "link", "add", name, "type", "veth"];
+        let peer = ["peer", "name", "eth0", "netns", &other];
+        host::run("nsenter", words.into_iter().chain(peer)).map(drop)
+    }
+
+    /// Runs a script of the shell in this host.
+    pub(crate) fn script(&self, script: &str) -> Result<()> {
+        let mut command = self.command(Path::new("/"));
+        host::finish(command.args(["sh", "-ec", script])).map(drop)
     }
 
     /// A path of this host, as this machine sees it.

@@ -5,7 +5,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use oci::ContainerConfig;
 
@@ -35,6 +35,8 @@ pub struct Sandbox {
     // Dropped in this order: the host and all that runs in it first, then its files.
     _registry: RegistryServer,
     fake: FakeHost,
+    /// What cables to other hosts end in, and this one's address there.
+    link: Option<(Arc<FakeHost>, Ipv4Addr)>,
     directory: tempfile::TempDir,
 }
 
@@ -49,8 +51,80 @@ impl Sandbox {
         Self::of(binary())
     }
 
+    /// Hosts on one link, as with a switch between them.
+    ///
+    /// # Panics
+    /// As of [`Self::new`].
+    #[must_use]
+    pub fn on_one_link(count: u8) -> Vec<Self> {
+        let switch = start_fake();
+        switch
+            .script("ip link add lan type bridge && ip link set lan up")
+            .expect("a switch can be made");
+        let switch = Arc::new(switch);
+        let wire = |number: u8, fake: &FakeHost| {
+            let port = format!("port{number}");
+            switch.cable(&port, fake)?;
+            switch.script(&format!("ip link set {port} master lan && ip link set {port} up"))?;
+            let address = Ipv4Addr::new(192, 0, 2, number);
+            fake.script(&format!("ip addr add {address}/24 dev eth0 && ip link set eth0 up"))?;
+            Ok(address)
+        };
+        Self::wired(count, &switch, wire)
+    }
+
+    /// Hosts on a link each, with a router between them.
+    ///
+    /// # Panics
+    /// As of [`Self::new`].
+    #[must_use]
+    pub fn behind_a_router(count: u8) -> Vec<Self> {
+        let router = start_fake();
+        router.script("echo 1 > /proc/sys/net/ipv4/ip_forward").expect("a router can be made");
+        let router = Arc::new(router);
+        let wire = |number: u8, fake: &FakeHost| {
+            let port = format!("port{number}");
+            router.cable(&port, fake)?;
+            router.script(&format!(
+                "ip addr add 198.18.{number}.1/24 dev {port} && ip link set {port} up"
+            ))?;
+            let address = Ipv4Addr::new(198, 18, number, 2);
+            fake.script(&format!(
+                "ip addr add {address}/24 dev eth0 && ip link set eth0 up && \
+                 ip route add default via 198.18.{number}.1"
+            ))?;
+            Ok(address)
+        };
+        Self::wired(count, &router, wire)
+    }
+
+    fn wired(
+        count: u8,
+        middle: &Arc<FakeHost>,
+        wire: impl Fn(u8, &FakeHost) -> anyhow::Result<Ipv4Addr>,
+    ) -> Vec<Self> {
+        let one = |number: u8| {
+            let fake = start_fake();
+            let address = wire(number, &fake).expect("hosts can be wired");
+            Self::in_host(fake, binary(), Some((middle.clone(), address)))
+        };
+        (1..=count).map(one).collect()
+    }
+
+    /// Its address, by which others on its link reach it.
+    ///
+    /// # Panics
+    /// It has no link to others.
+    #[must_use]
+    pub fn address(&self) -> Ipv4Addr {
+        self.link.as_ref().expect("the host is wired to others").1
+    }
+
     fn of(binary: PathBuf) -> Self {
-        let fake = FakeHost::start().expect("a fake host starts; hint: run tests as root");
+        Self::in_host(start_fake(), binary, None)
+    }
+
+    fn in_host(fake: FakeHost, binary: PathBuf, link: Option<(Arc<FakeHost>, Ipv4Addr)>) -> Self {
         let registry = registry_in(&fake, REGISTRY.into(), Storage::Fixed(&pool().storage()));
         let directory = tempfile::Builder::new().prefix("cais-test-").tempdir();
         let directory = directory.expect("a directory for the sandbox can be made");
@@ -61,7 +135,7 @@ impl Sandbox {
             .expect("a configuration can be written");
         let state = [directory.path().join("root"), directory.path().join("run")];
         let before = Footprint::take(&fake, &state).expect("a fresh fake host can be looked at");
-        Self { binary, before, _registry: registry, fake, directory }
+        Self { binary, before, _registry: registry, fake, link, directory }
     }
 
     /// Makes a family of images that is [made on demand](crate::IMAGES_ON_DEMAND) ready to be
@@ -335,6 +409,10 @@ impl Drop for Sandbox {
             panic!("{message}");
         }
     }
+}
+
+fn start_fake() -> FakeHost {
+    FakeHost::start().expect("a fake host starts; hint: run tests as root")
 }
 
 /// A registry in a fake host, answering.

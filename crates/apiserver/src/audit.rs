@@ -147,7 +147,11 @@ impl Told {
                 self.event["responseStatus"] = json!({"metadata": {}, "code": code});
                 self.stage("ResponseComplete", &self.event);
             }
-            Answer::Log(_) | Answer::Talk(_) | Answer::Forward(_) | Answer::Pass(_) => {
+            Answer::Log(_)
+            | Answer::Talk(_)
+            | Answer::Forward(_)
+            | Answer::Pass(_)
+            | Answer::Elsewhere(_) => {
                 self.event["responseStatus"] = json!({"metadata": {}, "code": 200});
                 self.stage("ResponseStarted", &self.event);
             }

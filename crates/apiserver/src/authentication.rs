@@ -1,6 +1,7 @@
 //! Who asks: client certificates, tokens, and users who act as others.
 
 mod account;
+mod bootstrap;
 mod certificate;
 mod impersonation;
 #[cfg(test)]
@@ -13,6 +14,10 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 pub(crate) use account::{fill_secret, request_token};
+pub(crate) use bootstrap::{
+    BOOTSTRAPPERS, object as bootstrap_secret, random_token as random_bootstrap_token,
+};
+pub(crate) use certificate::user_of as user_of_certificate;
 pub(crate) use token::TokenKey;
 pub(crate) use user::MASTERS;
 pub use user::User;
@@ -38,6 +43,8 @@ pub(crate) struct Trust {
     pub(crate) key: Arc<TokenKey>,
     /// The certificate of the authority, in PEM; empty if there is none.
     pub(crate) authority: Arc<str>,
+    /// How nodes on other hosts are asked, if there can be any.
+    pub(crate) nodes: Option<client::Tls>,
 }
 
 /// Nobody learns the token by looking at it.
@@ -140,6 +147,9 @@ impl Cluster {
                 true => Err(format!("token audiences {api:?} is invalid for {wanted:?}")),
                 false => Ok((User::administrator(), audiences)),
             };
+        }
+        if let Some(halves) = bootstrap::split(token) {
+            return Ok((bootstrap::user_of(self, halves)?, wanted.to_vec()));
         }
         account::user_of(self, token, wanted)
     }

@@ -52,7 +52,7 @@ pub struct Cluster {
     /// By what it believes those whom it asks.
     pub(crate) believed: Arc<crate::outbound::Believed>,
     /// Who reaches into pods, once there is somebody.
-    pods: Arc<OnceLock<Arc<dyn Pods>>>,
+    pods: Arc<OnceLock<(String, Arc<dyn Pods>)>>,
 }
 
 /// An object that was read, and when it was last changed.
@@ -114,13 +114,18 @@ impl Cluster {
         Self { audit: Some(Arc::new(audit)), ..self }
     }
 
-    /// Says who reaches into pods; the first one does.
-    pub fn serve_pods(&self, pods: Arc<dyn Pods>) {
-        let _ = self.pods.set(pods);
+    /// Says who reaches into the pods of the node of this process; the first one does.
+    pub fn serve_pods(&self, node: &str, pods: Arc<dyn Pods>) {
+        let _ = self.pods.set((node.to_owned(), pods));
     }
 
     pub(crate) fn pods(&self) -> Option<&Arc<dyn Pods>> {
-        self.pods.get()
+        self.pods.get().map(|(_, pods)| pods)
+    }
+
+    /// The node of this process.
+    pub(crate) fn node(&self) -> Option<&str> {
+        self.pods.get().map(|(node, _)| node.as_str())
     }
 
     /// An object by its place.

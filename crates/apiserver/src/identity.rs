@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -14,7 +15,8 @@ use rcgen::{
     Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
 
-use crate::authentication::{MASTERS, TokenKey, Trust};
+use crate::authentication::{MASTERS, TokenKey, Trust, bootstrap_secret, random_bootstrap_token};
+use crate::signer::Signer;
 
 /// The files of a cluster's identity, below its directory.
 const AUTHORITY: &str = "ca.crt";
@@ -22,8 +24,13 @@ const AUTHORITY_KEY: &str = "ca.key";
 const SERVER: &str = "server.crt";
 const SERVER_KEY: &str = "server.key";
 const TOKEN: &str = "admin.token";
+/// What agents join with.
+const NODE_TOKEN: &str = "node-token";
 /// What signs the tokens of service accounts.
 const ACCOUNTS_KEY: &str = "sa.key";
+
+/// Who the server is to nodes.
+pub(crate) const NODES_CLIENT: &str = "kube-apiserver-kubelet-client";
 
 /// Names that a server is called by inside of its cluster.
 const NAMES: &[&str] = &[
@@ -40,6 +47,8 @@ pub struct Identity {
     directory: PathBuf,
     token: String,
     trust: Trust,
+    /// The server's own addresses.
+    addresses: Vec<IpAddr>,
     /// The administrator's certificate and key, in PEM, which are made each time.
     admin: (String, String),
 }
@@ -97,13 +106,46 @@ impl Identity {
         };
         let issuer = authority(directory)?;
         certify(directory, &issuer, addresses)?;
+        let authority = read(&directory.join(AUTHORITY))?.unwrap_or_default();
+        let (certificate, key) = certify_client(&issuer, NODES_CLIENT, MASTERS)?;
+        let nodes = client::Tls::new(&authority, Some((&certificate, &key)));
+        let nodes = nodes.map_err(|error| IdentityError::Key(error.to_string()))?;
         let trust = Trust {
             token: token.as_str().into(),
             key: Arc::new(TokenKey::new(&accounts_key(directory)?).map_err(IdentityError::Key)?),
-            authority: read(&directory.join(AUTHORITY))?.unwrap_or_default().into(),
+            authority: authority.into(),
+            nodes: Some(nodes),
         };
         let admin = certify_client(&issuer, "kubernetes-admin", MASTERS)?;
-        Ok(Self { directory: directory.to_owned(), token, trust, admin })
+        let (directory, addresses) = (directory.to_owned(), addresses.to_vec());
+        Ok(Self { directory, token, trust, addresses, admin })
+    }
+
+    /// What hosts join with, which is made once; it is kept in a file of this name.
+    ///
+    /// # Errors
+    /// [`IdentityError`].
+    pub fn node_token(&self) -> Result<(JoinToken, PathBuf)> {
+        let path = self.directory.join(NODE_TOKEN);
+        let digest = client::digest_of(&self.trust.authority);
+        let digest = digest.map_err(|error| IdentityError::Key(error.to_string()))?;
+        // Whoever has put another authority here has put no other token.
+        let token = match read(&path)?.and_then(|text| JoinToken::parse(text.trim())) {
+            Some(kept) => JoinToken { digest, ..kept },
+            None => JoinToken { digest, token: random_bootstrap_token() },
+        };
+        write(&path, &format!("{token}\n"), 0o600)?;
+        Ok((token, path))
+    }
+
+    /// What answers requests for certificates, which are good for at most so long.
+    ///
+    /// # Errors
+    /// [`IdentityError`].
+    pub fn signer(&self, longest: Duration) -> Result<Signer> {
+        let names = NAMES.iter().map(|name| (*name).to_owned()).collect();
+        let issuer = authority(&self.directory)?;
+        Ok(Signer::new(issuer, (names, self.addresses.clone()), longest))
     }
 
     /// The certificate of the authority that certifies clients.
@@ -158,6 +200,48 @@ impl Identity {
     }
 }
 
+/// What a host joins a cluster with: whom it is to believe, and what proves that it may.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JoinToken {
+    /// The digest of the authority's certificate.
+    pub digest: client::Digest,
+    /// The token itself.
+    pub token: String,
+}
+
+impl JoinToken {
+    /// What it begins with.
+    const MARK: &str = "CAIS1";
+
+    /// Reads it.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (digits, token) = text.strip_prefix(Self::MARK)?.split_once("::")?;
+        let mut digest = client::Digest::default();
+        if digits.len() != 2 * digest.len() || bootstrap_secret(token).is_none() {
+            return None;
+        }
+        for (byte, at) in digest.iter_mut().zip((0..).step_by(2)) {
+            *byte = u8::from_str_radix(digits.get(at..at + 2)?, 16).ok()?;
+        }
+        Some(Self { digest, token: token.to_owned() })
+    }
+
+    /// The secret that makes the token good.
+    #[must_use]
+    pub fn secret(&self) -> serde_json::Value {
+        bootstrap_secret(&self.token).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Display for JoinToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(Self::MARK)?;
+        self.digest.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
+        write!(f, "::{}", self.token)
+    }
+}
+
 /// The authority, which is made once.
 fn authority(directory: &Path) -> Result<Issuer<'static, KeyPair>> {
     let (path, key_path) = (directory.join(AUTHORITY), directory.join(AUTHORITY_KEY));
@@ -196,7 +280,9 @@ fn certify(directory: &Path, issuer: &Issuer<'_, KeyPair>, addresses: &[IpAddr])
     let own = KeyPair::generate()?;
     let certificate = params.signed_by(&own, issuer)?;
     write(&directory.join(SERVER_KEY), &own.serialize_pem(), 0o600)?;
-    write(&directory.join(SERVER), &certificate.pem(), 0o644)
+    // Those who know the authority by its digest alone are shown it.
+    let authority = read(&directory.join(AUTHORITY))?.unwrap_or_default();
+    write(&directory.join(SERVER), &format!("{}{authority}", certificate.pem()), 0o644)
 }
 
 /// A client's certificate and key, in PEM: a user, in a group.
@@ -221,7 +307,7 @@ impl Trust {
     pub(crate) fn of_nobody() -> std::result::Result<Self, String> {
         let pair = KeyPair::generate().map_err(|error| format!("make a key: {error}"))?;
         let key = Arc::new(TokenKey::new(&pair)?);
-        Ok(Self { token: "".into(), key, authority: "".into() })
+        Ok(Self { token: "".into(), key, authority: "".into(), nodes: None })
     }
 }
 
@@ -279,6 +365,9 @@ mod tests {
         let again = Identity::open(directory.path(), &local).unwrap();
         assert_eq!((first.token.len(), &first.token), (64, &again.token));
         assert_eq!(fs::read(directory.path().join(AUTHORITY)).unwrap(), authority);
+        let (token, _) = first.node_token().unwrap();
+        assert_eq!(again.node_token().unwrap().0, token);
+        assert_eq!(JoinToken::parse(&token.to_string()), Some(token));
         assert_eq!(again.trust.key.key_set(), first.trust.key.key_set());
         let text = again.kubeconfig("127.0.0.1:6443").unwrap();
         assert!(text.contains("server: https://127.0.0.1:6443\n") && text.contains(&first.token));

@@ -49,7 +49,8 @@ impl Transport for InProcess {
             | Answer::Log(_)
             | Answer::Talk(_)
             | Answer::Forward(_)
-            | Answer::Pass(_) => Err(Failure::unreachable("a stream was answered")),
+            | Answer::Pass(_)
+            | Answer::Elsewhere(_) => Err(Failure::unreachable("a stream was answered")),
         }
     }
 
@@ -62,7 +63,8 @@ impl Transport for InProcess {
             | Answer::Log(_)
             | Answer::Talk(_)
             | Answer::Forward(_)
-            | Answer::Pass(_) => Err(Failure::unreachable("a stream was answered")),
+            | Answer::Pass(_)
+            | Answer::Elsewhere(_) => Err(Failure::unreachable("a stream was answered")),
         }
     }
 }

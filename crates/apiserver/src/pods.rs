@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -141,10 +142,23 @@ pub(crate) fn talk(
     let whole = Target { subresource: String::new(), ..target.clone() };
     let pod = cluster.find(&whole)?.object;
     let container = container(request, &pod)?;
-    let Some(pods) = cluster.pods().cloned() else {
+    if let Some(elsewhere) = cluster.elsewhere(request, &pod, (&target.subresource, &container))? {
+        return Ok(elsewhere.into());
+    }
+    let Some(pods) = cluster.pods() else {
         return Err(Failure::not_implemented(&format!("pods/{}", target.subresource)));
     };
-    let is_exec = target.subresource == "exec";
+    begin_talk(pods, pod, &container, target.subresource == "exec", request)
+}
+
+/// A conversation with a command, or with a container's own process.
+pub(crate) fn begin_talk(
+    pods: &Arc<dyn Pods>,
+    pod: Value,
+    container: &str,
+    is_exec: bool,
+    request: &Request,
+) -> Result<Answer, Failure> {
     let words = request.query.iter().filter(|(name, _)| is_exec && name == "command");
     let command: Vec<String> = words.map(|(_, word)| word.clone()).collect();
     if is_exec && command.is_empty() {
@@ -156,7 +170,7 @@ pub(crate) fn talk(
         return Err(Failure::bad_request("you must specify at least 1 of stdin, stdout, stderr"));
     }
     let options = TalkOptions { command, stdin, stdout, stderr, tty };
-    let asked = options.clone();
+    let (asked, pods, container) = (options.clone(), pods.clone(), container.to_owned());
     let begin = Box::new(move || pods.talk(&pod, &container, &asked));
     Ok(Answer::Talk(Talk { options, begin }))
 }
@@ -170,9 +184,21 @@ pub(crate) fn log(
     let whole = Target { subresource: String::new(), ..target.clone() };
     let pod = cluster.find(&whole)?.object;
     let container = container(request, &pod)?;
+    if let Some(elsewhere) = cluster.elsewhere(request, &pod, ("containerLogs", &container))? {
+        return Ok(elsewhere.into());
+    }
     let Some(pods) = cluster.pods() else { return Err(Failure::not_implemented("pods/log")) };
-    let options = options(request)?;
-    let log = pods.log(&pod, &container, options).map_err(Failure::bad_request)?;
+    show_log(pods, &pod, &container, request)
+}
+
+/// A container's log.
+pub(crate) fn show_log(
+    pods: &Arc<dyn Pods>,
+    pod: &Value,
+    container: &str,
+    request: &Request,
+) -> Result<Answer, Failure> {
+    let log = pods.log(pod, container, options(request)?).map_err(Failure::bad_request)?;
     Ok(Answer::Log(log))
 }
 

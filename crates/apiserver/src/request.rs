@@ -68,6 +68,8 @@ pub enum Answer {
     Forward(crate::forward::Forward),
     /// Whatever somebody else answers.
     Pass(crate::proxy::Passed),
+    /// Whatever another host answers.
+    Elsewhere(Box<crate::elsewhere::Elsewhere>),
 }
 
 impl std::fmt::Debug for Answer {
@@ -81,6 +83,7 @@ impl std::fmt::Debug for Answer {
             Self::Forward(forward) => std::fmt::Debug::fmt(forward, f),
             Self::Talk(_) => f.write_str("Talk"),
             Self::Pass(passed) => passed.fmt(f),
+            Self::Elsewhere(elsewhere) => elsewhere.fmt(f),
         }
     }
 }

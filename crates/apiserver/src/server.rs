@@ -20,7 +20,10 @@ use crate::{Cluster, api};
 /// How often a watch looks whether its client is still there.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
-const LIMITS: Limits =
+/// What a client is told that does not speak TLS.
+pub(crate) const PLAIN: &str = "Client sent an HTTP request to an HTTPS server.\n";
+
+pub(crate) const LIMITS: Limits =
     Limits { connections: 2000, silence: Duration::from_secs(60), bytes_per_second: 1024 };
 
 /// A server of the API.
@@ -118,37 +121,18 @@ impl Service for Face {
     }
 
     fn refuse(&self, status: u16, why: &'static str, _peer: Peer) -> Reply {
-        let failure = Failure { code: status, ..Failure::bad_request(why) };
-        let body = failure.to_json().to_string().into_bytes();
-        Reply::new(status).document("application/json", body)
+        refusal(status, why)
     }
 
     fn refuse_plain(&self) -> &'static str {
-        "Client sent an HTTP request to an HTTPS server.\n"
+        PLAIN
     }
 }
 
 impl Face {
     fn read(&self, exchange: &mut Exchange<'_>) -> Result<Request, Failure> {
+        let mut request = read_head(exchange)?;
         let head = exchange.head();
-        let parts: Option<Vec<String>> =
-            head.path.split('/').filter(|part| !part.is_empty()).map(httpd::decode).collect();
-        let parts = parts.ok_or_else(|| Failure::bad_request("invalid path"))?;
-        // A slash inside of a name would be one between names.
-        if parts.iter().any(|part| part.contains('/') || part == "." || part == "..") {
-            return Err(Failure::no_such_path());
-        }
-        let content_type = head.get("content-type").unwrap_or_default();
-        let mut request = Request {
-            method: head.method.clone(),
-            parts,
-            query: head.query.clone(),
-            content_type: content_type.split(';').next().unwrap_or_default().trim().to_owned(),
-            accept: head.list("accept").unwrap_or_default(),
-            agent: head.get("user-agent").unwrap_or_default().to_owned(),
-            source: exchange.peer().ip(),
-            ..Request::default()
-        };
         let headers: Vec<(&str, &str)> = head.fields().collect();
         let certificate = exchange.certificate();
         let credentials = Credentials { certificate: certificate.as_deref(), headers: &headers };
@@ -166,7 +150,41 @@ impl Face {
     }
 }
 
-fn answer(exchange: &mut Exchange<'_>, request: &Request, answer: Answer) -> std::io::Result<()> {
+/// What a request's head says, but for who asks.
+pub(crate) fn read_head(exchange: &Exchange<'_>) -> Result<Request, Failure> {
+    let head = exchange.head();
+    let parts: Option<Vec<String>> =
+        head.path.split('/').filter(|part| !part.is_empty()).map(httpd::decode).collect();
+    let parts = parts.ok_or_else(|| Failure::bad_request("invalid path"))?;
+    // A slash inside of a name would be one between names.
+    if parts.iter().any(|part| part.contains('/') || part == "." || part == "..") {
+        return Err(Failure::no_such_path());
+    }
+    let content_type = head.get("content-type").unwrap_or_default();
+    Ok(Request {
+        method: head.method.clone(),
+        parts,
+        query: head.query.clone(),
+        content_type: content_type.split(';').next().unwrap_or_default().trim().to_owned(),
+        accept: head.list("accept").unwrap_or_default(),
+        agent: head.get("user-agent").unwrap_or_default().to_owned(),
+        source: exchange.peer().ip(),
+        ..Request::default()
+    })
+}
+
+/// The answer to what is no request.
+pub(crate) fn refusal(status: u16, why: &'static str) -> Reply {
+    let failure = Failure { code: status, ..Failure::bad_request(why) };
+    let body = failure.to_json().to_string().into_bytes();
+    Reply::new(status).document("application/json", body)
+}
+
+pub(crate) fn answer(
+    exchange: &mut Exchange<'_>,
+    request: &Request,
+    answer: Answer,
+) -> std::io::Result<()> {
     match answer {
         Answer::Text(code, text) => {
             let reply = Reply::new(code).document("text/plain; charset=utf-8", text.into_bytes());
@@ -192,6 +210,10 @@ fn answer(exchange: &mut Exchange<'_>, request: &Request, answer: Answer) -> std
         }
         Answer::Watch(watch) => tell(exchange, *watch),
         Answer::Log(log) => show(exchange, log),
+        Answer::Elsewhere(elsewhere) => match elsewhere.pass_on(exchange) {
+            Ok(passed) => passed,
+            Err(failure) => self::answer(exchange, request, failure.into()),
+        },
         Answer::Talk(talk) => match crate::channel::serve(exchange, talk) {
             Ok(served) => served,
             Err(failure) => self::answer(exchange, request, failure.into()),

@@ -1,6 +1,7 @@
 //! The commands: one table, one file for each.
 
 mod adopt;
+mod agent;
 mod argument;
 mod attach;
 mod bake;
@@ -118,7 +119,7 @@ const RUNNERS: &[&str] = &["run", "create", "exec", "start", "attach"];
 /// Commands that make processes in containers.
 const SEALED: &[&str] = &[
     "build", "compose", "run", "exec", "start", "restart", "cp", "adopt", "restore", "serve",
-    "server",
+    "server", "agent",
 ];
 
 /// `cais`, three global options with their values, a group, and the command.
@@ -293,17 +294,8 @@ fn help(args: &[OsString]) -> Option<clap::Error> {
 }
 
 /// Commands of Docker's that are known, and not supported yet.
-const UNSUPPORTED: &[&str] = &[
-    "checkpoint",
-    "node",
-    "plugin",
-    "prune",
-    "secret",
-    "service",
-    "stack",
-    "swarm",
-    "trust",
-];
+const UNSUPPORTED: &[&str] =
+    &["checkpoint", "node", "plugin", "prune", "secret", "service", "stack", "swarm", "trust"];
 
 /// Puts right what a usage error says: a word of Docker's that is missing here is no misspelling,
 /// and an option that nobody knows is not meant to follow `--`.

@@ -233,13 +233,17 @@ impl Https {
 
 /// Why an answer says no.
 fn refusal(code: u16, answer: Answer) -> Failure {
-    let bytes = answer.bytes(STATUS_BYTES_MAX).unwrap_or_default();
-    match serde_json::from_slice::<Value>(&bytes) {
+    refusal_of(code, &answer.bytes(STATUS_BYTES_MAX).unwrap_or_default())
+}
+
+/// Why an answer with this body says no.
+pub(crate) fn refusal_of(code: u16, body: &[u8]) -> Failure {
+    match serde_json::from_slice::<Value>(body) {
         Ok(status) if status["kind"] == "Status" => Failure::of_status(code, &status),
         _ => Failure {
             code,
             reason: String::new(),
-            message: String::from_utf8_lossy(&bytes).trim().to_owned(),
+            message: String::from_utf8_lossy(body).trim().to_owned(),
         },
     }
 }

@@ -8,9 +8,10 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::plan::{Action, Metrics, Plan, World, reference};
+use crate::settings::Settings;
 use crate::{
-    autoscaler, cron_job, daemon_set, deployment, disruption, endpoints, job, node, object,
-    replica_set, stateful_set, volume,
+    autoscaler, cron_job, daemon_set, deployment, disruption, endpoints, job, load_balancer, node,
+    object, replica_set, stateful_set, volume,
 };
 
 /// The kinds whose objects controllers look at.
@@ -61,6 +62,7 @@ const CONTROLLERS: &[Controller] = &[
     disruption::CONTROLLER,
     volume::CONTROLLER,
     node::CONTROLLER,
+    load_balancer::CONTROLLER,
     autoscaler::CONTROLLER,
 ];
 
@@ -72,6 +74,7 @@ pub struct Control<M> {
     cache: Cache,
     client: Client,
     metrics: M,
+    settings: Settings,
     queue: Queue<Work>,
     failures: HashMap<(&'static str, Key), String>,
     memories: HashMap<(&'static str, Key), Value>,
@@ -92,12 +95,19 @@ impl<M: Metrics> Control<M> {
             cache,
             client,
             metrics,
+            settings: Settings::default(),
             queue: Queue::default(),
             failures: HashMap::new(),
             memories: HashMap::new(),
             own_changes: Vec::new(),
             told: HashMap::new(),
         }
+    }
+
+    /// The same, which decide in this way.
+    #[must_use]
+    pub fn with(self, settings: Settings) -> Self {
+        Self { settings, ..self }
     }
 
     /// Tells what has changed in the cache.
@@ -120,6 +130,7 @@ impl<M: Metrics> Control<M> {
             failures: &self.failures,
             memories: &self.memories,
             metrics: &self.metrics,
+            settings: &self.settings,
         };
         let plan = (controller.plan)(&world, &key);
         let place = (controller.name, key.clone());

@@ -14,8 +14,6 @@ use crate::pod;
 
 pub(crate) const CONTROLLER: Controller = Controller { name: "node-controller", concerns, plan };
 
-/// How long a node may be silent (kube-controller-manager, `--node-monitor-grace-period`).
-const SILENCE_MAX: Duration = Duration::from_secs(40);
 /// How long a pod may stand on a node that is not known.
 const QUARANTINE: Duration = Duration::from_secs(40);
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
@@ -56,13 +54,13 @@ fn plan(world: &World<'_>, key: &Key) -> Plan {
         forget(world, &pods, &mut plan);
         return plan;
     };
-    let silent = silence(world, &node);
-    if silent >= SILENCE_MAX {
-        mark(world, &node, &mut plan);
-    } else {
-        plan.look_again(SILENCE_MAX - silent + Duration::from_secs(1));
+    give_addresses(world, &node, &mut plan);
+    let (silent, longest) = (silence(world, &node), world.settings.silence_max);
+    let is_lost = silent >= longest;
+    match is_lost {
+        true => mark(world, &node, &mut plan),
+        false => plan.look_again(longest - silent + Duration::from_secs(1)),
     }
-    let is_lost = silent >= SILENCE_MAX;
     let taints = taints(&node, is_lost, world.now);
     if items(&node["spec"]["taints"]) != taints {
         let taints = if taints.is_empty() { Value::Null } else { taints.clone().into() };
@@ -75,6 +73,24 @@ fn plan(world: &World<'_>, key: &Key) -> Plan {
         }
     }
     plan
+}
+
+/// A node that has brought no addresses for its pods gets some.
+fn give_addresses(world: &World<'_>, node: &Object, plan: &mut Plan) {
+    let (Some(range), true) = (&world.settings.pods, node["spec"]["podCIDR"].is_null()) else {
+        return;
+    };
+    let nodes = world.cache.list("Node", "");
+    let free = range.free(nodes.iter().filter_map(|own| own["spec"]["podCIDR"].as_str()));
+    match free {
+        Some(free) => {
+            plan.merge(kind("Node"), node, json!({"spec": {"podCIDR": free, "podCIDRs": [free]}}));
+        }
+        None => {
+            let message = format!("Node {} status is now: CIDRNotAvailable", name(node));
+            plan.warn(node, "CIDRNotAvailable", message);
+        }
+    }
 }
 
 /// How long a node has said nothing.

@@ -9,6 +9,7 @@ use objects::resource::Resource;
 use serde_json::{Value, json};
 
 use crate::object;
+use crate::settings::Settings;
 
 /// What a controller looks at: objects as they are known, the time, and what failed last.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +24,8 @@ pub struct World<'a> {
     pub memories: &'a HashMap<(&'static str, Key), Value>,
     /// What else has to be asked for: metrics.
     pub metrics: &'a dyn Metrics,
+    /// What is for whoever runs the cluster to decide.
+    pub settings: &'a Settings,
 }
 
 impl World<'_> {

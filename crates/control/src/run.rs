@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use crate::control::{Control, KINDS, since_epoch};
 use crate::plan::Metrics;
 use crate::scheduler::{Applier, Scheduler};
+use crate::settings::Settings;
 
 /// How long a watch waits for news before it looks whether it is to end.
 const WATCH: Duration = Duration::from_secs(30);
@@ -28,7 +29,7 @@ const STACK_BYTES: usize = 256 << 10;
 /// A thread cannot be started.
 pub fn run<M: Metrics>(
     client: &Client,
-    metrics: M,
+    (metrics, settings): (M, Settings),
     is_over: &Arc<AtomicBool>,
 ) -> std::io::Result<()> {
     let cache = Cache::default();
@@ -48,7 +49,7 @@ pub fn run<M: Metrics>(
         }
     }
     let mut all = All {
-        control: Control::new(cache, client.clone(), metrics),
+        control: Control::new(cache, client.clone(), metrics).with(settings),
         scheduler: Scheduler::new(SCHEDULER, Timestamp::now().as_microsecond().unsigned_abs()),
         applier: Applier::new(client.clone(), SCHEDULER),
     };

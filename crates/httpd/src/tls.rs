@@ -1,13 +1,15 @@
 //! What connections are encrypted with, and whom that lets in.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use rustls::RootCertStore;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
 
 /// Longest file of certificates or of a key.
 const PEM_SIZE_MAX: u64 = 8 << 20;
@@ -28,7 +30,7 @@ pub enum Clients<'a> {
 }
 
 /// How a server presents itself: with the certificate in one PEM file and the key in another, to
-/// these clients.
+/// these clients. A certificate that takes its place there is presented from then on.
 ///
 /// # Errors
 /// The file that is no good, and why.
@@ -58,10 +60,42 @@ pub fn tls_config<'a>(
             builder.with_client_cert_verifier(verifier.map_err(|e| (path, e.to_string()))?)
         }
     };
-    let config = builder.with_single_cert(chain, key_bytes);
-    let mut config = config.map_err(|error| (certificate, error.to_string()))?;
+    let own = CertifiedKey::from_der(chain, key_bytes, &ring::default_provider());
+    let own = Arc::new(own.map_err(|error| (certificate, error.to_string()))?);
+    let (certificate, key) = (certificate.to_owned(), key.to_owned());
+    let held = Mutex::new((changed(&certificate), own));
+    let mut config = builder.with_cert_resolver(Arc::new(Files { certificate, key, held }));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+/// A certificate and its key in files, which are read again when the certificate's has changed: it is
+/// renewed while the server runs.
+#[derive(Debug)]
+struct Files {
+    certificate: PathBuf,
+    key: PathBuf,
+    /// When the file was changed that was read last, and what it held.
+    held: Mutex<(Option<SystemTime>, Arc<CertifiedKey>)>,
+}
+
+impl ResolvesServerCert for Files {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = changed(&self.certificate);
+        if now != held.0
+            && let (Ok(chain), Ok(key)) = (certificates(&self.certificate), key(&self.key))
+            && let Ok(own) = CertifiedKey::from_der(chain, key, &ring::default_provider())
+        {
+            // Files that do not belong together are on their way to be others.
+            *held = (now, Arc::new(own));
+        }
+        Some(held.1.clone())
+    }
+}
+
+fn changed(path: &Path) -> Option<SystemTime> {
+    std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
 }
 
 /// The certificates in a PEM file, of which there must be one.

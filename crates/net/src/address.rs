@@ -68,6 +68,102 @@ pub(crate) fn add_route(batch: &mut Batch, index: u32, to: Subnet, from: Ipv4Add
     })
 }
 
+/// Routes to other hosts' networks (`rtm_protocol`): free for anybody's use, so that ours are known
+/// from those of others.
+const PROTOCOL_NEIGHBOURS: u8 = 99;
+
+/// A route to another host's network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Way {
+    pub(crate) to: Subnet,
+    pub(crate) gateway: Ipv4Addr,
+    pub(crate) index: u32,
+}
+
+impl Way {
+    /// Adds the route, in the place of another to the same subnet; what this host itself sends there
+    /// is from the address `from`, and with that the route ends.
+    pub(crate) fn add(self, batch: &mut Batch, from: Ipv4Addr, is_on_link: bool) {
+        const ON_LINK: u32 = 4;
+        const REPLACE: u16 = 0x100;
+        let request = (libc::RTM_NEWROUTE, CREATE | REPLACE);
+        batch.request(format!("add route {} via {}", self.to, self.gateway), request, |body| {
+            self.header(body, if is_on_link { ON_LINK } else { 0 });
+            body.attribute(libc::RTA_GATEWAY, &self.gateway.octets());
+            body.attribute(libc::RTA_PREFSRC, &from.octets()).u32(libc::RTA_OIF, self.index);
+        });
+    }
+
+    pub(crate) fn delete(self, batch: &mut Batch) {
+        let doing = format!("delete route {} via {}", self.to, self.gateway);
+        let batch = batch.request(doing, (libc::RTM_DELROUTE, 0), |body| {
+            self.header(body, 0);
+            body.attribute(libc::RTA_GATEWAY, &self.gateway.octets());
+            body.u32(libc::RTA_OIF, self.index);
+        });
+        batch.tolerate(rustix::io::Errno::SRCH);
+    }
+
+    fn header(self, body: &mut Body<'_>, flags: u32) {
+        let scope = libc::RT_SCOPE_UNIVERSE;
+        body.raw(&[INET, self.to.prefix(), 0, 0]);
+        body.raw(&[libc::RT_TABLE_MAIN, PROTOCOL_NEIGHBOURS, scope, libc::RTN_UNICAST]);
+        body.raw(&flags.to_ne_bytes());
+        body.attribute(libc::RTA_DST, &self.to.address().octets());
+    }
+
+    /// Those there are whose packets are from the address `from`.
+    pub(crate) fn all(from: Ipv4Addr) -> Result<Vec<Way>> {
+        let list = list("list routes", libc::RTM_GETROUTE, 12);
+        let found = Socket::open(&ROUTE)?.dump(|| list(INET))?;
+        let read = |object: &Vec<u8>| {
+            if *object.get(5)? != PROTOCOL_NEIGHBOURS || *object.get(4)? != libc::RT_TABLE_MAIN {
+                return None;
+            }
+            let attributes = object.get(12..)?;
+            let is_own = ipv4(attributes, libc::RTA_PREFSRC) == Some(from);
+            let to = Subnet::containing(ipv4(attributes, libc::RTA_DST)?, *object.get(1)?);
+            let gateway = ipv4(attributes, libc::RTA_GATEWAY)?;
+            let index = netlink::u32_at(netlink::attribute(attributes, libc::RTA_OIF)?, 0)?;
+            is_own.then_some(Way { to, gateway, index })
+        };
+        Ok(found.iter().filter_map(read).collect())
+    }
+}
+
+fn ipv4(attributes: &[u8], kind: u16) -> Option<Ipv4Addr> {
+    <[u8; 4]>::try_from(netlink::attribute(attributes, kind)?).ok().map(Ipv4Addr::from)
+}
+
+/// How this host reaches an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// It is its own.
+    Own,
+    /// On the link of this interface.
+    OnLink(u32),
+    /// By others.
+    Further,
+}
+
+/// How this host reaches an address; an error where it does not.
+pub(crate) fn reach(socket: &Socket, address: Ipv4Addr) -> Result<Reach> {
+    let mut batch = Batch::default();
+    batch.request(format!("find the route to {address}"), (libc::RTM_GETROUTE, 0), |body| {
+        body.raw(&[INET, 32, 0, 0]).raw(&[0; 8]);
+        body.attribute(libc::RTA_DST, &address.octets());
+    });
+    let found = socket.transact(batch)?;
+    let object = found.first().map(Vec::as_slice).unwrap_or_default();
+    let attributes = object.get(12..).unwrap_or_default();
+    let index = netlink::attribute(attributes, libc::RTA_OIF).and_then(|o| netlink::u32_at(o, 0));
+    Ok(match (object.get(7), ipv4(attributes, libc::RTA_GATEWAY), index) {
+        (Some(&libc::RTN_LOCAL), ..) => Reach::Own,
+        (_, None, Some(index)) => Reach::OnLink(index),
+        _ => Reach::Further,
+    })
+}
+
 /// A `struct rtmsg` for a destination of all addresses: family, three lengths and a type of
 /// service of zero; then table, protocol, scope, type; then flags.
 fn route_header(body: &mut Body<'_>, family: u8, table_to_type: [u8; 4]) {

@@ -4,7 +4,9 @@ use rustix::io::Errno;
 
 use crate::link::{self, Link, ROUTE};
 use crate::netlink::{Batch, Socket};
-use crate::{Error, MacAddress, Network, Owner, Result, address, filter, stacked, sysctl};
+use crate::{
+    Error, MacAddress, Network, Owner, Result, address, filter, neighbour, stacked, sysctl,
+};
 
 /// Networks that are removed at once: as many as the socket's buffer (`net.core.wmem_default`) has
 /// room for the requests of.
@@ -77,6 +79,7 @@ pub fn remove_bridge(network: &Network, table: &str) -> Result<()> {
         refuse_foreign(bridge, network)?;
         link::delete(&socket, &network.bridge)?;
     }
+    link::delete(&socket, &neighbour::tunnel(network))?;
     filter::remove_networks(table, &[network])
 }
 

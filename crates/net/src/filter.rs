@@ -10,15 +10,15 @@
 
 use rustix::io::Errno;
 
-use crate::nftables::{Chain, Element, Family, Key, Register, Set, Step, Transaction};
-use crate::{Error, Network, Owner, Result, service};
+use crate::nftables::{Chain, Element, Family, Field, Key, Register, Set, Step, Transaction, Word};
+use crate::{Error, Neighbour, Network, Owner, Result, Subnet, service};
 
 /// The longest name of a table in bytes (`NFT_NAME_MAXLEN` less the NUL).
 const TABLE_NAME_MAX: usize = 255;
 
 /// Says which rules the table holds: the name changes whenever the rules do. Its one element is
 /// its own name, and only there so that adding it can fail where the set does not exist.
-const RULES: Set = Set { name: "rules-2", key: Key::InterfaceName };
+const RULES: Set = Set { name: "rules-3", key: Key::InterfaceName };
 /// The bridges of our networks.
 const BRIDGES: Set = Set { name: "bridges", key: Key::InterfaceName };
 /// Each bridge paired with itself: the way from a network into the same.
@@ -28,10 +28,18 @@ const INTERNAL: Set = Set { name: "internal", key: Key::InterfaceName };
 /// The addresses of our networks that something leads out of.
 const SUBNETS: Set = Set { name: "subnets", key: Key::AddressRanges };
 
+/// The bridges of our networks that neighbours begin conversations in.
+const OPEN: Set = Set { name: "open", key: Key::InterfaceName };
+/// Where neighbours' packets come from: their addresses, and those of their containers.
+const NEIGHBOURS: Set = Set { name: "neighbours", key: Key::AddressRanges };
+/// The addresses of containers here and at neighbours, who know each other by them.
+const CLUSTER: Set = Set { name: "cluster", key: Key::AddressRanges };
+
 const OUTPUT_IN_BRIDGES: [Step; 2] = [Step::OutputName(Register::First), Step::InSet(BRIDGES.name)];
 
 /// Isolation: nobody outside a network begins a conversation with a container in it, neither
-/// another network nor a neighbour of the host that routes to the container's address.
+/// another network nor a host that routes to the container's address, unless it is a
+/// [neighbour](crate::Neighbour).
 const FORWARD: Chain = Chain {
     name: "forward",
     kind: "filter",
@@ -48,10 +56,20 @@ const FORWARD: Chain = Chain {
         &[OUTPUT_IN_BRIDGES[0], OUTPUT_IN_BRIDGES[1], Step::Established, Step::Accept],
         // A published port; what nobody published is not redirected.
         &[OUTPUT_IN_BRIDGES[0], OUTPUT_IN_BRIDGES[1], Step::Redirected, Step::Accept],
+        &[
+            Step::OutputName(Register::First),
+            Step::InSet(OPEN.name),
+            Step::SourceAddress,
+            Step::InSet(NEIGHBOURS.name),
+            Step::Accept,
+        ],
         &[OUTPUT_IN_BRIDGES[0], OUTPUT_IN_BRIDGES[1], Step::Drop],
         &[Step::InputName(Register::First), Step::InSet(BRIDGES.name), Step::Accept],
     ],
 };
+
+const DESTINATION: Step = Step::Load(Word::First, &[Field::Destination]);
+const IN_CLUSTER: Step = Step::InSet(CLUSTER.name);
 
 /// A container's packets leave the host under the host's address.
 const POSTROUTING: Chain = Chain {
@@ -73,6 +91,9 @@ const POSTROUTING: Chain = Chain {
             Step::Masquerade,
         ],
         &[OUTPUT_IN_BRIDGES[0], OUTPUT_IN_BRIDGES[1], Step::Return],
+        &[Step::SourceAddress, Step::InSet(CLUSTER.name), DESTINATION, IN_CLUSTER, Step::Return],
+        // Whoever came to this host is led on to a neighbour's container, which has to answer by us.
+        &[Step::Redirected, DESTINATION, IN_CLUSTER, Step::Masquerade],
         &[Step::SourceAddress, Step::InSet(SUBNETS.name), Step::Masquerade],
     ],
 };
@@ -137,7 +158,7 @@ fn add_network(owner: &Owner<'_>, network: &Network) -> Result<()> {
         change.add_table(owner.note().as_deref());
         change.add_set(RULES, 1);
         change.add_elements(RULES, &Element::names(&[RULES.name]));
-        for (id, set) in (2..).zip([BRIDGES, SAME, INTERNAL, SUBNETS]) {
+        for (id, set) in (2..).zip([BRIDGES, SAME, INTERNAL, SUBNETS, OPEN, NEIGHBOURS, CLUSTER]) {
             change.add_set(set, id);
         }
         for (set, elements) in elements(network, family) {
@@ -150,6 +171,34 @@ fn add_network(owner: &Owner<'_>, network: &Network) -> Result<()> {
         }
     }
     change.commit()
+}
+
+/// Lets neighbours, and nobody else, begin conversations with containers of the network.
+pub(crate) fn let_in(owner: &Owner<'_>, network: &Network, all: &[Neighbour]) -> Result<()> {
+    ensure_network(owner, network)?;
+    let pods = all.iter().map(|one| one.subnet);
+    let hosts = all.iter().map(|one| Subnet::containing(one.address, 32));
+    let cluster = ranges(pods.clone().chain([network.subnet]));
+    let neighbours = ranges(pods.chain(hosts));
+    let mut change = Transaction::on(owner.table);
+    [OPEN, NEIGHBOURS, CLUSTER].into_iter().for_each(|set| change.flush_set(set));
+    change.add_elements(OPEN, &Element::names(&[&network.bridge]));
+    change.add_elements(NEIGHBOURS, &neighbours);
+    change.add_elements(CLUSTER, &cluster);
+    change.commit()
+}
+
+/// Subnets as elements, without those that lie within others: a set holds no address twice.
+fn ranges(all: impl Iterator<Item = Subnet>) -> Vec<Element> {
+    let mut all: Vec<Subnet> = all.collect();
+    all.sort_unstable_by_key(|subnet| (subnet.prefix(), subnet.address()));
+    let mut kept: Vec<Subnet> = Vec::new();
+    for subnet in all {
+        if !kept.iter().any(|own| own.covers(subnet)) {
+            kept.push(subnet);
+        }
+    }
+    kept.into_iter().flat_map(Element::range).collect()
 }
 
 /// The families that have rules for the network: IPv6 only if the network does, so that a host

@@ -155,6 +155,30 @@ pub(crate) fn create_wire<'a>(
     })
 }
 
+/// Creates an interface whose packets go to other hosts within UDP (vxlan(8)), down. Who is where it is
+/// told; it learns nothing.
+pub(crate) fn create_vxlan<'a>(
+    batch: &'a mut Batch,
+    (name, mac): (&str, MacAddress),
+    (id, port): (u32, u16),
+    mtu: Option<u32>,
+) -> &'a mut Batch {
+    // `IFLA_VXLAN_…` (`include/uapi/linux/if_link.h`).
+    const ID: u16 = 1;
+    const LEARNING: u16 = 7;
+    const PORT: u16 = 15;
+    create(batch, format!("create vxlan interface `{name}`"), |body| {
+        header(body, 0, 0);
+        common(body, name, mtu).attribute(libc::IFLA_ADDRESS, &mac.0);
+        body.nested(libc::IFLA_LINKINFO, |info| {
+            info.attribute(libc::IFLA_INFO_KIND, b"vxlan");
+            info.nested(libc::IFLA_INFO_DATA, |data| {
+                data.u32(ID, id).attribute(LEARNING, &[0]).attribute(PORT, &port.to_be_bytes());
+            });
+        });
+    })
+}
+
 /// Sets an interface up, by its name.
 pub(crate) fn set_up_named<'a>(batch: &'a mut Batch, name: &str) -> &'a mut Batch {
     batch.request(format!("set `{name}` up"), (libc::RTM_NEWLINK, 0), |body| {

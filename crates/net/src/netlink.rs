@@ -110,6 +110,11 @@ impl Batch {
         self
     }
 
+    /// Whether nothing is asked for.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.requests.is_empty()
+    }
+
     /// Makes `errno` a success of the request just added: what it asks for is so already.
     pub(crate) fn tolerate(&mut self, errno: Errno) -> &mut Batch {
         if let Some(request) = self.requests.last_mut() {

@@ -1,9 +1,9 @@
 //! The node itself: its object, its lease, and the threads that wait for something to happen.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use client::{Cache, Change, Client, Failure, Patch, Reflector, kind};
@@ -22,11 +22,11 @@ use crate::usage::Meter;
 /// The engine's network that pods are on.
 pub(crate) const NETWORK: &str = "cais-pods";
 /// How often a node says that it is there (upstream's `nodeLeaseDurationSeconds` / 4).
-const RENEW_EVERY: Duration = Duration::from_secs(10);
+const RENEW_EVERY: Duration = Duration::from_secs(3);
 /// How often it tells how it is, though nothing has changed (`nodeStatusReportFrequency`).
 const TELL_EVERY: Duration = Duration::from_secs(300);
 /// Seconds that the word of a node is good for.
-const LEASE_S: u32 = 40;
+const LEASE_S: u32 = 12;
 /// How long a watch waits at once.
 const LOOK_EVERY: Duration = Duration::from_secs(600);
 /// After the API could not be asked.
@@ -41,8 +41,16 @@ pub struct Config {
     pub name: String,
     /// Where pods' files lie.
     pub directory: PathBuf,
-    /// Where pods' addresses come from.
-    pub subnet: Subnet,
+    /// Where pods' addresses come from; the cluster says so if it is not given.
+    pub subnet: Option<Subnet>,
+    /// The address that others reach this host by; found out if it is not given.
+    pub address: Option<std::net::IpAddr>,
+    /// The port at which this node's own API is served, if it is: the cluster's server is elsewhere.
+    pub port: Option<u16>,
+    /// Labels of the node's object, beside those that every node has.
+    pub labels: BTreeMap<String, String>,
+    /// Taints that the node's object is made with.
+    pub taints: Vec<Value>,
     /// The domain of the cluster's names.
     pub domain: String,
     /// The cluster's name servers; this node's own if there are none.
@@ -62,6 +70,9 @@ pub enum NodeError {
     /// The API refused.
     #[error("register the node: {0}")]
     Api(#[from] Failure),
+    /// Nobody says where pods' addresses come from.
+    #[error("node {0} was given no addresses for its pods")]
+    NoAddresses(String),
     /// The system refused.
     #[error("{0}")]
     System(&'static str, #[source] std::io::Error),
@@ -85,6 +96,7 @@ pub(crate) struct Host {
     pressures: Mutex<Pressures>,
     /// What the node's object says, and since when.
     said: Mutex<Option<(Value, Instant)>>,
+    pub(crate) subnet: OnceLock<Subnet>,
 }
 
 impl fmt::Debug for Host {
@@ -112,7 +124,7 @@ impl Node {
         }
         std::fs::create_dir_all(&config.directory)
             .map_err(|error| NodeError::System("make the directory of pods", error))?;
-        let facts = Facts::look(&config.directory, &config.version);
+        let facts = Facts::look(&config.directory, &config.version, config.address);
         let recorder = Recorder::start(client.clone(), config.name.clone());
         let recorder = recorder.map_err(|error| NodeError::System("start a thread", error))?;
         let host = Arc::new(Host {
@@ -128,17 +140,27 @@ impl Node {
             meter: Meter::default(),
             pressures: Mutex::default(),
             said: Mutex::default(),
+            subnet: OnceLock::new(),
         });
-        host.ensure_network()?;
+        if let Some(subnet) = host.config.subnet {
+            let _ = host.subnet.set(subnet);
+        }
         host.register()?;
+        host.learn_subnet()?;
+        host.ensure_network()?;
         host.start_services()?;
         // Opened before the list, so that no end falls between the two.
         let events = host.engine.events(EventQuery::default())?;
         host.adopt()?;
         host.clone().thread("events", move |host| host.follow(events))?;
         host.clone().thread("pods", |host| host.watch_pods())?;
-        host.clone().thread("configmaps", |host| host.watch_data("ConfigMap"))?;
-        host.clone().thread("secrets", |host| host.watch_data("Secret"))?;
+        if host.config.port.is_some() {
+            host.clone().thread("data", |host| host.ask_for_data())?;
+        } else {
+            host.clone().thread("configmaps", |host| host.watch_data("ConfigMap"))?;
+            host.clone().thread("secrets", |host| host.watch_data("Secret"))?;
+        }
+        host.clone().thread("neighbours", |host| host.keep_neighbours())?;
         host.clone().thread("volumes", |host| host.watch_claimed())?;
         host.clone().thread("times", |host| {
             loop {
@@ -155,6 +177,19 @@ impl Node {
     pub fn name(&self) -> &str {
         &self.0.config.name
     }
+
+    /// The address that others reach it by.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.0.facts.address
+    }
+
+    /// A pod that is bound to it.
+    #[must_use]
+    pub fn pod(&self, namespace: &str, name: &str) -> Option<Value> {
+        let found = self.0.cache.get(&client::Key::new("Pod", namespace, name));
+        found.map(|pod| (*pod).clone())
+    }
 }
 
 impl Host {
@@ -169,15 +204,23 @@ impl Host {
 
     /// Makes sure that there is a network for pods. Somebody may have removed it meanwhile.
     pub(crate) fn ensure_network(&self) -> Result<(), engine::Error> {
+        let wanted = self.subnet.get().copied();
         match self.engine.network(NETWORK) {
-            Ok(_) => return Ok(()),
+            Ok(network) => {
+                let own = network.bridge.as_ref().map(|bridge| bridge.subnet);
+                if wanted.is_none() || own == wanted {
+                    return Ok(());
+                }
+                // The node has other addresses than it had; that of pods that run cannot be changed.
+                self.engine.remove_network(&network)?;
+            }
             Err(error) if error.kind() == engine::Kind::NotFound => {}
             Err(error) => return Err(error),
         }
         let labels = [(LABEL_NODE.to_owned(), self.config.name.clone())].into();
         let asked = NetworkOptions {
             name: NETWORK.to_owned(),
-            subnet: Some(self.config.subnet),
+            subnet: wanted,
             labels,
             ..NetworkOptions::default()
         };
@@ -191,10 +234,12 @@ impl Host {
     /// Makes the node's object, or brings it up to date.
     fn register(&self) -> Result<(), NodeError> {
         let (name, of) = (&self.config.name, kind("Node"));
-        let labels = self.facts.labels(name);
+        let mut labels = self.facts.labels(name);
+        for (key, value) in &self.config.labels {
+            labels[key] = json!(value);
+        }
         let annotations = json!({crate::claimed::LOCAL: self.local_place()});
         let metadata = json!({"name": name, "labels": labels, "annotations": annotations});
-        let subnet = self.config.subnet.to_string();
         let found = match self.client.get(of, "", name) {
             Ok(found) => {
                 let patch = json!({"metadata": metadata});
@@ -202,29 +247,61 @@ impl Host {
                 found
             }
             Err(failure) if failure.is_not_found() => {
-                let node = json!({
-                    "metadata": metadata,
-                    "spec": {"podCIDR": subnet, "podCIDRs": [subnet]},
-                });
+                let mut node = json!({"metadata": metadata, "spec": {}});
+                if let Some(subnet) = self.proposal()?.map(|subnet| subnet.to_string()) {
+                    node["spec"] = json!({"podCIDR": subnet, "podCIDRs": [subnet]});
+                }
+                if !self.config.taints.is_empty() {
+                    node["spec"]["taints"] = json!(self.config.taints);
+                }
                 self.client.create(of, "", &node)?
             }
             Err(failure) => return Err(failure.into()),
         };
+        // What is there already is as it was.
+        if let Ok(subnet) = text(&found, &["spec", "podCIDR"]).parse()
+            && self.config.subnet.is_none()
+        {
+            let _ = self.subnet.set(subnet);
+        }
         self.tell_status(&found["status"])?;
         self.renew_once()?;
         Ok(())
+    }
+
+    /// Where a new node would have its pods' addresses come from: as it was said, or as it was last
+    /// time, unless another node has got them since.
+    fn proposal(&self) -> Result<Option<Subnet>, Failure> {
+        if self.config.subnet.is_some() {
+            return Ok(self.config.subnet);
+        }
+        let network = self.engine.network(NETWORK).ok();
+        let Some(before) = network.and_then(|own| Some(own.bridge?.subnet)) else {
+            return Ok(None);
+        };
+        let (nodes, _) = self.client.list(kind("Node"), "", &[])?;
+        let others = nodes.iter().filter_map(|own| text(own, &["spec", "podCIDR"]).parse().ok());
+        Ok(Some(before).filter(|own| !others.into_iter().any(|other| own.overlaps(other))))
     }
 
     pub(crate) fn pressures(&self) -> MutexGuard<'_, Pressures> {
         self.pressures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn status(&self, before: (&Value, [bool; 3]), now: &str) -> Value {
+        let mut status = self.facts.status(&self.config.name, &self.images(), before, now);
+        if let Some(port) = self.config.port {
+            status["daemonEndpoints"] = json!({"kubeletEndpoint": {"Port": port}});
+        }
+        status
+    }
+
     /// Tells the API how the node is; `before` is what it was told last.
-    fn tell_status(&self, before: &Value) -> Result<(), Failure> {
+    pub(crate) fn tell_status(&self, before: &Value) -> Result<(), Failure> {
         let now = crate::field::time(crate::timer::now_ms());
         let told = self.pressures().told(Instant::now());
         let name = &self.config.name;
-        let status = self.facts.status(name, &self.images(), (before, told), &now);
+        let status = self.status((before, told), &now);
         let patch = json!({"status": status});
         self.client.patch(kind("Node"), ("", name), "status", Patch::Strategic, &patch)?;
         *self.said.lock().unwrap_or_else(PoisonError::into_inner) = Some((status, Instant::now()));
@@ -236,7 +313,7 @@ impl Host {
         let said = self.said.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some((said, at)) = said else { return };
         let told = self.pressures().told(Instant::now());
-        let status = self.facts.status(&self.config.name, &self.images(), (&said, told), "");
+        let status = self.status((&said, told), "");
         if at.elapsed() >= TELL_EVERY || without_times(&status) != without_times(&said) {
             // The next look tells it again.
             let _ = self.tell_status(&said);
@@ -360,7 +437,9 @@ impl Host {
             match reflector.step(&cache, LOOK_EVERY) {
                 Ok(changes) => {
                     if !std::mem::take(&mut is_first) {
-                        changes.iter().for_each(|change| self.refresh(of, change));
+                        for Change { key, .. } in &changes {
+                            self.refresh(of, &key.namespace, &key.name);
+                        }
                     }
                 }
                 Err(_) => std::thread::sleep(RETRY_AFTER),
@@ -368,9 +447,9 @@ impl Host {
         }
     }
 
-    fn refresh(self: &Arc<Self>, of: &str, change: &Change) {
-        for pod in self.cache.list("Pod", &change.key.namespace) {
-            if refers(&pod, of, &change.key.name) {
+    pub(crate) fn refresh(self: &Arc<Self>, of: &str, namespace: &str, name: &str) {
+        for pod in self.cache.list("Pod", namespace) {
+            if refers(&pod, of, name) {
                 let slot = self.slots().get(crate::pod::uid(&pod)).cloned();
                 if let Some(slot) = slot {
                     slot.refresh();
@@ -402,7 +481,7 @@ fn is_own_report(before: &Value, now: &Value) -> bool {
 }
 
 /// Whether a pod mentions an object by its name.
-fn refers(pod: &Value, of: &str, name: &str) -> bool {
+pub(crate) fn refers(pod: &Value, of: &str, name: &str) -> bool {
     let words = match of {
         "Secret" => ["secret", "secretRef", "secretKeyRef"],
         _ => ["configMap", "configMapRef", "configMapKeyRef"],

@@ -1,7 +1,7 @@
 //! What this host is, for its object.
 
 use std::fs;
-use std::net::UdpSocket;
+use std::net::{IpAddr, UdpSocket};
 
 use serde_json::{Value, json};
 
@@ -51,10 +51,11 @@ fn oom_score_min() -> i32 {
 }
 
 /// The address that packets to elsewhere have; nothing is sent.
-fn address() -> Option<String> {
+#[must_use]
+pub fn address() -> Option<IpAddr> {
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
     socket.connect("192.0.2.1:9").ok()?;
-    Some(socket.local_addr().ok()?.ip().to_string())
+    Some(socket.local_addr().ok()?.ip())
 }
 
 fn architecture() -> &'static str {
@@ -67,7 +68,7 @@ fn architecture() -> &'static str {
 
 impl Facts {
     /// Looks at this host; `directory` is where pods keep what they write.
-    pub(crate) fn look(directory: &std::path::Path, version: &str) -> Self {
+    pub(crate) fn look(directory: &std::path::Path, version: &str, given: Option<IpAddr>) -> Self {
         let release = read("/etc/os-release");
         let system = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
         let uuid = read("/sys/class/dmi/id/product_uuid");
@@ -89,7 +90,9 @@ impl Facts {
         });
         let disk = rustix::fs::statvfs(directory).ok();
         Self {
-            address: address().unwrap_or_else(|| "127.0.0.1".to_owned()),
+            address: given
+                .or_else(address)
+                .map_or_else(|| "127.0.0.1".to_owned(), |own| own.to_string()),
             processors: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             memory_bytes: memory_bytes(),
             oom_score_min: oom_score_min(),

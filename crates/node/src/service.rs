@@ -18,7 +18,7 @@ use engine::service::{Question, Services, answer_names};
 use serde_json::{Value, json};
 
 use self::book::{Book, Name};
-use crate::field::{items, text};
+use crate::field::text;
 use crate::host::{Host, NETWORK, NodeError};
 
 pub(crate) use own::DNS_ADDRESS;
@@ -66,14 +66,19 @@ impl Host {
         let sockets = services.listen()?;
         let gateway = services.gateway;
         let dns = [("dns", "UDP", 53, sockets.udp), ("dns-tcp", "TCP", 53, sockets.tcp)];
-        self.ensure_own(own::dns(gateway, &dns))?;
+        let dns = own::dns(gateway, &dns);
+        // Each node answers for names itself, whatever others say.
+        let own_names: client::Object = Arc::new(dns.1.clone());
+        if self.config.port.is_none() {
+            ensure_own(&self.client, dns)?;
+        }
         if let Some(api) = self.config.api {
             // Who listens everywhere listens on the node's address.
             let at = match api.ip().is_unspecified() {
                 true => socket(&self.facts.address, api.port()).unwrap_or(api),
                 false => api,
             };
-            self.ensure_own(own::api(at))?;
+            ensure_own(&self.client, own::api(at))?;
         }
         let desk = Arc::new(Desk::default());
         for of in ["Service", "EndpointSlice"] {
@@ -87,7 +92,9 @@ impl Host {
             // Without it, pods have no names, and everything else goes on.
             let _ = answer_names(sockets, judge);
         })?;
-        self.clone().thread("kernel", move |host| host.keep_services(&desk, services))
+        self.clone().thread("kernel", move |host| {
+            host.keep_services(&desk, services, &own_names);
+        })
     }
 
     fn watch_services(&self, desk: &Desk, of: &'static str) {
@@ -102,20 +109,18 @@ impl Host {
     }
 
     /// Has the kernel do what the book says.
-    fn keep_services(&self, desk: &Desk, mut services: Services) {
+    fn keep_services(&self, desk: &Desk, mut services: Services, own_names: &client::Object) {
         let mut claims = plan::Claims::default();
         let mut is_first = true;
         loop {
             let changed = desk.wait();
             let mut fresh = Vec::new();
             for name in changed {
-                let (service, slices) = desk.book().service(&name);
+                let (service, mut slices) = desk.book().service(&name);
+                own::answer_here(&mut slices, own_names);
                 let own = service.as_deref().map(|service| {
                     plan::frontends(service, &slices, &self.config.name, &self.facts.address)
                 });
-                if let Some(service) = &service {
-                    self.give_ingress(&name, service);
-                }
                 fresh.extend(claims.set(&name, own.unwrap_or_default()));
             }
             // The kernel's own word is kept until it takes the new one.
@@ -135,38 +140,36 @@ impl Host {
             is_first = false;
         }
     }
+}
 
-    /// A load balancer is this node itself, at once.
-    fn give_ingress(&self, (namespace, name): &Name, service: &Value) {
-        let is_ours = text(service, &["spec", "type"]) == "LoadBalancer"
-            && service["spec"]["loadBalancerClass"].is_null();
-        let told = items(&service["status"]["loadBalancer"], "ingress");
-        let own = self.facts.address.as_str();
-        if !is_ours || told.iter().any(|one| one["ip"] == own) {
-            return;
-        }
-        let ingress = json!([{"ip": own, "ipMode": "VIP"}]);
-        let patch = json!({"status": {"loadBalancer": {"ingress": ingress}}});
-        // It is told again when the service changes.
-        let _ =
-            self.client.patch(kind("Service"), (namespace, name), "status", Patch::Merge, &patch);
-    }
+/// Makes the services that every cluster has, where its server runs no pods itself: names are answered
+/// on each node, the API at an address.
+///
+/// # Errors
+/// The API refused.
+pub fn announce(client: &client::Client, api: SocketAddr) -> Result<(), NodeError> {
+    let nobody = IpAddr::from([0, 0, 0, 0]);
+    let (service, mut slice) =
+        own::dns(nobody, &[("dns", "UDP", 53, 53), ("dns-tcp", "TCP", 53, 53)]);
+    slice["endpoints"] = json!([]);
+    ensure_own(client, (service, slice))?;
+    ensure_own(client, own::api(api))
+}
 
-    /// Makes a service of the cluster's own and says where it is answered.
-    fn ensure_own(&self, (service, slice): (Value, Value)) -> Result<(), NodeError> {
-        for (of, object) in [(kind("Service"), service), (kind("EndpointSlice"), slice)] {
-            let word = |field: &str| text(&object, &["metadata", field]).to_owned();
-            let (namespace, name) = (word("namespace"), word("name"));
-            // A merge patch, as nobody else's fields are touched.
-            match self.client.patch(of, (&namespace, &name), "", Patch::Merge, &object) {
-                Err(failure) if failure.is_not_found() => {
-                    self.client.create(of, &namespace, &object)?;
-                }
-                done => drop(done?),
+/// Makes a service of the cluster's own and says where it is answered.
+fn ensure_own(client: &client::Client, (service, slice): (Value, Value)) -> Result<(), NodeError> {
+    for (of, object) in [(kind("Service"), service), (kind("EndpointSlice"), slice)] {
+        let word = |field: &str| text(&object, &["metadata", field]).to_owned();
+        let (namespace, name) = (word("namespace"), word("name"));
+        // A merge patch, as nobody else's fields are touched.
+        match client.patch(of, (&namespace, &name), "", Patch::Merge, &object) {
+            Err(failure) if failure.is_not_found() => {
+                client.create(of, &namespace, &object)?;
             }
+            done => drop(done?),
         }
-        Ok(())
     }
+    Ok(())
 }
 
 /// An address with a port, if it is one.

@@ -8,9 +8,10 @@ mod chart;
 mod custom;
 mod declare;
 mod forward;
+mod hosts;
 mod kinds;
-mod metrics;
 mod library;
+mod metrics;
 mod older;
 mod pod;
 mod proxy;
@@ -39,8 +40,12 @@ impl<'a> Cluster<'a> {
     }
 
     fn start_with(sandbox: &'a Sandbox, options: &str) -> Self {
+        Self::start_at(sandbox, &format!("--listen 127.0.0.1:0 {options}"))
+    }
+
+    fn start_at(sandbox: &'a Sandbox, options: &str) -> Self {
         let running = sandbox.start_script(&format!(
-            "exec $E server --data-dir cluster --listen 127.0.0.1:0 --kubeconfig kubeconfig {options}",
+            "exec $E server --data-dir cluster --kubeconfig kubeconfig {options}",
         ));
         running.wait_for("Use it with");
         let config = std::fs::read_to_string(sandbox.work().join("kubeconfig")).unwrap();

@@ -2,22 +2,30 @@
 
 mod control;
 mod etcd;
-mod node;
+pub(super) mod node;
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use apiserver::log::{Log, Memory, Sqlite};
-use apiserver::{Audit, AuditError, Cluster, Identity, Rotation, Server};
-use engine::{Error, Kind, Result};
+use apiserver::{Audit, AuditError, Cluster, Identity, InProcess, Rotation, Server};
+use client::{Client, kind};
+use engine::{Error, Kind, Result, Subnet};
 use runtime::SignalFd;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use serde_json::Value;
 
+use super::registry::serve::duration;
 use super::serve::obey;
 use crate::session::Session;
+
+/// Bits that the addresses of the pods of one node have in common.
+const NODE_PREFIX: u8 = 24;
+/// Who the server is for its own API.
+const USER: &str = "system:apiserver";
 
 /// What `server` takes.
 #[derive(Debug, clap::Args)]
@@ -49,13 +57,25 @@ pub(crate) struct Args {
     /// How many audit logs are kept that were put aside
     #[arg(long, value_name = "NUMBER", default_value_t = 10, requires = "audit_log_path")]
     audit_log_maxbackup: u16,
+    /// Where the addresses of pods on other nodes come from, /24 for each
+    #[arg(long, value_name = "SUBNET", default_value = "10.42.0.0/16")]
+    cluster_cidr: Subnet,
+    /// How long a node may be silent before it is taken for lost
+    #[arg(long, value_name = "DURATION", default_value = "12s", value_parser = duration)]
+    node_monitor_grace_period: Duration,
+    /// How long certificates are good that are given to nodes and others
+    #[arg(long, value_name = "DURATION", default_value = "8760h", value_parser = duration)]
+    cluster_signing_duration: Duration,
+    /// Another name or address of this server, for its certificate (repeatable)
+    #[arg(long, value_name = "ADDRESS")]
+    tls_san: Vec<IpAddr>,
     #[command(flatten)]
     node: node::Args,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     // Before anything is open that containers are not to have, and before the first thread.
-    let host = node::Host::fork(session, &args.node)?;
+    let host = node::Host::fork_unless(session, &args.node)?;
     let failed = |doing: &str, error: Box<dyn std::error::Error + Send + Sync>| {
         Error::caused(Kind::Internal, doing, error)
     };
@@ -63,7 +83,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     let place = args.data_dir.clone().unwrap_or_else(|| root.join("cluster"));
     // A mistake in it leaves no half of a cluster.
     let audit = args.audit_log_path.as_deref().map(|path| audit(args, path)).transpose()?;
-    let identity = Identity::open(&place, &addresses(args.listen))
+    let identity = Identity::open(&place, &addresses(args))
         .map_err(|error| failed("prepare the cluster's identity", error.into()))
         .map_err(|error| error.hint("--data-dir names a directory that can be written to"))?;
     let open = |error: apiserver::log::LogError| {
@@ -91,7 +111,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
         .map_err(|error| error.hint("--listen 127.0.0.1:0 takes a port that is free"))?;
     let path = args.kubeconfig.clone().unwrap_or_else(|| place.join("kubeconfig"));
     identity
-        .write_kubeconfig(&path, &server.address().to_string())
+        .write_kubeconfig(&path, &local(server.address()).to_string())
         .map_err(|error| failed("tell kubectl", error.into()))?;
     // A server that listens everywhere is reached by the node's address, which the node knows.
     let outer = Some(server.address()).filter(|address| !address.ip().is_loopback());
@@ -99,8 +119,12 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     session.say(format!("Use it with: kubectl --kubeconfig {} get namespaces", path.display()))?;
     obey(signals, server.stopper());
     let is_over = Arc::new(AtomicBool::new(false));
-    control::start(cluster.clone(), &is_over)
+    let decides = (settings(args), identity.signer(args.cluster_signing_duration).map_err(secret)?);
+    control::start(cluster.clone(), decides, &is_over)
         .map_err(|error| failed("start the controllers", error.into()))?;
+    if let Some(outer) = outer {
+        invite(session, args, (&cluster, &identity), outer, host.is_none())?;
+    }
     let node =
         host.map(|host| host.start(&cluster, (&place, &args.node), inner.or(outer))).transpose()?;
     if let Some(node) = &node {
@@ -109,6 +133,70 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     let served = server.run().map_err(|error| failed("serve the Kubernetes API", error.into()));
     is_over.store(true, Ordering::Relaxed);
     served.map(|()| 0)
+}
+
+fn secret(error: apiserver::IdentityError) -> Error {
+    Error::caused(Kind::Internal, "prepare the cluster's identity", error)
+        .hint("--data-dir names a directory that can be written to")
+}
+
+fn settings(args: &Args) -> ::control::Settings {
+    ::control::Settings {
+        silence_max: args.node_monitor_grace_period,
+        pods: Some(::control::PodRange {
+            address: args.cluster_cidr.address(),
+            prefix: args.cluster_cidr.prefix(),
+            node_prefix: NODE_PREFIX.max(args.cluster_cidr.prefix()),
+            reserved: Some(args.node.pod_cidr.to_string()),
+        }),
+    }
+}
+
+/// Lets other hosts join, which reach the server at an address, and says how.
+fn invite(
+    session: &Session,
+    args: &Args,
+    (cluster, identity): (&Cluster, &Identity),
+    outer: SocketAddr,
+    is_alone: bool,
+) -> Result<()> {
+    let (token, path) = identity.node_token().map_err(secret)?;
+    let client = Client::new(Arc::new(InProcess::new(cluster.clone(), USER)), "cais");
+    let (of, object) = (kind("Secret"), token.secret());
+    let failed =
+        |error: client::Failure| Error::caused(Kind::Internal, "let other hosts join", error);
+    match client.create(of, "kube-system", &object) {
+        Err(failure) if !failure.is_conflict() => return Err(failed(failure)),
+        _ => {}
+    }
+    let at = match (outer.ip().is_unspecified(), node_address(args)) {
+        (true, Some(address)) => SocketAddr::new(address, outer.port()),
+        _ => outer,
+    };
+    if is_alone {
+        ::node::announce(&client, at)
+            .map_err(|error| Error::caused(Kind::Internal, "announce the API", error))?;
+    }
+    session.say(format!(
+        "Join with: cais agent --server https://{at} --token \"$(cat {})\"",
+        path.display()
+    ))
+}
+
+/// Where programs of this host reach the server.
+fn local(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::from(([127, 0, 0, 1], address.port())),
+        IpAddr::V6(ip) if ip.is_unspecified() => {
+            SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, address.port()))
+        }
+        _ => address,
+    }
+}
+
+/// The address that other hosts reach this one by.
+fn node_address(args: &Args) -> Option<IpAddr> {
+    args.node.node_ip.or_else(::node::host_address)
 }
 
 /// Where pods reach a server that listens on the loopback address only, which is not theirs: the
@@ -157,10 +245,15 @@ fn read_policy(path: &Path) -> Result<Value> {
 }
 
 /// What clients may call the server by.
-fn addresses(listen: SocketAddr) -> Vec<IpAddr> {
-    let mut all = vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from([10, 96, 0, 1])];
-    if !listen.ip().is_unspecified() && !all.contains(&listen.ip()) {
-        all.push(listen.ip());
-    }
+fn addresses(args: &Args) -> Vec<IpAddr> {
+    let own = match args.listen.ip().is_unspecified() {
+        true => node_address(args),
+        false => Some(args.listen.ip()),
+    };
+    let fixed = [IpAddr::from([127, 0, 0, 1]), IpAddr::from([10, 96, 0, 1])];
+    let mut all: Vec<IpAddr> =
+        fixed.into_iter().chain(own).chain(args.tls_san.iter().copied()).collect();
+    all.sort_unstable();
+    all.dedup();
     all
 }

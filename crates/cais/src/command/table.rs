@@ -606,8 +606,14 @@ pub(super) const OWN: &[Verb] = &[
     verb!(
         "server",
         server,
-        "Be a Kubernetes cluster on this machine: its API, its controllers, and a node that runs pods",
-        "cais server\n  cais server --listen 127.0.0.1:0 --data-dir ./cluster --kubeconfig ./kubeconfig\n  cais server --datastore memory"
+        "Be a Kubernetes cluster on this host, which others may join: its API, its controllers, and a node that runs pods",
+        "cais server\n  cais server --listen 0.0.0.0:6443\n  cais server --listen 127.0.0.1:0 --data-dir ./cluster --kubeconfig ./kubeconfig\n  cais server --datastore memory"
+    ),
+    verb!(
+        "agent",
+        agent,
+        "Join a cluster: this host runs pods of it",
+        "cais agent --server https://192.0.2.1:6443 --token-file node-token\n  cais agent --server https://192.0.2.1:6443 --node-labels disk=ssd"
     ),
     verb!(
         "version",

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
+pub use net::Neighbour;
 use net::dns::Listeners;
 pub use net::dns::{Answer, Question, Target};
 pub use net::port::Protocol as ServiceProtocol;
@@ -48,6 +49,22 @@ impl Engine {
         let (table, root) = (self.table(), self.root().to_str().unwrap_or_default());
         let table = net::service::Table::of(&net::Owner { table: &table, root });
         Ok(Services { table: table.map_err(from_net)?, gateway: bridge.gateway.into() })
+    }
+}
+
+impl Engine {
+    /// Makes these all hosts whose containers are of the same cluster as those on a network of this
+    /// root: they reach each other under their own addresses.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] without the network, and whatever the kernel says.
+    pub fn meet(&self, network: &str, neighbours: &[Neighbour]) -> Result<()> {
+        let bridge = self.network(network)?.bridge.ok_or_else(|| {
+            Error::new(Kind::Invalid, format!("network {network} has no bridge for neighbours"))
+        })?;
+        self.ensure_bridge(&bridge)?;
+        let (table, root) = (self.table(), self.root().to_str().unwrap_or_default());
+        net::meet(&net::Owner { table: &table, root }, &bridge, neighbours).map_err(from_net)
     }
 }
 

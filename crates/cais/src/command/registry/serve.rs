@@ -70,7 +70,7 @@ fn mirror(text: &str) -> std::result::Result<MirrorConfig, String> {
 }
 
 /// A duration as Go writes it: `90s`, `2h45m`.
-pub(super) fn duration(text: &str) -> std::result::Result<Duration, String> {
+pub(in crate::command) fn duration(text: &str) -> std::result::Result<Duration, String> {
     let parsed = output::parse_duration(text).map_err(|error| error.to_string())?;
     parsed.try_into().map_err(|_| "a duration must not be negative".to_owned())
 }

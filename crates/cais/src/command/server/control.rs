@@ -4,24 +4,31 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread;
 
-use apiserver::{Cluster, InProcess};
+use apiserver::{Cluster, InProcess, Signer};
 use client::{Call, Client, Transport as _};
-use control::Metrics;
+use control::{Metrics, Settings};
 use serde_json::Value;
 
 /// Who they are for the API.
 const USER: &str = "system:kube-controller-manager";
 
 /// Begins to decide, until `is_over`.
-pub(super) fn start(cluster: Cluster, is_over: &Arc<AtomicBool>) -> std::io::Result<()> {
+pub(super) fn start(
+    cluster: Cluster,
+    (settings, signer): (Settings, Signer),
+    is_over: &Arc<AtomicBool>,
+) -> std::io::Result<()> {
     let transport = Arc::new(InProcess::new(cluster.clone(), USER));
     let client = Client::new(transport.clone(), "kube-controller-manager");
+    let (own, until) = (client.clone(), Arc::clone(is_over));
+    let sign = move || signer.run(&own, &until);
+    thread::Builder::new().name("certificates".to_owned()).spawn(sign)?;
     let is_over = Arc::clone(is_over);
     let decide = move || {
         // What a server that was killed did not come to; if it fails, the next start does it.
         let _ = cluster.sweep();
         // Without threads nothing is decided; what is served stays as it is.
-        let _ = control::run(&client, Measured(transport), &is_over);
+        let _ = control::run(&client, (Measured(transport), settings), &is_over);
     };
     thread::Builder::new().name("control".to_owned()).spawn(decide).map(drop)
 }

@@ -1,14 +1,15 @@
-//! The node that `cais server` is, too.
+//! A node: that `cais server` is, too, and that `cais agent` is.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use apiserver::{Cluster, InProcess, LogOptions, PodLog, Pods, Process, Said, TalkOptions};
+use apiserver::{Cluster, Find, InProcess, LogOptions, PodLog, Pods, Process, Said, TalkOptions};
 use client::Client;
 use engine::{Conversation, Engine, Error, Kind, Result, Spawner, Subnet};
 use node::{Config, Node};
+use serde_json::{Value, json};
 
 use crate::session::Session;
 
@@ -28,12 +29,21 @@ pub(super) struct Args {
     /// Where the addresses of this node's pods come from
     #[arg(long, value_name = "SUBNET", default_value = "10.42.0.0/24")]
     pub(super) pod_cidr: Subnet,
+    /// The address that other nodes reach this one by (default: that of the default route)
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) node_ip: Option<IpAddr>,
+    /// Labels of this node (repeatable, or separated by commas)
+    #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',', value_parser = label)]
+    node_labels: Vec<(String, String)>,
+    /// Taints that this node begins with (repeatable, or separated by commas)
+    #[arg(long, value_name = "TAINT", value_delimiter = ',', value_parser = taint)]
+    register_with_taints: Vec<Value>,
     /// The domain of the cluster's names
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
     cluster_domain: String,
     /// A name server for pods (repeatable; default: the cluster's own, 10.96.0.10)
     #[arg(long, value_name = "ADDRESS")]
-    cluster_dns: Vec<std::net::IpAddr>,
+    cluster_dns: Vec<IpAddr>,
     /// What is kept free on this host: where less is left, pods are ended
     #[arg(long, value_name = "THRESHOLDS", default_value = node::EVICTION_HARD)]
     eviction_hard: node::Thresholds,
@@ -43,20 +53,22 @@ pub(super) struct Args {
 }
 
 /// What starts containers, made before the first thread.
-pub(super) struct Host {
+pub(in crate::command) struct Host {
     engine: Engine,
     spawner: Spawner,
 }
 
 impl Host {
     /// Makes it, unless no pods are to run here.
-    pub(super) fn fork(session: &Session, args: &Args) -> Result<Option<Self>> {
-        if args.disable_agent {
-            return Ok(None);
-        }
+    pub(super) fn fork_unless(session: &Session, args: &Args) -> Result<Option<Self>> {
+        (!args.disable_agent).then(|| Self::fork(session)).transpose()
+    }
+
+    /// Makes it.
+    pub(in crate::command) fn fork(session: &Session) -> Result<Self> {
         let engine = session.engine()?.clone();
         let spawner = Spawner::fork(&engine)?;
-        Ok(Some(Self { engine, spawner }))
+        Ok(Self { engine, spawner })
     }
 
     /// Begins to run pods.
@@ -77,31 +89,67 @@ impl Host {
         let config = Config {
             name,
             directory,
-            subnet: args.pod_cidr,
+            subnet: Some(args.pod_cidr),
+            address: args.node_ip,
+            port: None,
+            labels: args.node_labels.iter().cloned().collect(),
+            taints: args.register_with_taints.clone(),
             domain: args.cluster_domain.clone(),
             name_servers: args.cluster_dns.iter().map(ToString::to_string).collect(),
             api,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let client = Client::new(transport, "kubelet");
-        let node = Node::start(config, self.engine, Arc::new(self.spawner), client);
-        let node = node.and_then(|node| {
-            node.keep_free(args.eviction_hard.clone())?;
-            args.pod_manifest_path.iter().try_for_each(|path| node.run_files(path))?;
-            Ok(node)
-        });
-        let node = node.map_err(|error| {
+        let node = self.run(config, client)?;
+        let kept = node.keep_free(args.eviction_hard.clone());
+        let kept = kept
+            .and_then(|()| args.pod_manifest_path.iter().try_for_each(|path| node.run_files(path)));
+        kept.map_err(|error| {
             Error::caused(Kind::Internal, "run pods on this host", error)
                 .hint("--disable-agent serves the API alone; --pod-cidr names other addresses")
         })?;
-        cluster.serve_pods(Arc::new(Reach(node.clone())));
+        cluster.serve_pods(node.name(), Arc::new(Reach(node.clone())));
         Ok(node)
     }
+
+    /// Begins to run pods as a node.
+    pub(in crate::command) fn run(self, config: Config, client: Client) -> Result<Node> {
+        Node::start(config, self.engine, Arc::new(self.spawner), client)
+            .map_err(|error| Error::caused(Kind::Internal, "run pods on this host", error))
+    }
+}
+
+/// A label as `KEY=VALUE`.
+pub(in crate::command) fn label(text: &str) -> std::result::Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+/// A taint as `KEY[=VALUE]:EFFECT`.
+pub(in crate::command) fn taint(text: &str) -> std::result::Result<Value, String> {
+    let expected =
+        "expected KEY[=VALUE]:EFFECT, the effect NoSchedule, PreferNoSchedule or NoExecute";
+    let (place, effect) = text.rsplit_once(':').ok_or(expected)?;
+    if !matches!(effect, "NoSchedule" | "PreferNoSchedule" | "NoExecute") || place.is_empty() {
+        return Err(expected.to_owned());
+    }
+    let (key, value) = place.split_once('=').unwrap_or((place, ""));
+    let mut taint = json!({"key": key, "effect": effect});
+    if !value.is_empty() {
+        taint["value"] = value.into();
+    }
+    Ok(taint)
 }
 
 /// The pods of this host, for the API.
 #[derive(Debug)]
-struct Reach(Node);
+pub(in crate::command) struct Reach(pub(in crate::command) Node);
+
+impl Find for Reach {
+    fn pod(&self, namespace: &str, name: &str) -> Option<Value> {
+        self.0.pod(namespace, name)
+    }
+}
 
 impl Pods for Reach {
     fn log(

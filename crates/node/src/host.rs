@@ -288,7 +288,7 @@ impl Host {
         self.pressures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn status(&self, before: (&Value, [bool; 3]), now: &str) -> Value {
+    fn own_status(&self, before: (&Value, [bool; 3]), now: &str) -> Value {
         let mut status = self.facts.status(&self.config.name, &self.images(), before, now);
         if let Some(port) = self.config.port {
             status["daemonEndpoints"] = json!({"kubeletEndpoint": {"Port": port}});
@@ -301,7 +301,7 @@ impl Host {
         let now = crate::field::time(crate::timer::now_ms());
         let told = self.pressures().told(Instant::now());
         let name = &self.config.name;
-        let status = self.status((before, told), &now);
+        let status = self.own_status((before, told), &now);
         let patch = json!({"status": status});
         self.client.patch(kind("Node"), ("", name), "status", Patch::Strategic, &patch)?;
         *self.said.lock().unwrap_or_else(PoisonError::into_inner) = Some((status, Instant::now()));
@@ -313,7 +313,7 @@ impl Host {
         let said = self.said.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some((said, at)) = said else { return };
         let told = self.pressures().told(Instant::now());
-        let status = self.status((&said, told), "");
+        let status = self.own_status((&said, told), "");
         if at.elapsed() >= TELL_EVERY || without_times(&status) != without_times(&said) {
             // The next look tells it again.
             let _ = self.tell_status(&said);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use client::{Cache, Reflector, kind};
 use engine::service::Neighbour;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::field::{items, text};
 use crate::host::{Host, NETWORK, NodeError};
@@ -87,6 +87,8 @@ fn neighbours<'a>(nodes: impl Iterator<Item = &'a Value>, own: &str) -> Vec<Neig
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

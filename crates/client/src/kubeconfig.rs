@@ -72,13 +72,13 @@ impl Kubeconfig {
         for path in paths {
             if let Some(mut one) = read(path)? {
                 complete(&mut one, path.parent().unwrap_or(Path::new("")));
-                all.merge(one);
+                all.merge(&one);
             }
         }
         Ok(all)
     }
 
-    fn merge(&mut self, other: Value) {
+    fn merge(&mut self, other: &Value) {
         for list in ["clusters", "contexts", "users"] {
             for entry in other[list].as_array().into_iter().flatten() {
                 let is_new = self.entry(list, entry["name"].as_str().unwrap_or_default()).is_none();
@@ -262,7 +262,7 @@ mod tests {
         let mut all = Kubeconfig::empty();
         let mut one = objects::yaml::parse(text).unwrap();
         complete(&mut one, Path::new("/etc/k"));
-        all.merge(one);
+        all.merge(&one);
         all
     }
 
@@ -280,7 +280,7 @@ current-context: one
     #[test]
     fn the_first_file_with_a_name_counts() {
         let mut all = config(TEXT);
-        all.merge(json!({
+        all.merge(&json!({
             "clusters": [{"name": "a", "cluster": {}}, {"name": "c", "cluster": {"server": "s"}}],
             "current-context": "c",
         }));

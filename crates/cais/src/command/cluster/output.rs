@@ -200,7 +200,7 @@ pub(crate) fn reference(object: &Value, kinds: &Kinds) -> String {
 
 /// A list of objects of any kinds.
 pub(crate) fn list(items: Vec<Value>) -> Value {
-    json!({"apiVersion": "v1", "items": items, "kind": "List", "metadata": {"resourceVersion": ""}})
+    json!({"apiVersion": "v1", "items": Value::Array(items), "kind": "List", "metadata": {"resourceVersion": ""}})
 }
 
 /// Leaves out who owns which fields.

@@ -249,7 +249,7 @@ impl<'a> Get<'a> {
         }
         let is_one = items.len() == 1 && items[0].name.is_some();
         troubles.iter().for_each(Trouble::tell);
-        if !troubles.is_empty() && is_one || objects.is_empty() && is_one {
+        if is_one && (!troubles.is_empty() || objects.is_empty()) {
             return Ok(i32::from(!troubles.is_empty()));
         }
         if form.is_whole() && !self.args.show_managed_fields {

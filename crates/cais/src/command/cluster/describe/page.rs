@@ -51,7 +51,7 @@ impl Page {
         if lines.is_empty() {
             return self.line(0, &format!("{indent}{name}:\t<none>"));
         }
-        for (at, line) in lines.iter().enumerate() {
+        for (at, line) in lines.into_iter().enumerate() {
             let head = if at == 0 { format!("{indent}{name}:") } else { String::new() };
             self.line(0, &format!("{head}\t{line}"));
         }

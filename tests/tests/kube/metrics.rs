@@ -7,14 +7,14 @@ use super::{Cluster, has_line};
 
 /// Runs a processor hot for as long as there is a file.
 const BURN: &str =
-    "trap 'exit 0' TERM; while :; do if [ -e /tmp/load ]; then :; else sleep 0.05; fi; done";
+    "trap 'exit 0' TERM; while :; do if [ -e /tmp/load ]; then :; else sleep 0.5; fi; done";
 
 fn burner() -> Value {
     json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "burn"}, "spec": {
         "selector": {"matchLabels": {"app": "burn"}},
         "template": {"metadata": {"labels": {"app": "burn"}}, "spec": {"containers": [{
             "name": "c", "image": "busybox", "imagePullPolicy": "Never", "command": ["sh", "-c", BURN],
-            "resources": {"requests": {"cpu": "50m", "memory": "16Mi"}, "limits": {"cpu": "200m"}},
+            "resources": {"requests": {"cpu": "100m", "memory": "16Mi"}, "limits": {"cpu": "300m"}},
         }]}},
     }})
 }

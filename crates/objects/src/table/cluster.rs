@@ -85,7 +85,9 @@ pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
                 vec![text(&o["spec"]["holderIdentity"]).into(), age(o, now)]
             })
         }
-        ("storage.k8s.io", "StorageClass") => Printer::new(STORAGE, storage),
+        ("storage.k8s.io", "StorageClass") => {
+            Printer { has_name: false, ..Printer::new(STORAGE, storage) }
+        }
         ("scheduling.k8s.io", "PriorityClass") => Printer::new(
             const { &[number("Value"), column("Global-Default"), AGE, column("PreemptionPolicy")] },
             |o, now| {
@@ -355,6 +357,7 @@ fn binding(object: &Value, now: Timestamp) -> Vec<Value> {
 }
 
 const STORAGE: &[Column] = &[
+    column("Name"),
     column("Provisioner"),
     column("ReclaimPolicy"),
     column("VolumeBindingMode"),
@@ -362,8 +365,19 @@ const STORAGE: &[Column] = &[
     AGE,
 ];
 
+/// The name, and whether claims get this class that name none.
+fn default_name(class: &Value) -> String {
+    let annotations = &class["metadata"]["annotations"];
+    let is_default = ["storageclass.kubernetes.io", "storageclass.beta.kubernetes.io"]
+        .iter()
+        .any(|group| annotations[format!("{group}/is-default-class")] == "true");
+    let mark = if is_default { " (default)" } else { "" };
+    format!("{}{mark}", text(&class["metadata"]["name"]))
+}
+
 fn storage(object: &Value, now: Timestamp) -> Vec<Value> {
     vec![
+        default_name(object).into(),
         text(&object["provisioner"]).into(),
         text(&object["reclaimPolicy"]).into(),
         text(&object["volumeBindingMode"]).into(),

@@ -96,11 +96,12 @@ impl Cluster {
         request: &Request,
         parts: &[&str],
     ) -> Result<Option<Answer>, LogError> {
-        let is_wanted = |media: &&&str| request.accept.contains(*media);
-        let wanted = BINARY_OPENAPI.iter().find(is_wanted);
-        let Some(media_type) = wanted.filter(|_| parts == ["openapi", "v2"]) else {
+        let is_wanted = BINARY_OPENAPI.iter().any(|media| request.accept.contains(media));
+        if parts != ["openapi", "v2"] || !is_wanted {
             return Ok(None);
-        };
+        }
+        // The older name is no media type for who reads strictly.
+        let media_type = BINARY_OPENAPI[1];
         let document = openapi::version_2(Schema::built_in(), &self.resources()?);
         Ok(Some(Answer::Bytes { media_type, bytes: openapi::encode(&document) }))
     }

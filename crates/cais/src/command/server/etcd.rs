@@ -8,6 +8,7 @@ use engine::{Error, Kind, Result};
 
 /// Where etcd is, as kube-apiserver is told.
 #[derive(Debug, clap::Args)]
+#[group(id = "etcd")]
 pub(super) struct Args {
     /// Keep the cluster in etcd, at these servers: URLs, separated by commas
     #[arg(long, value_name = "URL", value_delimiter = ',', conflicts_with = "datastore")]

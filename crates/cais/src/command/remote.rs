@@ -103,32 +103,29 @@ impl Remote<'_> {
 
 /// A failure as those of this machine's own engine are.
 fn failure(error: remote::Error) -> Error {
-    let (kind, hint) = match &error {
-        remote::Error::Place(_) => {
-            (Kind::Invalid, "as in unix:///run/docker.sock, tcp://host:2376 or ssh://user@host")
-        }
-        remote::Error::Unreachable { .. } => {
-            (Kind::Unavailable, "check the address, and that `cais serve` or dockerd runs there")
-        }
-        remote::Error::Broken { .. } => (Kind::Unavailable, "try again"),
-        remote::Error::Refused { status, message } => {
-            let kind = match status {
-                400 | 500 if is_missing(message) => Kind::CommandNotFound,
-                400 | 500 if message.contains("permission denied") => Kind::CommandNotExecutable,
-                400 => Kind::Invalid,
-                401 | 403 => Kind::Denied,
-                404 => Kind::NotFound,
-                409 => Kind::Conflict,
-                501 => Kind::Unsupported,
-                503 => Kind::Unavailable,
-                _ => Kind::Internal,
-            };
-            return Error::new(kind, error.to_string());
-        }
-    };
-    match std::error::Error::source(&error) {
-        Some(source) => Error::caused(kind, error.to_string(), source.to_string()).hint(hint),
-        None => Error::new(kind, error.to_string()).hint(hint),
+    let text = error.to_string();
+    match error {
+        remote::Error::Place(_) => Error::invalid(text)
+            .hint("as in unix:///run/docker.sock, tcp://host:2376 or ssh://user@host"),
+        remote::Error::Unreachable { source, .. } => Error::caused(Kind::Unavailable, text, source)
+            .hint("check the address, and that `cais serve` or dockerd runs there"),
+        remote::Error::Broken { source, .. } => Error::caused(Kind::Unavailable, text, source),
+        remote::Error::Refused { status, message } => Error::new(kind(status, &message), text),
+    }
+}
+
+/// What kind of failure an engine tells of.
+fn kind(status: u16, message: &str) -> Kind {
+    match status {
+        400 | 500 if is_missing(message) => Kind::CommandNotFound,
+        400 | 500 if message.contains("permission denied") => Kind::CommandNotExecutable,
+        400 => Kind::Invalid,
+        401 | 403 => Kind::Denied,
+        404 => Kind::NotFound,
+        409 => Kind::Conflict,
+        501 => Kind::Unsupported,
+        503 => Kind::Unavailable,
+        _ => Kind::Internal,
     }
 }
 

@@ -50,6 +50,9 @@ const parts = {
   },
 };
 
+// Its streams of logs do not keep a process alive that waits for their end.
+setInterval(() => {}, 1000);
+
 (async () => {
   for (const [name, part] of Object.entries(parts)) {
     await part();

@@ -15,9 +15,7 @@ use rcgen::{
     Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
 
-use crate::authentication::{
-    MASTERS, TokenKey, Trust, bootstrap_secret, random_bootstrap_token,
-};
+use crate::authentication::{MASTERS, TokenKey, Trust, bootstrap_secret, random_bootstrap_token};
 use crate::signer::Signer;
 
 /// The files of a cluster's identity, below its directory.

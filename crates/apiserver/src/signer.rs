@@ -69,8 +69,7 @@ impl Signer {
     /// Answers requests until `is_over`.
     pub fn run(&self, client: &Client, is_over: &AtomicBool) {
         let cache = Cache::default();
-        let mut reflector =
-            Reflector::new(client.clone(), kind("CertificateSigningRequest"), &[]);
+        let mut reflector = Reflector::new(client.clone(), kind("CertificateSigningRequest"), &[]);
         while !is_over.load(Ordering::Relaxed) {
             match reflector.step(&cache, LOOK_EVERY) {
                 Ok(changes) => {
@@ -185,7 +184,8 @@ impl Signer {
         let of_own = |node: &&Value| node["metadata"]["name"] == *name;
         for address in &asked.addresses {
             let is_own = nodes.iter().filter(of_own).any(|node| has(node, address));
-            let is_others = nodes.iter().filter(|node| !of_own(node)).any(|node| has(node, address));
+            let is_others =
+                nodes.iter().filter(|node| !of_own(node)).any(|node| has(node, address));
             if !is_own || is_others || self.addresses.contains(address) {
                 return Err("a node's certificate has no other address than the node's");
             }
@@ -241,9 +241,8 @@ fn check_node(asked: &Asked) -> Result<(), &'static str> {
 /// The one usage that is needed, and those of the key.
 fn check_usages(spec: &Value, needed: &str) -> Result<(), &'static str> {
     let all = items(&spec["usages"]);
-    let is_known = |own: &Value| {
-        own == needed || own == "digital signature" || own == "key encipherment"
-    };
+    let is_known =
+        |own: &Value| own == needed || own == "digital signature" || own == "key encipherment";
     match all.iter().any(|own| own == needed) && all.iter().all(is_known) {
         true => Ok(()),
         false => Err("usages did not match"),

@@ -354,7 +354,8 @@ impl Connection {
     /// Whether something was read ahead, so that it need not be waited for.
     #[must_use]
     pub fn has_more(&mut self) -> bool {
-        !self.held.is_empty() || self.tls.process_new_packets().is_ok_and(|s| s.plaintext_bytes_to_read() > 0)
+        !self.held.is_empty()
+            || self.tls.process_new_packets().is_ok_and(|s| s.plaintext_bytes_to_read() > 0)
     }
 
     /// From now on, both sides say what they like (after an answer of 101), and nothing waits.

@@ -59,7 +59,8 @@ fn plan(world: &World<'_>, key: &Key) -> Plan {
         return plan;
     }
     let mut status = service["status"].clone();
-    status["loadBalancer"] = if ingress.is_empty() { json!({}) } else { json!({"ingress": ingress}) };
+    status["loadBalancer"] =
+        if ingress.is_empty() { json!({}) } else { json!({"ingress": ingress}) };
     plan.status(kind("Service"), &service, status);
     plan
 }

@@ -10,9 +10,7 @@
 
 use rustix::io::Errno;
 
-use crate::nftables::{
-    Chain, Element, Family, Field, Key, Register, Set, Step, Transaction, Word,
-};
+use crate::nftables::{Chain, Element, Family, Field, Key, Register, Set, Step, Transaction, Word};
 use crate::{Error, Neighbour, Network, Owner, Result, Subnet, service};
 
 /// The longest name of a table in bytes (`NFT_NAME_MAXLEN` less the NUL).

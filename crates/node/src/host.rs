@@ -248,7 +248,7 @@ impl Host {
         if let Ok(subnet) = text(&found, &["spec", "podCIDR"]).parse()
             && self.config.subnet.is_none()
         {
-                let _ = self.subnet.set(subnet);
+            let _ = self.subnet.set(subnet);
         }
         self.post_status(&found)?;
         self.renew_once()?;
@@ -262,7 +262,9 @@ impl Host {
             return Ok(self.config.subnet);
         }
         let network = self.engine.network(NETWORK).ok();
-        let Some(before) = network.and_then(|own| Some(own.bridge?.subnet)) else { return Ok(None) };
+        let Some(before) = network.and_then(|own| Some(own.bridge?.subnet)) else {
+            return Ok(None);
+        };
         let (nodes, _) = self.client.list(kind("Node"), "", &[])?;
         let others = nodes.iter().filter_map(|own| text(own, &["spec", "podCIDR"]).parse().ok());
         Ok(Some(before).filter(|own| !others.into_iter().any(|other| own.overlaps(other))))

@@ -54,11 +54,7 @@ fn architecture() -> &'static str {
 
 impl Facts {
     /// Looks at this host; `directory` is where pods keep what they write.
-    pub(crate) fn look(
-        directory: &std::path::Path,
-        version: &str,
-        given: Option<IpAddr>,
-    ) -> Self {
+    pub(crate) fn look(directory: &std::path::Path, version: &str, given: Option<IpAddr>) -> Self {
         let release = read("/etc/os-release");
         let system = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
         let uuid = read("/sys/class/dmi/id/product_uuid");
@@ -80,7 +76,9 @@ impl Facts {
         });
         let disk = rustix::fs::statvfs(directory).ok();
         Self {
-            address: given.or_else(address).map_or_else(|| "127.0.0.1".to_owned(), |own| own.to_string()),
+            address: given
+                .or_else(address)
+                .map_or_else(|| "127.0.0.1".to_owned(), |own| own.to_string()),
             processors: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             memory_bytes: memory_bytes(),
             disk_bytes: disk.map_or(0, |disk| disk.f_blocks * disk.f_frsize),

@@ -30,7 +30,8 @@ impl Host {
                 continue;
             }
             let nodes = cache.list("Node", "");
-            let own = nodes.iter().find(|node| text(node, &["metadata", "name"]) == self.config.name);
+            let own =
+                nodes.iter().find(|node| text(node, &["metadata", "name"]) == self.config.name);
             if let Some(own) = own.filter(|own| !is_ready(own)) {
                 // It was silent for a while, and taken for lost.
                 let _ = self.post_status(own);

@@ -157,10 +157,7 @@ pub fn announce(client: &client::Client, api: SocketAddr) -> Result<(), NodeErro
 }
 
 /// Makes a service of the cluster's own and says where it is answered.
-fn ensure_own(
-    client: &client::Client,
-    (service, slice): (Value, Value),
-) -> Result<(), NodeError> {
+fn ensure_own(client: &client::Client, (service, slice): (Value, Value)) -> Result<(), NodeError> {
     for (of, object) in [(kind("Service"), service), (kind("EndpointSlice"), slice)] {
         let word = |field: &str| text(&object, &["metadata", field]).to_owned();
         let (namespace, name) = (word("namespace"), word("name"));

@@ -74,6 +74,11 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
         "" => node::host_name(),
         name => name.to_owned(),
     };
+    if args.node_ip.is_none() && node::host_address().is_none() {
+        let text =
+            "it is not known by which address others reach this host: it has no route to them";
+        return Err(Error::new(Kind::Invalid, text).hint("--node-ip names an address of this host"));
+    }
     let (listener, port) = listen(args)?;
     let papers = Papers::open(&place(session, args)?, server.clone(), &name, token(args)?)?;
     let agent = format!("cais/{}", env!("CARGO_PKG_VERSION"));
@@ -81,16 +86,17 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     let client = Client::new(https.clone(), "kubelet");
     wait_for(session, &client, &server, &name)?;
     let node = host.run(config(args, &name, port, papers.place()), client.clone())?;
-    let address: IpAddr = node.address().parse().map_err(|error| {
-        Error::caused(Kind::Internal, "know this host's address", error)
-    })?;
+    let address: IpAddr = node
+        .address()
+        .parse()
+        .map_err(|error| Error::caused(Kind::Internal, "know this host's address", error))?;
     papers.ensure_serving(&client, address)?;
     let reach = Arc::new(Reach(node));
     let (certificate, key, authority) = papers.serving_files();
-    let served = NodeServer::new(listener, (&certificate, &key), &authority, (reach.clone(), reach));
-    let served = served.map_err(|why| {
-        Error::new(Kind::Internal, format!("serve the API of this node: {why}"))
-    })?;
+    let served =
+        NodeServer::new(listener, (&certificate, &key), &authority, (reach.clone(), reach));
+    let served = served
+        .map_err(|why| Error::new(Kind::Internal, format!("serve the API of this node: {why}")))?;
     papers.keep_fresh(client, https, address);
     session.say(format!("Joined {server} as node {name}"))?;
     served.run().map_err(|error| Error::caused(Kind::Internal, "serve this node's API", error))?;

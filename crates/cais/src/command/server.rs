@@ -17,8 +17,8 @@ use runtime::SignalFd;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use serde_json::Value;
 
-use super::serve::obey;
 use super::registry::serve::duration;
+use super::serve::obey;
 use crate::session::Session;
 
 /// Bits that the addresses of the pods of one node have in common.
@@ -158,9 +158,8 @@ fn invite(
     let (token, path) = identity.node_token().map_err(secret)?;
     let client = Client::new(Arc::new(InProcess::new(cluster.clone(), USER)), "cais");
     let (of, object) = (kind("Secret"), token.secret());
-    let failed = |error: client::Failure| {
-        Error::caused(Kind::Internal, "let other hosts join", error)
-    };
+    let failed =
+        |error: client::Failure| Error::caused(Kind::Internal, "let other hosts join", error);
     match client.create(of, "kube-system", &object) {
         Err(failure) if !failure.is_conflict() => return Err(failed(failure)),
         _ => {}

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use net::dns::Listeners;
 pub use net::Neighbour;
+use net::dns::Listeners;
 pub use net::dns::{Answer, Question, Target};
 pub use net::port::Protocol as ServiceProtocol;
 pub use net::service::{Backend, Frontend, Plan};

@@ -116,7 +116,8 @@ pub(in crate::command) fn label(text: &str) -> std::result::Result<(String, Stri
 
 /// A taint as `KEY[=VALUE]:EFFECT`.
 pub(in crate::command) fn taint(text: &str) -> std::result::Result<Value, String> {
-    let expected = "expected KEY[=VALUE]:EFFECT, the effect NoSchedule, PreferNoSchedule or NoExecute";
+    let expected =
+        "expected KEY[=VALUE]:EFFECT, the effect NoSchedule, PreferNoSchedule or NoExecute";
     let (place, effect) = text.rsplit_once(':').ok_or(expected)?;
     if !matches!(effect, "NoSchedule" | "PreferNoSchedule" | "NoExecute") || place.is_empty() {
         return Err(expected.to_owned());

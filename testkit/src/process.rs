@@ -182,6 +182,10 @@ impl Running {
         if let Some(pid) = only_child(nsenter).and_then(|pid| Pid::from_raw(pid.cast_signed())) {
             let _ = kill_process(pid, signal);
         }
+        // nsenter stops with its child, and does not go on with it.
+        if signal == Signal::CONT {
+            let _ = kill_process(Pid::from_child(&self.child), signal);
+        }
     }
 
     /// Ends its standard input and waits for its end.

@@ -117,8 +117,10 @@ fn show(exchange: &mut Exchange<'_>, head: &Head, from: &mut Connection) -> io::
         .header("Cache-Control", "no-cache, private");
     let mut chunks = exchange.chunks(&reply)?;
     let mut piece = vec![0; PIECE_BYTES];
+    // Whether what was read ahead is not enough to be passed on.
+    let mut is_short = false;
     loop {
-        if !from.has_more() {
+        if is_short || !from.has_more() {
             let mut set = [
                 PollFd::from_borrowed_fd(from.as_fd(), PollFlags::IN),
                 PollFd::from_borrowed_fd(chunks.as_fd(), PollFlags::RDHUP),
@@ -128,14 +130,14 @@ fn show(exchange: &mut Exchange<'_>, head: &Head, from: &mut Connection) -> io::
                 return Ok(());
             }
         }
+        is_short = false;
         match from.body(&mut piece, Duration::from_millis(1)) {
             Ok(0) => return chunks.end(),
             Ok(count) => {
                 chunks.write_all(&piece[..count])?;
                 chunks.flush()?;
             }
-            // Not enough of it has come.
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => {}
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => is_short = true,
             // What was cut off must not look whole.
             Err(error) => return Err(error),
         }

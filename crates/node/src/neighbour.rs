@@ -12,6 +12,8 @@ use crate::host::{Host, NETWORK, NodeError};
 
 /// How long a watch waits at once.
 const LOOK_EVERY: Duration = Duration::from_secs(600);
+/// How soon ways are made again that the kernel has removed with a link that was down for a while.
+const REPAIR_EVERY: Duration = Duration::from_secs(10);
 /// After the API could not be asked, or the kernel could not do it.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How long a new node waits for its pods' addresses.
@@ -22,12 +24,20 @@ impl Host {
     pub(crate) fn keep_neighbours(&self) {
         let cache = Cache::default();
         let mut reflector = Reflector::new(self.client.clone(), kind("Node"), &[]);
-        let mut known = None;
+        let mut known: Option<Vec<Neighbour>> = None;
         loop {
-            let longest = if known.is_some() { LOOK_EVERY } else { RETRY_AFTER };
+            let longest = match &known {
+                None => RETRY_AFTER,
+                Some(all) if all.is_empty() => LOOK_EVERY,
+                Some(_) => REPAIR_EVERY,
+            };
+            let begun = std::time::Instant::now();
             if reflector.step(&cache, longest).is_err() {
                 std::thread::sleep(RETRY_AFTER);
                 continue;
+            }
+            if begun.elapsed() >= REPAIR_EVERY {
+                known = None;
             }
             let nodes = cache.list("Node", "");
             let own =

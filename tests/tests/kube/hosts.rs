@@ -14,8 +14,12 @@ until_so() { end=$(($(date +%s)+120)); until eval "$1"; do
 "#;
 
 fn server(hosts: &[Sandbox]) -> Cluster<'_> {
+    server_with(hosts, "")
+}
+
+fn server_with<'a>(hosts: &'a [Sandbox], options: &str) -> Cluster<'a> {
     let address = hosts[0].address();
-    let options = format!("--node-name a --node-ip {address} --listen {address}:6443");
+    let options = format!("--node-name a --node-ip {address} --listen {address}:6443 {options}");
     let cluster = Cluster::start_at(&hosts[0], &options);
     cluster.running.wait_for("Join with");
     cluster
@@ -162,6 +166,32 @@ fn pods_of_two_hosts_reach_each_other_and_are_reached_through_the_server() {
 }
 
 #[test]
+fn certificates_are_renewed_before_they_end() {
+    let hosts = with_images(Sandbox::on_one_link(2));
+    let cluster = server_with(&hosts, "--cluster-signing-duration 20s");
+    let joined = agent(&hosts, 1, "b", &token(&hosts));
+    cluster.file("y.json", &web("y", "b").to_string());
+    let files = ["client.crt", "serving.crt"].map(|name| hosts[1].work().join("agent").join(name));
+    let first = files.clone().map(|path| std::fs::read(path).unwrap());
+    let begun = std::time::Instant::now();
+    while files
+        .clone()
+        .map(|path| std::fs::read(path).unwrap())
+        .iter()
+        .zip(&first)
+        .any(|(a, b)| a == b)
+    {
+        assert!(begun.elapsed().as_secs() < 120, "a certificate was not renewed");
+        std::thread::yield_now();
+    }
+    let script = "kubectl apply -f y.json
+        kubectl wait --for=condition=Ready pod/y --timeout=120s
+        until_so '[ \"$(kubectl logs y)\" = began ]'";
+    let _ = cluster.shell(&format!("{WAIT}\n{script}")).ok();
+    end(cluster, vec![joined], &hosts);
+}
+
+#[test]
 fn pods_of_hosts_with_a_router_between_reach_each_other() {
     let hosts = with_images(Sandbox::behind_a_router(2));
     let cluster = server(&hosts);
@@ -180,6 +210,8 @@ fn a_host_that_is_drained_or_lost_has_its_pods_replaced() {
     let c = agent(&hosts, 2, "c", &token);
     let mut template = web("w", "");
     template["spec"].as_object_mut().unwrap().remove("nodeName");
+    // One that ends at once would be forgotten with its host.
+    template["spec"]["terminationGracePeriodSeconds"] = json!(1);
     // Nothing is waited for once a host is known to be lost.
     let key = "node.kubernetes.io/unreachable";
     template["spec"]["tolerations"] = json!([

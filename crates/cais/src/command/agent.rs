@@ -74,6 +74,11 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
         "" => node::host_name(),
         name => name.to_owned(),
     };
+    if args.node_ip.is_none() && node::host_address().is_none() {
+        let text =
+            "it is not known by which address others reach this host: it has no route to them";
+        return Err(Error::new(Kind::Invalid, text).hint("--node-ip names an address of this host"));
+    }
     let (listener, port) = listen(args)?;
     let papers = Papers::open(&place(session, args)?, server.clone(), &name, token(args)?)?;
     let agent = format!("cais/{}", env!("CARGO_PKG_VERSION"));

@@ -144,10 +144,14 @@ impl Papers {
         let _ = std::thread::Builder::new().name("certificates".to_owned()).spawn(work);
     }
 
-    /// When a certificate begins and ends to be good.
+    /// When a certificate was got, and when it ends to be good.
     fn lifetime(&self, pair: Pair) -> Option<(i64, i64)> {
         self.read(pair.key)?;
-        validity(&self.read(pair.certificate)?)
+        let (from, end) = validity(&self.read(pair.certificate)?)?;
+        // It is good before it was made, for the sake of clocks that are behind.
+        let metadata = fs::metadata(self.place.join(pair.certificate)).ok()?;
+        let got = jiff::Timestamp::try_from(metadata.modified().ok()?).ok()?;
+        Some((got.as_second().clamp(from, end), end))
     }
 
     /// How long a certificate is good enough: renewed after four fifths of its time.

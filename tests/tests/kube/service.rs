@@ -61,7 +61,7 @@ fn a_service_is_reached_by_address_port_and_name_until_nobody_answers() {
     const REFUSED: i32 = 7;
     let sandbox = Sandbox::new();
     let _ = sandbox.cais(["pull", "--quiet", "busybox"]).ok();
-    let cluster = Cluster::start_with(&sandbox, "--node-name n");
+    let cluster = Cluster::start_with(&sandbox, "--node-name n --eviction-hard=");
     let service = json!({"metadata": {"name": "web"}, "spec": {
         "type": "NodePort", "selector": {"app": "web"},
         "ports": [{"name": "http", "port": 80, "targetPort": 8080}],
@@ -94,7 +94,7 @@ fn a_service_is_reached_by_address_port_and_name_until_nobody_answers() {
     cluster.running.signal(Signal::KILL);
     drop(cluster);
     assert_eq!(curl(&sandbox, address), 0);
-    let cluster = Cluster::start_with(&sandbox, "--node-name n");
+    let cluster = Cluster::start_with(&sandbox, "--node-name n --eviction-hard=");
     assert_eq!(curl(&sandbox, address), 0);
     end(&cluster, "asking");
     end(&cluster, "web");

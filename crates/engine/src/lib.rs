@@ -81,7 +81,7 @@ pub use change::Update;
 pub use commit::CommitOptions;
 pub use compare::Operand;
 pub use container::{Container, Placement, Record, State, Status};
-pub use conversation::{Conversation, Entry, Purpose, Removal, Said, Waiter};
+pub use conversation::{Conversation, Entry, Purpose, Removal, Said, Waiter, is_taken};
 pub use distribution::{
     CopyEnd, CopyOptions, Place, Pushed, logged_in, login, logout, remote_tags, search,
 };
@@ -108,7 +108,6 @@ pub use prune::{PruneFilter, Pruned, Relief, Watermarks};
 pub use restart::RestartPolicy;
 pub use restore::Restored;
 pub use runtime::cgroup::{IoStats as GroupIo, Stats as GroupStats};
-pub use runtime::is_taken;
 pub use settings::{
     Attached, Device, DeviceRule, Exec, Limits, LogConfig, Membership, Mount, MountSource,
     NetworkMode, Owner, Pod, Seccomp, Security, Settings, Sharing, Throttle, Throttled, Ulimit,

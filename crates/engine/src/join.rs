@@ -1,6 +1,7 @@
 //! Namespaces that a container shares with another.
 
 use std::fs::File;
+use std::net::TcpStream;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use crate::container::Container;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::image::from_runtime;
+use crate::network::from_net;
 use crate::settings::{NetworkMode, Settings, Sharing};
 use crate::spec::Joined;
 use crate::{Engine, stop};
@@ -105,6 +107,27 @@ impl Engine {
         let name = &other.record.name;
         let message = format!("cannot join {kind} of a non running container: {name}");
         Err(Error::new(Kind::Conflict, message).hint(format!("`cais start {name}` starts it")))
+    }
+}
+
+impl Engine {
+    /// Connects to a port that something listens on in a running container or pod: at its own loopback
+    /// address, as whatever runs in it would.
+    ///
+    /// # Errors
+    /// [`Kind::Conflict`] if it does not run; nobody listens there.
+    ///
+    /// [`Kind::Conflict`]: crate::Kind::Conflict
+    pub fn dial(&self, container: &Container, port: u16, longest: Duration) -> Result<TcpStream> {
+        let _process = stop::running(container)?;
+        let settings = &container.record.settings;
+        let namespace = match (&settings.network, &settings.pod) {
+            (NetworkMode::Host, _) => None,
+            (_, Some(_)) => crate::pod::network_of(container)?,
+            (_, None) => Some(namespace_of(container, "net")?),
+        };
+        let namespace = namespace.as_ref().map(|fd| fd.as_fd());
+        net::dial(namespace, port, longest).map_err(from_net)
     }
 }
 

@@ -23,7 +23,6 @@ pub mod container;
 mod conversation;
 mod create;
 mod detach;
-mod dial;
 mod distribution;
 mod error;
 mod event;

@@ -88,6 +88,7 @@ impl Host {
         let mut status = json!({
             "phase": phase.word(),
             "qosClass": quality(pod).word(),
+            "observedGeneration": pod["metadata"]["generation"],
             "startTime": start_time(pod, work),
             "hostIP": self.facts.address,
             "hostIPs": [{"ip": self.facts.address}],
@@ -119,20 +120,10 @@ impl Host {
         }
         let has_sandbox =
             !addresses.is_empty() || view.sandbox.as_ref().is_some_and(Container::is_running);
-        status["conditions"] = conditions(pod, &reports, phase, has_sandbox);
-        if let Some(all) = status["conditions"].as_array_mut() {
-            all.extend(resize_conditions(pod, work));
-            let evicted = work.ended.as_ref().filter(|(reason, _)| reason == "Evicted");
-            all.extend(evicted.map(|(_, message)| {
-                let mut one = condition(pod, "DisruptionTarget", None);
-                one["reason"] = json!("TerminationByKubelet");
-                one["message"] = json!(message);
-                one
-            }));
-        }
-        if pod["metadata"]["generation"].is_i64() {
-            status["observedGeneration"] = pod["metadata"]["generation"].clone();
-        }
+        let mut conditions = conditions(pod, &reports, phase, has_sandbox);
+        conditions.extend(resize_conditions(pod, work));
+        conditions.extend(disruption(pod, work));
+        status["conditions"] = conditions.into();
         status
     }
 
@@ -330,7 +321,7 @@ impl Report<'_> {
 }
 
 /// The conditions of a pod that its node knows.
-fn conditions(pod: &Value, reports: &[Report<'_>], phase: Phase, has_sandbox: bool) -> Value {
+fn conditions(pod: &Value, reports: &[Report<'_>], phase: Phase, has_sandbox: bool) -> Vec<Value> {
     let names = |kinds: &[Kind], is_bad: &dyn Fn(&Report<'_>) -> bool| -> Vec<String> {
         let own = reports.iter().filter(|report| kinds.contains(&report.part.kind));
         own.filter(|report| is_bad(report)).map(|report| report.part.name.to_owned()).collect()
@@ -370,13 +361,21 @@ fn conditions(pod: &Value, reports: &[Report<'_>], phase: Phase, has_sandbox: bo
     let all_ready = ready.clone().or(gated);
     let sandbox = (!has_sandbox).then(Default::default);
     let one = |kind: &str, bad: &Option<(String, String)>| condition(pod, kind, bad.as_ref());
-    json!([
+    vec![
         one("PodReadyToStartContainers", &sandbox),
         one("Initialized", &if phase == Phase::Succeeded { None } else { initialized }),
         one("Ready", &all_ready),
         one("ContainersReady", &ready),
         condition(pod, "PodScheduled", None),
-    ])
+    ]
+}
+
+/// That this host has ended it for want of something.
+fn disruption(pod: &Value, work: &Work) -> Option<Value> {
+    let (_, message) = work.ended.as_ref().filter(|(reason, _)| reason == "Evicted")?;
+    let mut one = condition(pod, "DisruptionTarget", None);
+    (one["reason"], one["message"]) = (json!("TerminationByKubelet"), json!(message));
+    Some(one)
 }
 
 /// That resources are waited for; that they are no more, takes the condition away.

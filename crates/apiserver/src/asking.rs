@@ -46,7 +46,7 @@ pub(crate) fn ask(
         }
         Answer::Text(code, text) => (code, text.into()),
         Answer::Watch(_) => (200, json!("a watch")),
-        Answer::Log(_) | Answer::Talk(_) => (200, json!("a stream")),
+        Answer::Log(_) | Answer::Talk(_) | Answer::Elsewhere(_) => (200, json!("a stream")),
     }
 }
 

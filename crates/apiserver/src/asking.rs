@@ -47,15 +47,11 @@ pub(crate) fn ask(
         Answer::Text(code, text) => (code, text.into()),
         Answer::Bytes { media_type, .. } => (200, media_type.into()),
         Answer::Watch(_) => (200, json!("a watch")),
-<<<<<<< HEAD
         Answer::Log(_)
         | Answer::Talk(_)
         | Answer::Forward(_)
         | Answer::Pass(_)
         | Answer::Elsewhere(_) => (200, json!("a stream")),
-=======
-        Answer::Log(_) | Answer::Talk(_) | Answer::Elsewhere(_) => (200, json!("a stream")),
->>>>>>> h/hosts
     }
 }
 

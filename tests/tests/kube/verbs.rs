@@ -121,7 +121,7 @@ spec: {hard: {pods: "20"}}
 fn what_is_shown_is_what_kubectl_shows() {
     let sandbox = Sandbox::new();
     let cluster = Cluster::start(&sandbox);
-    let long = vec!["a long annotation"; 12].join(" ");
+    let long = ["a long annotation"; 12].join(" ");
     cluster.file("objects.yaml", &OBJECTS.replace("LONG", &long));
     let made = cluster.shell(&format!(
         "{SAME}

@@ -80,7 +80,8 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
         return Err(Error::new(Kind::Invalid, text).hint("--node-ip names an address of this host"));
     }
     let (listener, port) = listen(args)?;
-    let papers = Papers::open(&place(session, args)?, server.clone(), &name, token(args)?)?;
+    let token = token(args)?;
+    let papers = Papers::open(&place(session, args)?, &server, &name, token.as_deref())?;
     let agent = format!("cais/{}", env!("CARGO_PKG_VERSION"));
     let https = Arc::new(Peer::new(server.clone(), &agent, papers.tls()?, None));
     let client = Client::new(https.clone(), "kubelet");

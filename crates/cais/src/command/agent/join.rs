@@ -43,9 +43,9 @@ impl Papers {
     /// What is kept in a directory; it is got with a token where nothing is.
     pub(super) fn open(
         place: &Path,
-        server: Server,
+        server: &Server,
         name: &str,
-        token: Option<String>,
+        token: Option<&str>,
     ) -> Result<Self> {
         fs::create_dir_all(place).map_err(|error| {
             Error::caused(Kind::Invalid, format!("make {}", place.display()), error)
@@ -82,7 +82,7 @@ impl Papers {
     }
 
     /// Gets the authority's certificate, which the token tells from others, and one for this node.
-    fn join(&self, server: Server, token: Option<String>) -> Result<()> {
+    fn join(&self, server: &Server, token: Option<&str>) -> Result<()> {
         let hint = "--token takes what the file node-token of the server says, whole";
         let token = token.ok_or_else(|| {
             let text = format!("{} has not joined a cluster yet: a token is needed", self.name);
@@ -92,7 +92,7 @@ impl Papers {
             .ok_or_else(|| Error::new(Kind::Invalid, "the token is none").hint(hint))?;
         let failed = |error| Error::caused(Kind::Internal, format!("join {server}"), error);
         let tls = Tls::pinned(token.digest).map_err(io).map_err(failed)?;
-        let shown = Connection::open(&server, &tls).map_err(failed).map_err(|error| {
+        let shown = Connection::open(server, &tls).map_err(failed).map_err(|error| {
             error.hint("the server is to listen there, and the token is to be that server's")
         })?;
         let authority = shown.authority(&token.digest).ok_or_else(|| {
@@ -111,7 +111,7 @@ impl Papers {
 
     fn renew_serving(&self, client: &Client, address: IpAddr) -> Result<()> {
         let what = ("kubernetes.io/kubelet-serving", "server auth");
-        self.obtain(client, SERVING, what, (&[self.name.clone()], &[address]))
+        self.obtain(client, SERVING, what, (std::slice::from_ref(&self.name), &[address]))
     }
 
     /// Makes sure of a certificate for this node's own API.

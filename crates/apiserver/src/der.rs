@@ -52,8 +52,11 @@ pub(crate) fn bits(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     }
 }
 
-/// The kinds and values of a name (RFC 5280, section 4.1.2.4), and what follows it.
-pub(crate) fn name(bytes: &[u8]) -> Option<(Vec<(&[u8], &[u8])>, &[u8])> {
+/// The kinds of the parts of a name, and their values.
+pub(crate) type Name<'a> = Vec<(&'a [u8], &'a [u8])>;
+
+/// The parts of a name (RFC 5280, section 4.1.2.4), and what follows it.
+pub(crate) fn name(bytes: &[u8]) -> Option<(Name<'_>, &[u8])> {
     let (mut names, behind) = inner(bytes, SEQUENCE)?;
     let mut found = Vec::new();
     while !names.is_empty() {

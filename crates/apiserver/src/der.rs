@@ -52,11 +52,11 @@ pub(crate) fn bits(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     }
 }
 
-/// A part of a name: its kind, an object identifier, and its value.
-pub(crate) type Attribute<'a> = (&'a [u8], &'a [u8]);
+/// The kinds of the parts of a name, and their values.
+pub(crate) type Name<'a> = Vec<(&'a [u8], &'a [u8])>;
 
-/// The kinds and values of a name (RFC 5280, section 4.1.2.4), and what follows it.
-pub(crate) fn name(bytes: &[u8]) -> Option<(Vec<Attribute<'_>>, &[u8])> {
+/// The parts of a name (RFC 5280, section 4.1.2.4), and what follows it.
+pub(crate) fn name(bytes: &[u8]) -> Option<(Name<'_>, &[u8])> {
     let (mut names, behind) = inner(bytes, SEQUENCE)?;
     let mut found = Vec::new();
     while !names.is_empty() {
@@ -73,7 +73,7 @@ pub(crate) fn name(bytes: &[u8]) -> Option<(Vec<Attribute<'_>>, &[u8])> {
 }
 
 /// The common name and the organizations in a name; `None` if they are no text.
-pub(crate) fn subject(names: &[Attribute<'_>]) -> Option<(String, Vec<String>)> {
+pub(crate) fn subject(names: &[(&[u8], &[u8])]) -> Option<(String, Vec<String>)> {
     let (mut common, mut organizations) = (String::new(), Vec::new());
     for (kind, value) in names {
         match *kind {

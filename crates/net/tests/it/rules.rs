@@ -10,9 +10,9 @@ use super::host::{
 /// What `nft list ruleset` says of a host with one network.
 const RULES: &str = r#"
 table ip cais {
-	set rules-2 {
+	set rules-3 {
 		type ifname
-		elements = { "rules-2" }
+		elements = { "rules-3" }
 	}
 
 	set bridges {
@@ -35,12 +35,27 @@ table ip cais {
 		elements = { 172.17.0.0/16 }
 	}
 
+	set open {
+		type ifname
+	}
+
+	set neighbours {
+		type ipv4_addr
+		flags interval
+	}
+
+	set cluster {
+		type ipv4_addr
+		flags interval
+	}
+
 	chain forward {
 		type filter hook forward priority filter; policy accept;
 		iifname . oifname @same-bridge accept
 		iifname @internal drop
 		oifname @bridges ct state established,related accept
 		oifname @bridges ct status dnat accept
+		oifname @open ip saddr @neighbours accept
 		oifname @bridges drop
 		iifname @bridges accept
 	}
@@ -50,6 +65,8 @@ table ip cais {
 		oifname @bridges ip saddr 127.0.0.0/8 masquerade
 		oifname @bridges ct status dnat ip saddr @subnets masquerade
 		oifname @bridges return
+		ip saddr @cluster ip daddr @cluster return
+		ct status dnat ip daddr @cluster masquerade
 		ip saddr @subnets masquerade
 	}
 
@@ -81,10 +98,10 @@ fn rules_that_were_lost_or_are_of_another_version_are_made_anew() {
 
         nft("flush chain ip cais forward");
         nft("add rule ip cais forward drop");
-        nft("delete set ip cais rules-2");
+        nft("delete set ip cais rules-3");
         net::ensure_bridge(&other_network(), TABLE).unwrap();
         assert_eq!(nft("list chain ip cais forward").matches("drop").count(), 2);
-        assert!(nft("list ruleset").contains("set rules-2"));
+        assert!(nft("list ruleset").contains("set rules-3"));
         net::remove_bridge(&network(), TABLE).unwrap();
         assert!(!nft("list ruleset").contains("cais0"));
     });

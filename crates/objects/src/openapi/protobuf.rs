@@ -199,7 +199,7 @@ mod tests {
             "definitions": {"D": {"type": "object", "x-y": true,
                 "properties": {"p": {"$ref": "#/definitions/E"}}}},
         });
-        let parameter = b"\x42\x17\x0a\x15\x12\x13\x1a\x11\x12\x05query\x22\x01n\x32\x06string";
+        let parameter = b"\x42\x18\x0a\x16\x12\x14\x1a\x12\x12\x05query\x22\x01n\x32\x06string";
         let operation = [&b"\x32\x01j"[..], parameter, b"\x4a\x00"].concat();
         let written = encode(&document);
         let has = |part: &[u8]| written.windows(part.len()).any(|window| window == part);

@@ -94,7 +94,7 @@ mod tests {
         let text = "Name:\tx\nEvents:\n  a\tb\n  cc\td\nLast:\t1\n";
         assert_eq!(
             Columns::of_descriptions().set(text),
-            "Name:  x\nEvents:\n  a     b\n  cc    d\nLast:  1\n"
+            "Name:  x\nEvents:\n  a    b\n  cc   d\nLast:  1\n"
         );
     }
 

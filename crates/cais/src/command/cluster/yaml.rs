@@ -114,16 +114,18 @@ impl Writer {
     fn block(&mut self, text: &str, indent: usize) {
         let body = text.trim_end_matches('\n');
         let trailing = text.len() - body.len();
+        // One newline alone is no end of a line.
+        let keeps = trailing > 1 || body.is_empty();
         self.put("|");
         if text.starts_with([' ', '\n']) {
             self.put("2");
         }
         self.put(match trailing {
             0 => "-",
-            1 => "",
-            _ => "+",
+            _ if keeps => "+",
+            _ => "",
         });
-        let lines = if trailing > 1 { &text[..text.len() - 1] } else { body };
+        let lines = if keeps { &text[..text.len() - 1] } else { body };
         for line in lines.split('\n') {
             self.line();
             if !line.is_empty() {
@@ -405,7 +407,7 @@ mod tests {
         });
         let expected = "apiVersion: v1\ndata:\n  e: \"\"\n  one: \"1\"\n  s: 'a: b'\n  t: \"true\"\n  \
             text: |\n    a\n    b\n  z: 'it''s #1'\nkind: X\nspec:\n  a: {}\n  b:\n  - name: a\n    \
-            v:\n    - x\n    - - y\n  c: []\n  i: 5\n  \"n\": null\n";
+            v:\n    - x\n    - - \"y\"\n  c: []\n  i: 5\n  \"n\": null\n";
         assert_eq!(write(&object), expected);
     }
 

@@ -64,7 +64,10 @@ impl Wanted {
         if let Some(rest) = text.strip_prefix("jsonpath=") {
             let rest = rest.trim_matches('\'');
             let (path, value) = match rest.rfind('}') {
-                Some(end) => (&rest[..=end], rest[end + 1..].strip_prefix('=')),
+                Some(end) => {
+                    let value = rest[end + 1..].trim_start_matches('\'');
+                    (&rest[..=end], value.strip_prefix('='))
+                }
                 None => {
                     rest.split_once('=').map_or((rest, None), |(path, value)| (path, Some(value)))
                 }

@@ -77,6 +77,19 @@ impl Engine {
         self.create_of(settings, origin, &oci::ImageConfig::default())
     }
 
+    /// Removes the control group of a pod of which nothing is left, if it is still there: monitors remove
+    /// it with what they hold, unless they are killed.
+    ///
+    /// # Errors
+    /// Something runs in it.
+    pub fn remove_group(&self, path: &Path) -> Result<()> {
+        match Cgroup::open(path) {
+            Ok(group) => group.delete().map_err(from_cgroup),
+            // There is none.
+            Err(_) => Ok(()),
+        }
+    }
+
     /// Makes a pod's namespaces, and holds them until it is asked to end.
     pub(crate) fn hold_pod(
         &self,

@@ -1,5 +1,6 @@
 //! Carrying out what was planned for a pod.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use client::{Deletion, Object, kind};
@@ -425,6 +426,7 @@ impl Host {
             let is_gone = |error: &engine::Error| error.kind() == engine::Kind::NotFound;
             is_clean &= removed.as_ref().map_or_else(is_gone, |()| true);
         }
+        is_clean &= self.engine.remove_group(Path::new(&self.group(object))).is_ok();
         let directory = self.pod_directory(&slot.uid);
         is_clean &= std::fs::remove_dir_all(&directory).is_ok() || !directory.exists();
         if !is_clean {

@@ -49,7 +49,7 @@ impl Host {
     }
 
     /// The control group of a pod: below that of all pods of this node.
-    fn group(&self, pod: &Value) -> String {
+    pub(crate) fn group(&self, pod: &Value) -> String {
         let place = self.config.directory.as_os_str().as_encoded_bytes();
         format!("/cais-pods-{}/pod{}", &oci::Digest::of(place).hex()[..8], uid(pod))
     }

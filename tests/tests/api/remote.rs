@@ -48,7 +48,7 @@ const DAY: &str = r#"
     $D volume ls -q; $D volume inspect -f '{{.Name}}' vol; $D volume rm vol
     $D create --name waits --network none busybox true >/dev/null
     $D start waits; test "$($D wait waits)" = 0; $D container rm waits
-    $D events --since 0 --until "$(date +%s)" -f container=waits --format '{{.Action}}' | grep -x -m 1 create
+    $D events --since 0 --until "$(($(date +%s)+1))" -f container=waits --format '{{.Action}}' | grep -x -m 1 create
     $D run --name none busybox no-such-program 2>/dev/null || echo "code $?"; $D rm -f none
     $D info --format '{{.OSType}}'; $D version --format '{{.Server.Os}}'
 "#;

@@ -19,7 +19,9 @@ fn server(hosts: &[Sandbox]) -> Cluster<'_> {
 
 fn server_with<'a>(hosts: &'a [Sandbox], options: &str) -> Cluster<'a> {
     let address = hosts[0].address();
-    let options = format!("--node-name a --node-ip {address} --listen {address}:6443 {options}");
+    let options = format!(
+        "--node-name a --node-ip {address} --listen {address}:6443 --eviction-hard= {options}"
+    );
     let cluster = Cluster::start_at(&hosts[0], &options);
     cluster.running.wait_for("Join with");
     cluster
@@ -78,6 +80,12 @@ fn end(cluster: Cluster<'_>, agents: Vec<Running>, hosts: &[Sandbox]) {
     let all = "kubectl delete deploy,pod --all --wait=false >/dev/null
         until_so '[ -z \"$(kubectl get pods -o name)\" ]'";
     let _ = cluster.shell(&format!("{WAIT}\n{all}")).ok();
+    // Their nodes clean up once the API has forgotten them.
+    for host in hosts {
+        let left = "find cluster/pods agent/pods -mindepth 1 -maxdepth 1 2>/dev/null";
+        let gone = format!("{WAIT}\nuntil_so '[ -z \"$({left})\" ]'");
+        let _ = host.shell(&gone).ok();
+    }
     for agent in agents {
         agent.signal(Signal::TERM);
         let _ = agent.finish();
@@ -85,8 +93,7 @@ fn end(cluster: Cluster<'_>, agents: Vec<Running>, hosts: &[Sandbox]) {
     cluster.running.signal(Signal::TERM);
     let _ = cluster.running.finish();
     for host in hosts {
-        let left = "until [ -z \"$($E ps -aq)\" ]; do :; done; $E network rm cais-pods >/dev/null; \
-            nft list tables; ip -o link | grep -c vx-";
+        let left = "$E network rm cais-pods >/dev/null; nft list tables; ip -o link | grep -c vx-";
         assert_eq!(host.shell(left).stdout.trim(), "0");
     }
 }
@@ -234,6 +241,7 @@ fn a_host_that_is_drained_or_lost_has_its_pods_replaced() {
     let outcome = cluster.shell(&format!(
         r#"{begun}
         until_so 'kubectl wait --for=condition=Ready node/b node/c --timeout=120s'
+        until_so '[ -z "$(kubectl get nodes -o jsonpath={{.items[*].spec.taints}})" ]'
         kubectl apply -f w.json
         kubectl rollout status deploy/w --timeout=120s
         until_so '[ "$(nodes)" = abc ]'

@@ -135,6 +135,9 @@ impl Top<'_> {
             true => self.metrics(&["pods"], None)?,
             false => self.metrics(&["namespaces", &self.cluster.namespace, "pods"], own)?,
         };
+        if found.is_empty() {
+            self.explain_nothing()?;
+        }
         let mut heads = Vec::new();
         if self.args.all_namespaces {
             heads.push("NAMESPACE");
@@ -169,6 +172,31 @@ impl Top<'_> {
             }
         }
         Ok((heads, lines))
+    }
+
+    /// Why nothing was measured though there are pods.
+    fn explain_nothing(&self) -> Outcome<()> {
+        /// From this age on, a pod is expected to have been measured.
+        const MEASURED: jiff::SignedDuration = jiff::SignedDuration::from_mins(2);
+        let place = if self.args.all_namespaces { "" } else { &self.cluster.namespace };
+        let kind = self.cluster.kind("pods")?;
+        let pods = self.cluster.list(&kind, place, &self.args.selectors.query())?;
+        let now = jiff::Timestamp::now();
+        for pod in &pods {
+            let made = word(pod, "/metadata/creationTimestamp").parse::<jiff::Timestamp>();
+            let age = made.map(|made| now.duration_since(made)).unwrap_or_default();
+            if age > MEASURED {
+                return Err(Trouble::local(format!(
+                    "Metrics not available for pod {}/{}, age: {age:#}",
+                    namespace(pod),
+                    name(pod)
+                )));
+            }
+        }
+        match pods.is_empty() {
+            true => Ok(()),
+            false => Err(Trouble::local("metrics not available yet")),
+        }
     }
 
     fn nodes(&self, own: Option<&str>) -> Outcome<(Vec<&'static str>, Vec<Line>)> {

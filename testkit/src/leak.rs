@@ -138,12 +138,27 @@ fn is_of_container(group: &Path) -> bool {
     id.len() == ID_LENGTH && id.bytes().all(|digit| digit.is_ascii_hexdigit())
 }
 
-/// Whether a group is below one that another test names after its sandbox: with nothing in it, it
-/// may be that of a container that has ended and is not deleted yet.
+/// Whether a group is below one that another test names after its sandbox, or one of the pods of
+/// another test's node: with nothing in it, it may be that of a container that has ended and is not
+/// deleted yet, or of a pod whose containers have.
 fn is_of_other_test(group: &Path, state: &[PathBuf]) -> bool {
     let name = group.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
-    let own = state.iter().filter_map(|path| path.parent()?.file_name()?.to_str());
-    name.starts_with("cais-test-") && !own.into_iter().any(|own| name.ends_with(own))
+    let mut sandboxes = state.iter().filter_map(|path| path.parent());
+    if let Some(digest) = name.strip_prefix("cais-pods-") {
+        return !sandboxes
+            .any(|own| NODES.iter().any(|node| is_digest_of(digest, &own.join(node))));
+    }
+    let mut own = sandboxes.filter_map(|path| path.file_name()?.to_str());
+    name.starts_with("cais-test-") && !own.any(|own| name.ends_with(own))
+}
+
+/// Where tests have their nodes keep what is theirs, below a sandbox.
+const NODES: [&str; 2] = ["work/cluster", "work/agent"];
+
+/// Whether a group of pods is named after the directory of their node.
+fn is_digest_of(digest: &str, directory: &Path) -> bool {
+    let whole = oci::Digest::of(directory.as_os_str().as_encoded_bytes());
+    whole.hex().starts_with(digest)
 }
 
 /// A group that nothing runs in. One that is in use belongs to a test that runs at the same time,

@@ -63,7 +63,7 @@ fn programs_reach_into_pods() {
     let sandbox = Sandbox::new();
     let cluster = Cluster::with_node(&sandbox);
     cluster.waiting_pod();
-    assert_eq!(cluster.python(include_str!("clients/pods.py")), "python: pods\n");
-    assert_eq!(cluster.node(include_str!("clients/pods.mjs")), "node: pods\n");
+    assert_eq!(cluster.python(include_str!("clients/pods.py")), "python: pods");
+    assert_eq!(cluster.node(include_str!("clients/pods.mjs")), "node: pods");
     cluster.stop();
 }

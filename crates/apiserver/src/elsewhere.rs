@@ -18,8 +18,15 @@ const ANSWER_BYTES_MAX: usize = 16 << 20;
 /// What is passed on at once.
 const PIECE_BYTES: usize = 16 << 10;
 /// Fields of an answer that begins a conversation.
-const UPGRADE_FIELDS: [&str; 4] =
-    ["Connection", "Upgrade", "Sec-WebSocket-Accept", "Sec-WebSocket-Protocol"];
+const UPGRADE_FIELDS: [&str; 5] = [
+    "Connection",
+    "Upgrade",
+    "Sec-WebSocket-Accept",
+    "Sec-WebSocket-Protocol",
+    "X-Stream-Protocol-Version",
+];
+/// Where a node says what it and its pods use.
+const SUMMARY: &str = "/stats/summary";
 
 /// Something that is asked of a node.
 #[derive(Debug)]
@@ -32,7 +39,7 @@ pub struct Elsewhere {
 
 impl Cluster {
     /// What is to be asked of a pod's node, if that is another host than this one: `what` of the node's
-    /// API, about a pod's container.
+    /// API, about a pod's container, or about the pod if there is none.
     pub(crate) fn elsewhere(
         &self,
         request: &Request,
@@ -40,26 +47,54 @@ impl Cluster {
         (what, container): (&str, &str),
     ) -> Result<Option<Elsewhere>, Failure> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let node = text(&pod["spec"]["nodeName"]);
+        let Some((server, tls)) = self.place_of(&text(&pod["spec"]["nodeName"]))? else {
+            return Ok(None);
+        };
+        let metadata = &pod["metadata"];
+        let mut parts =
+            vec![what.to_owned(), text(&metadata["namespace"]), text(&metadata["name"])];
+        parts.extend((!container.is_empty()).then(|| container.to_owned()));
+        let query: Vec<(String, String)> =
+            request.query.iter().filter(|(name, _)| name != "container").cloned().collect();
+        let target = client::target(&parts, &query);
+        Ok(Some(Elsewhere { server, tls, target }))
+    }
+
+    /// What a node and its pods use, as [`crate::Pods::summary`], wherever the node is.
+    pub(crate) fn summary(&self, node: &str) -> Result<Value, Failure> {
+        if let Some((server, tls)) = self.place_of(node)? {
+            return document(&server, &tls, SUMMARY)
+                .map_err(|error| Failure::internal(format!("Get \"{server}{SUMMARY}\": {error}")));
+        }
+        match self.pods() {
+            Some(pods) => pods.summary(node).map_err(Failure::internal),
+            None => Err(Failure::not_implemented("nodes/proxy")),
+        }
+    }
+
+    /// Where a node is asked, if it is another host than this one.
+    fn place_of(&self, node: &str) -> Result<Option<(Server, Tls)>, Failure> {
         let is_here = self.node().is_some_and(|own| own == node);
         let (false, false, Some(tls)) = (node.is_empty(), is_here, &self.trust.nodes) else {
             return Ok(None);
         };
-        let Some(object) = self.object("", "nodes", "", &node) else {
-            return Err(Failure::not_found(Self::resource("", "nodes"), &node));
+        let Some(object) = self.object("", "nodes", "", node) else {
+            return Err(Failure::not_found(Self::resource("", "nodes"), node));
         };
-        let Some(server) = server_of(&object) else { return Ok(None) };
-        let metadata = &pod["metadata"];
-        let parts = [
-            what.to_owned(),
-            text(&metadata["namespace"]),
-            text(&metadata["name"]),
-            container.to_owned(),
-        ];
-        let query: Vec<(String, String)> =
-            request.query.iter().filter(|(name, _)| name != "container").cloned().collect();
-        let target = client::target(&parts, &query);
-        Ok(Some(Elsewhere { server, tls: tls.clone(), target }))
+        Ok(server_of(&object).map(|server| (server, tls.clone())))
+    }
+}
+
+/// Asks a node for a document.
+fn document(server: &Server, tls: &Tls, target: &str) -> io::Result<Value> {
+    let mut connection = Connection::open(server, tls)?;
+    let fields = [("User-Agent", "kube-apiserver")];
+    connection.send(&format!("GET {target}"), server, &fields, None)?;
+    let head = connection.head()?;
+    let body = connection.whole(ANSWER_BYTES_MAX)?;
+    match head.status {
+        200 => serde_json::from_slice(&body).map_err(io::Error::other),
+        status => Err(io::Error::other(format!("it answers with {status}"))),
     }
 }
 
@@ -102,7 +137,9 @@ impl Elsewhere {
         if let Some(protocol) = asked.upgrade.as_deref() {
             fields.extend([("Connection", "Upgrade"), ("Upgrade", protocol)]);
         }
-        let own = asked.fields().filter(|(name, _)| name.starts_with("sec-websocket-"));
+        let own = asked.fields().filter(|(name, _)| {
+            name.starts_with("sec-websocket-") || *name == "x-stream-protocol-version"
+        });
         fields.extend(own);
         connection.send(&format!("GET {}", self.target), &self.server, &fields, None)?;
         let head = connection.head()?;

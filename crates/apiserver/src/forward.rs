@@ -85,15 +85,27 @@ pub(crate) fn answer(
 ) -> Result<Answer, Failure> {
     let whole = Target { subresource: String::new(), ..target.clone() };
     let pod = cluster.find(&whole)?.object;
-    let Some(pods) = cluster.pods().cloned() else {
-        return Err(Failure::not_implemented("pods/portforward"));
-    };
     if pod["status"]["phase"] != "Running" {
         let phase = pod["status"]["phase"].as_str().unwrap_or_default();
         return Err(Failure::bad_request(format!(
             "unable to forward port because pod is not running. Current status={phase}"
         )));
     }
+    if let Some(elsewhere) = cluster.elsewhere(request, &pod, ("portForward", ""))? {
+        return Ok(elsewhere.into());
+    }
+    match cluster.pods() {
+        Some(pods) => begin(pods, pod, request),
+        None => Err(Failure::not_implemented("pods/portforward")),
+    }
+}
+
+/// Begins to forward to a pod of this process's node.
+pub(crate) fn begin(
+    pods: &Arc<dyn Pods>,
+    pod: Value,
+    request: &Request,
+) -> Result<Answer, Failure> {
     let asked = request.query.iter().filter(|(name, _)| name == "ports");
     let numbers = asked.flat_map(|(_, value)| value.split(','));
     let port = |text: &str| {
@@ -101,7 +113,7 @@ pub(crate) fn answer(
         number.ok_or_else(|| Failure::bad_request(format!("invalid port value {text:?}")))
     };
     let ports = numbers.map(port).collect::<Result<_, _>>()?;
-    Ok(Answer::Forward(Forward { pods, pod, ports }))
+    Ok(Answer::Forward(Forward { pods: pods.clone(), pod, ports }))
 }
 
 /// Serves a client, if it asks for what is spoken here.

@@ -76,9 +76,8 @@ fn summaries<'a>(
     cluster: &Cluster,
     nodes: impl Iterator<Item = &'a str>,
 ) -> BTreeMap<String, Value> {
-    let Some(reach) = cluster.pods() else { return BTreeMap::new() };
     let names: BTreeSet<&str> = nodes.filter(|name| !name.is_empty()).collect();
-    let one = |name: &str| Some((name.to_owned(), reach.summary(name).ok()?));
+    let one = |name: &str| Some((name.to_owned(), cluster.summary(name).ok()?));
     names.into_iter().filter_map(one).collect()
 }
 
@@ -166,10 +165,7 @@ pub(crate) fn of_node(
     }
     let whole = Target { subresource: String::new(), rest: String::new(), ..target.clone() };
     cluster.find(&whole)?;
-    let summary = || match cluster.pods() {
-        Some(pods) => pods.summary(&target.name).map_err(Failure::internal),
-        None => Err(Failure::not_implemented("nodes/proxy")),
-    };
+    let summary = || cluster.summary(&target.name);
     match target.rest.as_str() {
         "stats/summary" => Ok(Answer::document(200, summary()?)),
         "metrics/resource" => Ok(Answer::Text(200, exposition::write(&summary()?))),

@@ -1,5 +1,6 @@
 //! What a node answers, over HTTPS, to the server of its cluster and to nobody else: logs of its pods'
-//! containers, and conversations with processes in them. Paths are a kubelet's.
+//! containers, conversations with processes in them, connections to their ports, and what they use.
+//! Paths are a kubelet's.
 
 use std::fmt::Debug;
 use std::net::TcpListener;
@@ -11,13 +12,16 @@ use serde_json::Value;
 
 use crate::authentication::user_of_certificate;
 use crate::failure::Failure;
+use crate::forward;
 use crate::identity::NODES_CLIENT;
 use crate::pods::{self, Pods};
 use crate::request::{Answer, Request};
 use crate::server::{self, LIMITS};
 
-/// The pods of a node, by namespace and name.
+/// A node, and its pods by namespace and name.
 pub trait Find: Send + Sync + Debug {
+    /// The node's name.
+    fn name(&self) -> String;
     /// A pod that is bound to the node.
     fn pod(&self, namespace: &str, name: &str) -> Option<Value>;
 }
@@ -110,6 +114,13 @@ impl Face {
             ("GET" | "POST", [what @ ("exec" | "attach"), namespace, name, container]) => {
                 let pod = self.pod(namespace, name)?;
                 pods::begin_talk(&self.pods, pod, container, *what == "exec", request)
+            }
+            ("GET" | "POST", ["portForward", namespace, name]) => {
+                forward::begin(&self.pods, self.pod(namespace, name)?, request)
+            }
+            ("GET", ["stats", "summary"]) => {
+                let summary = self.pods.summary(&self.find.name());
+                Ok(Answer::document(200, summary.map_err(Failure::internal)?))
             }
             _ => Err(Failure::no_such_path()),
         }

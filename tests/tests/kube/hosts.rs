@@ -32,7 +32,7 @@ fn agent(hosts: &[Sandbox], number: usize, name: &str, token: &str) -> Running {
     let (server, own) = (hosts[0].address(), &hosts[number]);
     let running = own.start_script(&format!(
         "exec $E agent --server https://{server}:6443 {token} --data-dir agent --node-name {name} \
-         --node-ip {}",
+         --node-ip {} --eviction-hard=",
         own.address()
     ));
     running.wait_for("Joined");
@@ -124,6 +124,26 @@ fn reach(cluster: &Cluster<'_>, hosts: &[Sandbox]) {
     let _ = cluster.shell(&script).ok();
 }
 
+/// A port of a pod on another host, and what it uses.
+fn reach_in(cluster: &Cluster<'_>) {
+    let kubectl = testkit::kubectl();
+    let outcome = cluster.shell(&format!(
+        r#"{WAIT}
+        {} port-forward pod/y :8080 >ports 2>&1 & forward=$!
+        until_so 'grep -q "^Forwarding from 127" ports'
+        port=$(sed -n 's/^Forwarding from 127.0.0.1:\([0-9]*\) .*/\1/p' ports)
+        curl -s -m 60 "http://127.0.0.1:$port/"
+        kill $forward
+        until_so 'kubectl top pod y --no-headers >used 2>&1'
+        until_so 'kubectl top node b --no-headers >used 2>&1'
+        kubectl get --raw /api/v1/nodes/b/proxy/stats/summary | grep -o '"nodeName": *"b"'
+        "#,
+        kubectl.display()
+    ));
+    outcome.code(0);
+    assert!(outcome.stdout.starts_with("y\n\"nodeName\""), "{outcome}");
+}
+
 #[test]
 fn pods_of_two_hosts_reach_each_other_and_are_reached_through_the_server() {
     let hosts = with_images(Sandbox::on_one_link(2));
@@ -145,6 +165,8 @@ fn pods_of_two_hosts_reach_each_other_and_are_reached_through_the_server() {
     for line in ["a 10.42.0.0/24", "b 10.42.1.0/24", "began", "typed", "ended 3", "same"] {
         assert!(outcome.stdout.lines().any(|own| own == line), "no line {line:?}:\n{outcome}");
     }
+
+    reach_in(&cluster);
 
     // Whoever is not the server is told nothing.
     let asked = hosts[0].shell(&format!(

@@ -12,10 +12,9 @@ use client::{Client, Peer, Server, kind};
 use engine::{Error, Kind, Result};
 use node::Config;
 use runtime::SignalFd;
-use serde_json::Value;
 
 use self::join::Papers;
-use super::server::node::{Host, Reach, label, taint};
+use super::server::node::{Common, Host, Reach};
 use crate::session::Session;
 
 /// After a server that did not answer.
@@ -36,27 +35,14 @@ pub(crate) struct Args {
     /// Keep what this host has joined with below this directory (default: agent below the root)
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// The name of this node (default: the host's name)
-    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
-    node_name: String,
     /// The address that other nodes reach this one by (default: that of the default route)
     #[arg(long, value_name = "ADDRESS")]
     node_ip: Option<Ipv4Addr>,
     /// The port where the server asks this node for logs and the like; 0 is any that is free
     #[arg(long, value_name = "PORT", default_value_t = 10250)]
     port: u16,
-    /// Labels of this node (repeatable, or separated by commas)
-    #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',', value_parser = label)]
-    node_labels: Vec<(String, String)>,
-    /// Taints that this node begins with (repeatable, or separated by commas)
-    #[arg(long, value_name = "TAINT", value_delimiter = ',', value_parser = taint)]
-    register_with_taints: Vec<Value>,
-    /// The domain of the cluster's names
-    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
-    cluster_domain: String,
-    /// A name server for pods (repeatable; default: the cluster's own, 10.96.0.10)
-    #[arg(long, value_name = "ADDRESS")]
-    cluster_dns: Vec<IpAddr>,
+    #[command(flatten)]
+    common: Common,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
@@ -70,10 +56,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
         Error::new(Kind::Invalid, format!("`{}` is not the address of a server", args.server))
             .hint("--server takes https://HOST:PORT, as `cais server` prints it")
     })?;
-    let name = match args.node_name.as_str() {
-        "" => node::host_name(),
-        name => name.to_owned(),
-    };
+    let name = args.common.name();
     if args.node_ip.is_none() && node::host_address().is_none() {
         let text =
             "it is not known by which address others reach this host: it has no route to them";
@@ -86,7 +69,10 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<i32> {
     let https = Arc::new(Peer::new(server.clone(), &agent, papers.tls()?, None));
     let client = Client::new(https.clone(), "kubelet");
     wait_for(session, &client, &server, &name)?;
-    let node = host.run(config(args, &name, port, papers.place()), client.clone())?;
+    let address = args.node_ip.map(IpAddr::from);
+    let common = args.common.config(papers.place().to_owned(), address);
+    let config = Config { port: Some(port), ..common };
+    let node = host.run(config, client.clone(), &args.common)?;
     let address: IpAddr = node
         .address()
         .parse()
@@ -141,22 +127,6 @@ fn listen(args: &Args) -> Result<(TcpListener, u16)> {
             .hint("--port names another port; --node-ip names an address of this host")
     })?;
     Ok((listener, port))
-}
-
-fn config(args: &Args, name: &str, port: u16, place: &std::path::Path) -> Config {
-    Config {
-        name: name.to_owned(),
-        directory: place.to_owned(),
-        subnet: None,
-        address: args.node_ip.map(IpAddr::from),
-        port: Some(port),
-        labels: args.node_labels.iter().cloned().collect(),
-        taints: args.register_with_taints.clone(),
-        domain: args.cluster_domain.clone(),
-        name_servers: args.cluster_dns.iter().map(ToString::to_string).collect(),
-        api: None,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-    }
 }
 
 /// Waits until the server answers: it may come after its nodes.

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use apiserver::{Cluster, Find, InProcess, LogOptions, PodLog, Pods, Process, Said, TalkOptions};
@@ -23,15 +23,23 @@ pub(super) struct Args {
     /// Run no pods here
     #[arg(long)]
     disable_agent: bool,
-    /// The name of this node (default: the host's name)
-    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
-    node_name: String,
     /// Where the addresses of this node's pods come from
     #[arg(long, value_name = "SUBNET", default_value = "10.42.0.0/24")]
     pub(super) pod_cidr: Subnet,
     /// The address that other nodes reach this one by (default: that of the default route)
     #[arg(long, value_name = "ADDRESS")]
     pub(super) node_ip: Option<IpAddr>,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What a node is told, whoever it is.
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+pub(in crate::command) struct Common {
+    /// The name of this node (default: the host's name)
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    node_name: String,
     /// Labels of this node (repeatable, or separated by commas)
     #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',', value_parser = label)]
     node_labels: Vec<(String, String)>,
@@ -49,7 +57,34 @@ pub(super) struct Args {
     eviction_hard: node::Thresholds,
     /// A directory of files, each of a pod that this node runs by itself
     #[arg(long, value_name = "DIR")]
-    pod_manifest_path: Option<std::path::PathBuf>,
+    pod_manifest_path: Option<PathBuf>,
+}
+
+impl Common {
+    /// The node's name.
+    pub(in crate::command) fn name(&self) -> String {
+        match self.node_name.as_str() {
+            "" => node::host_name(),
+            name => name.to_owned(),
+        }
+    }
+
+    /// What is the same for every node.
+    pub(in crate::command) fn config(&self, directory: PathBuf, address: Option<IpAddr>) -> Config {
+        Config {
+            name: self.name(),
+            directory,
+            subnet: None,
+            address,
+            port: None,
+            labels: self.node_labels.iter().cloned().collect(),
+            taints: self.register_with_taints.clone(),
+            domain: self.cluster_domain.clone(),
+            name_servers: self.cluster_dns.iter().map(ToString::to_string).collect(),
+            api: None,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
 }
 
 /// What starts containers, made before the first thread.
@@ -78,55 +113,46 @@ impl Host {
         (place, args): (&Path, &Args),
         api: Option<SocketAddr>,
     ) -> Result<Node> {
-        let name = match args.node_name.as_str() {
-            "" => node::host_name(),
-            name => name.to_owned(),
-        };
-        let transport = Arc::new(InProcess::new(cluster.clone(), &format!("{USER}{name}")));
         let directory = std::path::absolute(place).map_err(|error| {
             Error::caused(Kind::Invalid, format!("use {}", place.display()), error)
         })?;
-        let config = Config {
-            name,
-            directory,
-            subnet: Some(args.pod_cidr),
-            address: args.node_ip,
-            port: None,
-            labels: args.node_labels.iter().cloned().collect(),
-            taints: args.register_with_taints.clone(),
-            domain: args.cluster_domain.clone(),
-            name_servers: args.cluster_dns.iter().map(ToString::to_string).collect(),
-            api,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-        };
+        let common = args.common.config(directory, args.node_ip);
+        let config = Config { subnet: Some(args.pod_cidr), api, ..common };
+        let transport =
+            Arc::new(InProcess::new(cluster.clone(), &format!("{USER}{}", config.name)));
         let client = Client::new(transport, "kubelet");
-        let node = self.run(config, client)?;
-        let kept = node.keep_free(args.eviction_hard.clone());
-        let kept = kept
-            .and_then(|()| args.pod_manifest_path.iter().try_for_each(|path| node.run_files(path)));
-        kept.map_err(|error| {
-            Error::caused(Kind::Internal, "run pods on this host", error)
-                .hint("--disable-agent serves the API alone; --pod-cidr names other addresses")
+        let node = self.run(config, client, &args.common).map_err(|error| {
+            error.hint("--disable-agent serves the API alone; --pod-cidr names other addresses")
         })?;
         cluster.serve_pods(node.name(), Arc::new(Reach(node.clone())));
         Ok(node)
     }
 
     /// Begins to run pods as a node.
-    pub(in crate::command) fn run(self, config: Config, client: Client) -> Result<Node> {
-        Node::start(config, self.engine, Arc::new(self.spawner), client)
-            .map_err(|error| Error::caused(Kind::Internal, "run pods on this host", error))
+    pub(in crate::command) fn run(
+        self,
+        config: Config,
+        client: Client,
+        common: &Common,
+    ) -> Result<Node> {
+        let begin = || {
+            let node = Node::start(config, self.engine, Arc::new(self.spawner), client)?;
+            node.keep_free(common.eviction_hard.clone())?;
+            common.pod_manifest_path.iter().try_for_each(|path| node.run_files(path))?;
+            Ok::<_, node::NodeError>(node)
+        };
+        begin().map_err(|error| Error::caused(Kind::Internal, "run pods on this host", error))
     }
 }
 
 /// A label as `KEY=VALUE`.
-pub(in crate::command) fn label(text: &str) -> std::result::Result<(String, String), String> {
+fn label(text: &str) -> std::result::Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
 }
 
 /// A taint as `KEY[=VALUE]:EFFECT`.
-pub(in crate::command) fn taint(text: &str) -> std::result::Result<Value, String> {
+fn taint(text: &str) -> std::result::Result<Value, String> {
     let expected =
         "expected KEY[=VALUE]:EFFECT, the effect NoSchedule, PreferNoSchedule or NoExecute";
     let (place, effect) = text.rsplit_once(':').ok_or(expected)?;
@@ -146,6 +172,10 @@ pub(in crate::command) fn taint(text: &str) -> std::result::Result<Value, String
 pub(in crate::command) struct Reach(pub(in crate::command) Node);
 
 impl Find for Reach {
+    fn name(&self) -> String {
+        self.0.name().to_owned()
+    }
+
     fn pod(&self, namespace: &str, name: &str) -> Option<Value> {
         self.0.pod(namespace, name)
     }

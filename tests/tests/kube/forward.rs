@@ -18,7 +18,8 @@ forward() {
     done
     port=$(sed -n 's/^Forwarding from 127.0.0.1:\([0-9]*\) .*/\1/p' told | head -1)
 }
-unforward() { kill $forwarder; wait $forwarder || true; }
+# Who could not reach the port has ended by itself.
+unforward() { kill $forwarder 2>killed || true; wait $forwarder || true; }
 "#;
 
 fn objects() -> String {

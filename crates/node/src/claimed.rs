@@ -24,10 +24,15 @@ impl Host {
         self.config.directory.join("local")
     }
 
+    /// Whether a directory is one of those: nothing else is made or removed, whatever objects say.
+    fn is_in_local_place(&self, path: &Path) -> bool {
+        path.parent() == Some(&self.local_place()) && path.file_name().is_some()
+    }
+
     /// Makes the directory of such a volume; nothing for another.
     pub(crate) fn make_claimed(&self, volume: &Value, path: &Path) -> Result<(), String> {
         use std::os::unix::fs::PermissionsExt as _;
-        if !is_local(volume) || path.exists() {
+        if !is_local(volume) || !self.is_in_local_place(path) || path.exists() {
             return Ok(());
         }
         let make = || {
@@ -58,8 +63,7 @@ impl Host {
     /// Removes the directory of a volume if it is here, then says so; whether that is done.
     fn let_go(&self, volume: &Object) -> bool {
         let path = PathBuf::from(text(volume, &["spec", "local", "path"]));
-        // Nothing else is removed, whatever the object says.
-        if path.parent() != Some(&self.local_place()) || path.file_name().is_none() {
+        if !self.is_in_local_place(&path) {
             return true;
         }
         if text(volume, &["spec", "persistentVolumeReclaimPolicy"]) == "Delete" {

@@ -89,7 +89,7 @@ impl Papers {
             Error::new(Kind::Invalid, text).hint(hint)
         })?;
         let token = JoinToken::parse(token.trim())
-            .ok_or_else(|| Error::new(Kind::Invalid, "the token is none").hint(hint))?;
+            .ok_or_else(|| Error::new(Kind::Invalid, "the token is malformed").hint(hint))?;
         let failed = |error| Error::caused(Kind::Internal, format!("join {server}"), error);
         let tls = Tls::pinned(token.digest).map_err(io).map_err(failed)?;
         let shown = Connection::open(server, &tls).map_err(failed).map_err(|error| {
